@@ -1,0 +1,64 @@
+"""Long short-term memory with a forget gate."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.nn import sigmoid
+from jaxtyping import Array
+
+from rnnjax.cells.base import Gated, GatedParams, zeros
+from rnnjax.cells.initializers import Chrono, draw
+
+
+class LSTMCarry(NamedTuple):
+    """The state of an LSTM: the cell state c (the carousel) and the hidden state h."""
+
+    c: Any  # [*batch, H]
+    h: Any  # [*batch, H]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LSTM(Gated):
+    """c' = s(f) c + s(i) tanh(g);  h' = s(o) tanh(c');  (i, f, g, o) = W x + U h + b.
+
+    One bias; s is the logistic function. Parameters: `input_kernel [D, 4H]`,
+    `recurrent_kernel [H, 4H]`, `bias [4H]`, gate blocks in the order i, f, g, o.
+    Source: Hochreiter & Schmidhuber 1997; the forget gate is that of Gers, Schmidhuber, Cummins
+    2000, "Learning to forget", equation 2.
+
+    Args:
+        forget_bias: added to the bias of the forget gate once, at initialisation (Jozefowicz,
+            Zaremba, Sutskever 2015). `Chrono(t_max)` draws it as ln U[1, t_max - 1] and adds its
+            negative to the input gate's bias.
+    """
+
+    gate_names = ("i", "f", "g", "o")
+
+    forget_bias: float | int | Chrono = 1.0
+
+    def init(self, key: Array, input_size: int) -> GatedParams:
+        """Draw the parameters for inputs `[*batch, input_size]`."""
+        params = self.init_blocks(key, input_size)
+        i, f, g, o = self.split(params.bias)
+        forget = draw(self.forget_bias, jax.random.fold_in(key, 0), f.shape, f.dtype)
+        f = f + forget
+        if isinstance(self.forget_bias, Chrono):
+            i = i - forget
+        return params._replace(bias=jnp.concatenate([i, f, g, o]))
+
+    def initial_carry(self, batch_shape: Sequence[int]) -> LSTMCarry:
+        """Return c = h = 0."""
+        state = zeros(batch_shape, self.features, self.param_dtype)
+        return LSTMCarry(state, state)
+
+    def gates(
+        self, params: Any, carry: LSTMCarry, u: tuple[Array, ...], v: tuple[Array, ...]
+    ) -> LSTMCarry:
+        """Return the next (c, h)."""
+        del params
+        i, f, g, o = (a + b for a, b in zip(u, v, strict=True))
+        c = sigmoid(f) * carry.c + sigmoid(i) * jnp.tanh(g)
+        return LSTMCarry(c, sigmoid(o) * jnp.tanh(c))

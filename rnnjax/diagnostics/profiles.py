@@ -1,0 +1,49 @@
+"""Gradient profiles by lag, and in one number."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def by_lag(
+    log_profile: Float[Array, "T *batch"], lengths: Int[Array, "*batch"], lags: int
+) -> Float[Array, "K *batch"]:
+    """Return entry k - 1 for lag k = 1 .. `lags` before each sequence's own end.
+
+    Args:
+        log_profile: from `log_gradient_profile`, entry t about the carry that enters step t.
+        lengths: where each sequence ends, as given there.
+        lags: K; at most the shortest length.
+    """
+    lag = jnp.arange(1, lags + 1).reshape(lags, *(1 for _ in lengths.shape))
+    return jnp.take_along_axis(log_profile, lengths - lag, axis=0)
+
+
+def decay_rate(log_profile: Float[Array, "K *batch"]) -> Float[Array, "*batch"]:
+    """Return the rate r of the fit ln ||gradient|| = a - r k over lags k, in nats per step.
+
+    Least squares over the finite entries. Negative where the gradient grows with the lag; NaN with
+    fewer than two finite entries.
+
+    Args:
+        log_profile: entry k - 1 at lag k, as from `by_lag`. (What `log_gradient_profile` returns
+            runs the other way, from lag T to lag 1: reverse it first.)
+    """
+    lags = log_profile.shape[0]
+    lag = jnp.arange(1.0, lags + 1).reshape(lags, *(1 for _ in log_profile.shape[1:]))
+    finite = jnp.isfinite(log_profile)
+    count = jnp.maximum(jnp.sum(finite, 0), 1)
+    from_mean = jnp.where(finite, lag - jnp.sum(finite * lag, 0) / count, 0)
+    values = jnp.where(finite, log_profile, 0)
+    values = values - jnp.sum(values, 0) / count
+    return -jnp.sum(from_mean * values, 0) / jnp.sum(from_mean**2, 0)
+
+
+def half_life(log_profile: Float[Array, "K *batch"]) -> Float[Array, "*batch"]:
+    """Return ln 2 / r, r the `decay_rate`: the lag over which the gradient's norm halves.
+
+    Infinite where it does not decay (r <= 0). Argument as for `decay_rate`.
+    """
+    rate = decay_rate(log_profile)
+    decays = rate > 0
+    lasting = jnp.where(jnp.isnan(rate), jnp.nan, jnp.inf)
+    return jnp.where(decays, jnp.log(2.0) / jnp.where(decays, rate, 1), lasting)

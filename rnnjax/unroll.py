@@ -1,0 +1,294 @@
+"""Run a cell over time: `lax.scan` of `cell.step` over `cell.project(params, xs)`.
+
+Everything else here says from which carry a step starts, and where the tape is cut or dropped.
+"""
+
+import functools
+import math
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.core import Tracer
+from jaxtyping import Array
+
+from rnnjax.cells.base import Cell, check_size
+
+PyTree = Any
+
+
+def unroll(
+    cell: Cell,
+    params: PyTree,
+    xs: PyTree,
+    carry: PyTree = None,
+    *,
+    lengths: Any = None,
+    resets: Any = None,
+    reset_carry: PyTree = None,
+    reverse: bool = False,
+    unroll: int = 1,
+    checkpoint_every: int | Literal["sqrt"] | None = None,
+    truncate_every: int | None = None,
+    return_carries: bool = False,
+) -> tuple[PyTree, ...]:
+    """Run `cell` over the leading axis of `xs`:
+
+        s_0 = carry,   s_{t+1} = step(params, s_t, project(params, x_t)),   y_t = output(s_{t+1})
+
+    All options agree in values and gradients with a Python loop over `cell.step`.
+
+    Args:
+        cell: any `Cell`; a static argument, so equal cells share one compiled program.
+        params: the cell's parameters.
+        xs: inputs `[T, *batch, D]`, time first, with any number of batch dimensions, none
+            included (or a pytree of such arrays, if the cell's `project` takes one).
+        carry: s_0, leaves `[*batch, ...]`; None means `cell.initial_carry(batch)`.
+        lengths: valid steps of each sequence, integers in 0..T, `[*batch]`. Steps past the end
+            leave the carry unchanged and emit zeros.
+        resets: `[T, *batch]`; where true, the carry returns to `reset_carry` before that step, as
+            at the start of each of several sequences packed into one. With `reverse` that is the
+            step processed first, a packed sequence's last.
+        reset_carry: what `resets` return to; None means `cell.initial_carry(batch)`, so that a
+            stream cut into several calls gives what one call would.
+        reverse: start at each sequence's last valid step and go to its first; outputs stand in
+            input order.
+        unroll: steps per iteration of the compiled loop, as in `lax.scan`.
+        checkpoint_every: keep only every k-th carry for the backward pass and recompute the rest,
+            chunk by chunk. The tape then takes T/k + k steps of memory instead of T;
+            "sqrt" is k = sqrt(T), the least.
+        truncate_every: truncated back-propagation: no gradient passes from step n k (counted in
+            processing order from the sequence's first step) to the one before it.
+        return_carries: also return all carries.
+
+    Returns:
+        `(final_carry, outputs)`, outputs `[T, *batch, H]`; with `return_carries` also
+        `carries`, leaves `[T, *batch, ...]`, where `carries[t]` is the carry after step t.
+
+    Raises:
+        ValueError: an array's shape does not fit `xs`, a length is negative or beyond T, or an
+            option is not a positive integer.
+        TypeError: the cell is not hashable, or `lengths` or `resets` have the wrong type.
+    """
+    batch, total = batch_shape(cell, xs), jax.tree.leaves(xs)[0].shape[0]
+    if checkpoint_every == "sqrt":
+        checkpoint_every = max(1, math.isqrt(total))
+    check_size("unroll", unroll)
+    for name, every in (("checkpoint_every", checkpoint_every), ("truncate_every", truncate_every)):
+        if every is not None:
+            check_size(name, every)
+    if reset_carry is not None and resets is None:
+        raise ValueError("reset_carry was given without resets; give both or neither")
+    return _unroll(
+        cell,
+        params,
+        jax.tree.map(jnp.asarray, xs),
+        start_carry(cell, carry, batch, "carry"),
+        _checked_lengths(lengths, total, batch),
+        _checked_resets(resets, total, batch),
+        None if resets is None else start_carry(cell, reset_carry, batch, "reset_carry"),
+        reverse=bool(reverse),
+        unroll=int(unroll),
+        checkpoint_every=checkpoint_every,
+        truncate_every=truncate_every,
+        return_carries=bool(return_carries),
+    )
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=(
+        "cell",
+        "reverse",
+        "unroll",
+        "checkpoint_every",
+        "truncate_every",
+        "return_carries",
+    ),
+)
+def _unroll(
+    cell,
+    params,
+    xs,
+    carry,
+    lengths,
+    resets,
+    reset_carry,
+    *,
+    reverse,
+    unroll,
+    checkpoint_every,
+    truncate_every,
+    return_carries,
+):
+    batch, total = batch_shape(cell, xs), jax.tree.leaves(xs)[0].shape[0]
+    times = jnp.arange(total).reshape(total, *(1 for _ in batch))
+    carry = settle_dtypes(cell, params, xs, carry)
+    if resets is not None:
+        reset_carry = jax.tree.map(lambda r, c: r.astype(c.dtype), reset_carry, carry)
+    valid = cut = None
+    if lengths is not None:
+        valid = times < lengths
+        # Whatever stands in the padding, NaN included, must not reach a gradient as 0 * NaN.
+        xs = jax.tree.map(lambda x: _where(valid, x, jnp.zeros_like(x)), xs)
+    if truncate_every is not None:
+        last = (total if lengths is None else lengths) - 1
+        age = last - times if reverse else times  # steps already processed
+        cut = (age > 0) & (age % truncate_every == 0)
+
+    def step(params, carry, now):
+        u, valid, reset, cut = now
+        if cut is not None:
+            carry = _where(cut, lax.stop_gradient(carry), carry)
+        if reset is not None:
+            carry = _where(reset, reset_carry, carry)
+        new = cell.step(params, carry, u)
+        output = cell.output(new)
+        if valid is not None:
+            new = _where(valid, new, carry)
+            output = _where(valid, output, jnp.zeros_like(output))
+        return new, (output, new if return_carries else None)
+
+    def scan(params, carry, inputs):
+        xs, *flags = inputs
+        us = cell.project(params, xs)
+        return lax.scan(
+            functools.partial(step, params), carry, (us, *flags), reverse=reverse, unroll=unroll
+        )
+
+    inputs = xs, valid, resets, cut
+    if checkpoint_every is None:
+        final, (outputs, carries) = scan(params, carry, inputs)
+    else:
+        final, (outputs, carries) = _scan_chunks(
+            functools.partial(scan, params), carry, inputs, total, checkpoint_every, reverse
+        )
+    return (final, outputs, carries) if return_carries else (final, outputs)
+
+
+def _scan_chunks(scan, carry, inputs, total, size, reverse):
+    """Run `scan(carry, inputs)` on chunks of `size` steps, each recomputed when differentiated.
+
+    What is left over, less than a chunk, keeps its tape.
+    """
+    whole = total - total % size
+    chunks = jax.tree.map(lambda a: a[:whole].reshape(whole // size, size, *a.shape[1:]), inputs)
+    rest = jax.tree.map(lambda a: a[whole:], inputs)
+    chunk = jax.checkpoint(scan, prevent_cse=False)  # inside a scan there is no CSE to prevent
+
+    def scan_whole(carry):
+        carry, ys = lax.scan(chunk, carry, chunks, reverse=reverse)
+        return carry, jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), ys)
+
+    if whole == total:
+        return scan_whole(carry)
+    if reverse:
+        carry, late = scan(carry, rest)
+        carry, early = scan_whole(carry)
+    else:
+        carry, early = scan_whole(carry)
+        carry, late = scan(carry, rest)
+    return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), early, late)
+
+
+def _where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
+    """Select between pytrees by a condition on their leading axes."""
+
+    def select(a, b):
+        return jnp.where(
+            condition.reshape(condition.shape + (1,) * (a.ndim - condition.ndim)), a, b
+        )
+
+    return jax.tree.map(select, new, old)
+
+
+def batch_shape(cell: Cell, xs: PyTree) -> tuple[int, ...]:
+    """Return the batch dimensions of inputs `[T, *batch, D]`, after checking cell and inputs."""
+    if not isinstance(cell, Cell):
+        raise TypeError(f"cell must be an rnnjax.Cell, got {type(cell).__name__}")
+    try:
+        hash(cell)
+    except TypeError as error:
+        raise TypeError(
+            f"cell {type(cell).__name__} is not hashable ({error}); a cell is a frozen dataclass "
+            "of hyperparameters and holds no arrays"
+        ) from None
+    shapes = [jnp.shape(x) for x in jax.tree.leaves(xs)]
+    if not shapes or min(map(len, shapes)) < 2:
+        raise ValueError(f"xs must have shape [T, *batch, D], at least two axes; got {shapes}")
+    if len({shape[:-1] for shape in shapes}) > 1:
+        raise ValueError(f"the leaves of xs must agree on [T, *batch]; got shapes {shapes}")
+    return shapes[0][1:-1]
+
+
+def start_carry(cell: Cell, carry: PyTree, batch: tuple[int, ...], name: str) -> PyTree:
+    """Return `carry`, or the cell's initial one for None, after checking structure and shapes."""
+    if carry is None:
+        return cell.initial_carry(batch)
+    initial = jax.eval_shape(lambda: cell.initial_carry(batch))
+    check_like(carry, initial, name)
+    return jax.tree.map(jnp.asarray, carry)
+
+
+def check_like(tree: PyTree, want: PyTree, name: str) -> None:
+    """Raise a ValueError unless `tree` has the structure and the shapes of `want`."""
+    if jax.tree.structure(tree) != jax.tree.structure(want):
+        raise ValueError(
+            f"{name} must have the structure {jax.tree.structure(want)}, "
+            f"got {jax.tree.structure(tree)}"
+        )
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    for (path, leaf), wanted in zip(leaves, jax.tree.leaves(want), strict=True):
+        if jnp.shape(leaf) != wanted.shape:
+            raise ValueError(
+                f"{name}{jax.tree_util.keystr(path)} must have shape {wanted.shape}, "
+                f"got {jnp.shape(leaf)}"
+            )
+
+
+def settle_dtypes(cell: Cell, params: PyTree, xs: PyTree, carry: PyTree) -> PyTree:
+    """Cast `carry` to the types in which `cell.step` returns it, so that a scan can carry it.
+
+    Float64 parameters, say, make a float64 carry of a float32 initial one.
+    """
+
+    def after(carry):
+        return jax.eval_shape(lambda p, x, c: cell.step(p, c, cell.project(p, x)), params, x, carry)
+
+    x = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), xs)
+    name = f"the carry that {type(cell).__name__}.step returns"
+    check_like(after(carry), carry, name)
+    carry = jax.tree.map(
+        lambda c, n: c if c.dtype == n.dtype else c.astype(n.dtype), carry, after(carry)
+    )
+    for before, now in zip(jax.tree.leaves(carry), jax.tree.leaves(after(carry)), strict=True):
+        if before.dtype != now.dtype:
+            raise ValueError(f"{name} changes type at every step: {before.dtype}, then {now.dtype}")
+    return carry
+
+
+def _checked_lengths(lengths, total, batch):
+    if lengths is None:
+        return None
+    lengths = jnp.asarray(lengths)
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise TypeError(f"lengths must be integers, got {lengths.dtype}")
+    if lengths.shape != batch:
+        raise ValueError(f"lengths must have the batch shape {batch}, got {lengths.shape}")
+    if not isinstance(lengths, Tracer) and lengths.size:
+        low, high = int(lengths.min()), int(lengths.max())
+        if low < 0 or high > total:
+            raise ValueError(f"lengths must lie in 0..T = 0..{total}, got {low}..{high}")
+    return lengths
+
+
+def _checked_resets(resets, total, batch):
+    if resets is None:
+        return None
+    resets = jnp.asarray(resets)
+    if resets.dtype != jnp.bool_:
+        raise TypeError(f"resets must be booleans, got {resets.dtype}")
+    if resets.shape != (total, *batch):
+        raise ValueError(f"resets must have shape {(total, *batch)}, got {resets.shape}")
+    return resets
