@@ -22,12 +22,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "lengths": {"lengths": (4, 0)},
     "resets": {"resets": ((2, 5), (0, 3))},
     "reverse": {"reverse": True},
-    "reverse with lengths": {"reverse": True, "lengths": (7, 3)},
-    "reverse with resets": {"reverse": True, "resets": ((1, 6), (4,))},
-    "unroll=2": {"unroll": 2},
-    "checkpoint_every=3": {"checkpoint_every": 3},
     "truncate_every=3": {"truncate_every": 3},
-    "all at once": {
+    "checkpoint_every=3 and unroll=2": {"checkpoint_every": 3, "unroll": 2},
+    "reverse, lengths and resets": {"reverse": True, "lengths": (7, 3), "resets": ((1, 6), (2,))},
+    "all options": {
         "lengths": (5, 7),
         "resets": ((3,), (2, 6)),
         "reverse": True,
@@ -152,23 +150,25 @@ def _check_value(cell, input_size, key):
 
 def _check_init(cell, input_size, key):
     params = cell.init(key, input_size)
-    _same(
-        params,
-        cell.init(key, input_size),
-        0,
-        f"{_name(cell)}.init gives different parameters for the same key",
-    )
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         where = f"{_name(cell)}.init{jax.tree_util.keystr(path)}"
         if not isinstance(leaf, jax.Array) or not jnp.issubdtype(leaf.dtype, jnp.inexact):
             raise CellError(f"{where} is not a floating-point array, so it cannot be trained.")
         if not bool(jnp.isfinite(leaf).all()):
             raise CellError(f"{where} holds values that are not finite.")
+    problem = f"{_name(cell)}.init gives different parameters for the same key"
+    _same(params, cell.init(key, input_size), 0, problem)
 
 
 def _check_purity(cell, input_size, key):
     params, xs, carry = _problem(cell, input_size, key)
     us = cell.project(params, xs[0])
+    structures = [jax.tree.structure(c) for c in (cell.step(params, carry, us), carry)]
+    if structures[0] != structures[1]:
+        raise CellError(
+            f"{_name(cell)}.step returns a carry of the structure {structures[0]}, where "
+            f"initial_carry has {structures[1]}."
+        )
     trials = {
         "project": (cell.project, (params, xs[0])),
         "step": (cell.step, (params, carry, us)),
@@ -184,17 +184,22 @@ def _check_purity(cell, input_size, key):
 
 
 def _check_batches(cell, input_size, key):
-    batch = (2, 3)
+    batch = (3, 2)
+    for (path, one), many in zip(
+        jax.tree_util.tree_leaves_with_path(cell.initial_carry(())),
+        jax.tree.leaves(cell.initial_carry(batch)),
+        strict=True,
+    ):
+        if many.shape != (*batch, *one.shape):
+            raise CellError(
+                f"{_name(cell)}.initial_carry({batch}){jax.tree_util.keystr(path)} has shape "
+                f"{many.shape}, which is not the batch shape and then the {one.shape} of one "
+                "example."
+            )
     with jax.enable_x64(True):
         cell, params = _in_float64(cell, input_size, key)
         xs = jax.random.normal(key, (TIME, *batch, input_size), jnp.float64)
         carry = _random_carry(cell, batch, key)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(cell.initial_carry(batch)):
-            if leaf.shape[:2] != batch:
-                raise CellError(
-                    f"{_name(cell)}.initial_carry({batch}){jax.tree_util.keystr(path)} has shape "
-                    f"{leaf.shape}, which does not start with the batch shape."
-                )
 
         def run(xs, carry):
             us = cell.project(params, xs)
@@ -372,11 +377,12 @@ def _in_float64(cell, input_size, key):
 
 
 def _random_carry(cell, batch, key):
-    """Return the initial carry plus noise in its floating leaves, in the ambient precision."""
+    """Return the initial carry plus noise, with its floating leaves in the widest type at hand."""
+    wide = jnp.result_type(float)
     leaves, structure = jax.tree.flatten(cell.initial_carry(batch))
     keys = jax.random.split(key, max(1, len(leaves)))
     noisy = [
-        leaf + 0.3 * jax.random.normal(k, leaf.shape, leaf.dtype)
+        leaf.astype(wide) + 0.3 * jax.random.normal(k, leaf.shape, wide)
         if jnp.issubdtype(leaf.dtype, jnp.inexact)
         else leaf
         for leaf, k in zip(leaves, keys, strict=False)

@@ -13,7 +13,7 @@ from jax.nn import sigmoid
 
 import rnnjax
 from rnnjax import GRU, LSTM, Elman
-from rnnjax.cells import Gated, GatedParams, GRUCarry, LSTMCarry, identity
+from rnnjax.cells import Gated, GatedParams, GRUCarry, LSTMCarry
 from rnnjax.cells.base import check_size, matmul
 from rnnjax.cells.elman import ElmanCarry
 from rnnjax.cells.initializers import (
@@ -105,13 +105,11 @@ def test_outputs_and_gradients_equal_flax(name, dtype, tolerance, x64):
 @pytest.mark.parametrize(
     "cell",
     [
-        Elman(5),
-        Elman(4, activation_fn=identity, recurrent_kernel_init=SpectralRadius(0.9, 2)),
-        LSTM(5, forget_bias=Chrono(20.0)),
-        LSTM(4, dtype=jnp.bfloat16),
+        Elman(4, activation_fn=jax.nn.relu, recurrent_kernel_init=SpectralRadius(0.9, 2)),
+        LSTM(5, dtype=jnp.bfloat16, forget_bias=Chrono(20.0)),
         GRU(5),
     ],
-    ids=["elman", "linear", "lstm-chrono", "lstm-bfloat16", "gru"],
+    ids=["elman", "lstm", "gru"],
 )
 def test_our_cells_pass_check_cell(cell):
     check_cell(cell, 3)
