@@ -137,7 +137,16 @@ class Gated(Cell):
         return tuple(jnp.split(packed, len(self.gate_names), axis=-1))
 
     def project(self, params: Any, x: Array) -> tuple[Array, ...]:
-        """Return `x W + b`, split by gate."""
+        """Return `x W + b`, split by gate.
+
+        Raises:
+            ValueError: x has not the D features that the parameters were made for.
+        """
+        if jnp.shape(x)[-1] != params.input_kernel.shape[0]:
+            raise ValueError(
+                f"inputs must have {params.input_kernel.shape[0]} features, as the parameters "
+                f"have; got shape {jnp.shape(x)}"
+            )
         return self.split(matmul(x, params.input_kernel, self.dtype) + params.bias)
 
     def step(self, params: Any, carry: Any, u: tuple[Array, ...]) -> PyTree:
