@@ -11,6 +11,7 @@ gradient across the whole sequence, and with it the task (Hochreiter 1991; Bengi
 """
 
 import bisect
+import collections
 import dataclasses
 import functools
 import time
@@ -213,8 +214,8 @@ def make_data(config, task, seeds):
     return Data(probe, held_out, batches, int(lengths.min()))
 
 
-def train(config, name, task, data, run):
-    """Train all seeds of a cell; return its profiles by step, learning curve and summary."""
+def train(config, name, task, data, run, tables):
+    """Train all seeds of a cell, add to the numbers behind the figures, and return its summary."""
     import optax
 
     cell = config.make_cell(name, task)
@@ -228,7 +229,6 @@ def train(config, name, task, data, run):
         return training.TrainState(params, optimizer.init(params), jnp.int32(0), data_key)
 
     state = training.over_population(start)(jnp.stack([jax.random.key(s) for s in seeds]))
-    measure = training.over_population(functools.partial(gradient_profile, cell, task, data.lags))
     train_step = make_train_step(cell, task, optimizer)
     chunk_size = -(-config.steps // config.snapshots)
     schedule = {"steps": config.steps, "chunk_size": chunk_size, "label": name}
@@ -238,95 +238,70 @@ def train(config, name, task, data, run):
     else:
         chunks = training.train_on_batches(train_step, state, data.batches(), **schedule)
 
-    profiles, curve = {0: flat(measure(state.params, data.probe))}, []
+    middle = chunk_size * max(1, config.steps // chunk_size // 2)
+    phases = {0: "before", middle: "during", config.steps: "after"}
+    profile = functools.partial(gradient_profile, cell, task, data.lags)
+    measure = training.over_population(profile)
+    half_life = {0: record(tables, name, 0, "before", measure(state.params, data.probe))}
     for chunk in chunks:
         run.append_metrics({"cell": name}, seeds, chunk, every=config.record_every)
         run.append_time(cell=name, step=chunk.step)
-        state = chunk.state
-        profiles[chunk.step] = flat(measure(state.params, data.probe))
-        curve += window_means(chunk)
+        state, step = chunk.state, chunk.step
+        profiles = measure(state.params, data.probe)
+        half_life[step] = record(tables, name, step, phases.get(step, ""), profiles)
+        tables["learning_curves"] += [{"cell": name, **row} for row in window_means(chunk)]
 
     evaluate = training.over_population(
         lambda params, batch: task.metrics(apply(cell, params, batch.inputs), batch)
     )
     results = jax.tree.map(np.asarray, evaluate(state.params, data.held_out))
     solved = [task.success({k: v[i] for k, v in results.items()}) for i in range(len(seeds))]
-    summary = {
+    return {
         "parameters": count(cell, task),
         "features": cell.features,
-        "half_life_init": half_life(profiles[0]),
-        "half_life_trained": half_life(profiles[config.steps]),
+        "half_life_init": half_life[0],
+        "half_life_trained": half_life[config.steps],
         "final_loss": float(np.median(results["loss"])),
         "chance": task.chance,
         "success": float(np.mean(solved)),
-        "loss_of_seeds": results["loss"],
-        "accuracy_of_seeds": results["accuracy"],
-    }
-    return profiles, curve, summary
-
-
-def flat(profiles):
-    """Turn profiles `[S, K, B]` by part into `[K, S * B]`: every sequence of every seed."""
-    return {
-        part: np.moveaxis(np.asarray(p), 1, 0).reshape(p.shape[1], -1)
-        for part, p in profiles.items()
+        "loss_of_seeds": results["loss"].tolist(),
+        "accuracy_of_seeds": results["accuracy"].tolist(),
     }
 
 
-def quartiles(values):
-    """Return median and quartiles over the last axis; by rank, since logs may hold -inf."""
-    low, middle, high = np.quantile(
-        values, (0.25, 0.5, 0.75), axis=-1, method="averaged_inverted_cdf"
-    )
-    return {"median": middle, "q25": low, "q75": high}
-
-
-def half_life(profiles):
-    return float(diagnostics.half_life(jnp.asarray(quartiles(profiles["joint"])["median"])))
+def record(tables, cell, step, phase, profiles):
+    """Add profiles `[S, K, B]` by part to the tables, and return the half-life of their median."""
+    life = None
+    for part, values in profiles.items():
+        values = np.moveaxis(np.asarray(values), 1, 0).reshape(values.shape[1], -1)  # [K, S * B]
+        rows = {"cell": cell, "step": step, "lag": np.arange(1, len(values) + 1)}
+        rows |= diagnostics.quartiles(values)
+        if part == "joint":
+            life = float(diagnostics.half_life(jnp.asarray(rows["median"])))
+            tables["profile_over_training"].append(rows)
+            if phase:
+                tables["gradient_profiles"].append({"phase": phase, **rows, "half_life": life})
+        if phase and cell == "lstm":
+            tables["path_split"].append({"phase": phase, "path": part, **rows})
+    return life
 
 
 def window_means(chunk, windows=5):
     """Return the loss averaged over parts of a chunk, as rows of the learning curve."""
-    steps = np.arange(chunk.first_step, chunk.first_step + len(chunk.metrics["loss"]))
-    parts = [part for part in np.array_split(np.arange(len(steps)), windows) if len(part)]
-    return [
-        {"step": int(steps[part[-1]]), **quartiles(chunk.metrics["loss"][part].mean(0))}
-        for part in parts
-    ]
-
-
-def write_tables(run, profiles, curves):
-    """Write the numbers behind every figure."""
-    tables: dict[str, list] = {"gradient_profiles": [], "path_split": []}
-    tables["profile_over_training"] = []
-    for cell, by_step in profiles.items():
-        steps = list(by_step)
-        lag = np.arange(1, len(by_step[0]["joint"]) + 1)
-        for phase, step in zip(PHASES, (0, steps[len(steps) // 2], steps[-1]), strict=True):
-            where = {"phase": phase, "step": step, "cell": cell}
-            for part, values in by_step[step].items():
-                rows = {**where, "path": part, "lag": lag, **quartiles(values)}
-                if part == "joint":
-                    life = half_life(by_step[step])
-                    tables["gradient_profiles"].append({**rows, "half_life": life})
-                if cell == "lstm":
-                    tables["path_split"].append(rows)
-        for step, parts in by_step.items():
-            rows = {"cell": cell, "step": step, "lag": lag, **quartiles(parts["joint"])}
-            tables["profile_over_training"].append(rows)
-    tables["learning_curves"] = [{"cell": cell, **row} for cell in curves for row in curves[cell]]
-    for name, parts in tables.items():
-        if parts:
-            run.write_table(name, parts)
+    losses, step, rows = chunk.metrics["loss"], chunk.first_step - 1, []
+    for part in np.array_split(losses, min(windows, len(losses))):
+        step += len(part)
+        rows.append({"step": step, **diagnostics.quartiles(part.mean(0))})
+    return rows
 
 
 def draw(run):
-    """Draw the figures of a finished run from its tables."""
+    """Draw the figures of a run from its tables."""
     from rnnjax import figures
 
     table = run.read_table("gradient_profiles")
-    steps = [int(table["step"][table["phase"] == phase][0]) for phase in PHASES]
-    titles = {p: f"{PHASES[p]} (step {step})" for p, step in zip(PHASES, steps, strict=True)}
+    steps = dict(zip(table["phase"], table["step"], strict=True))
+    titles = {p: f"{PHASES[p]} (step {int(steps[p])})" for p in PHASES if p in steps}
     run.save_figure("gradient_profiles", figures.gradient_profiles(table, titles))
     table = run.read_table("profile_over_training")
     run.save_figure("profile_over_training", figures.profile_over_training(table))
@@ -358,12 +333,13 @@ def run(config: Config) -> dict[str, Any]:
         run = Run.create(out, config, overwrite=config.overwrite)
     except FileExistsError as error:
         raise ArgumentError(f"--out: {error}") from None
-    task, profiles, curves, summary = config.make_task(), {}, {}, {}
+    task, tables, summary = config.make_task(), collections.defaultdict(list), {}
     data = make_data(config, task, range(config.seed, config.seed + config.seeds))
     for name in config.cells:
-        profiles[name], curves[name], summary[name] = train(config, name, task, data, run)
-    write_tables(run, profiles, curves)
-    run.write_json("summary.json", summary)
+        summary[name] = train(config, name, task, data, run, tables)
+        for table, parts in tables.items():
+            run.write_table(table, parts)
+        run.write_json("summary.json", summary)
     draw(run)
     print_summary(summary)
     print(f"Figures, and the numbers behind them, are in {out}")

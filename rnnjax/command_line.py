@@ -1,8 +1,12 @@
 """The edge between a shell and an experiment: arguments in, one-line errors and exit codes out."""
 
 import contextlib
+import dataclasses
+import difflib
 import io
+import itertools
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -27,8 +31,8 @@ def parse(
         config: its fields are the options, its docstring the help; its `__post_init__` may raise
             `ArgumentError`.
         arguments: what to parse; None means `sys.argv[1:]`.
-        presets: named defaults, chosen with `--preset NAME`, a field of `config`. Other options
-            override the preset's.
+        presets: named defaults, chosen with `--preset NAME`, a field of `config`; the first unless
+            another is named. Other options override the preset's.
 
     Raises:
         SystemExit: 0 after `--help`; 2, with one line on standard error, for a wrong argument.
@@ -36,18 +40,18 @@ def parse(
     import tyro
 
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    default = _preset(arguments, presets) if presets else None
+    options: dict[str, Any] = {"default": _preset(arguments, presets)} if presets else {}
+    if {"-h", "--help"} & {*arguments}:
+        return tyro.cli(config, args=["--help"], **options)
     errors = io.StringIO()
     try:
-        with contextlib.redirect_stderr(errors):
-            if default is None:
-                return tyro.cli(config, args=arguments)
-            return tyro.cli(config, args=arguments, default=default)
+        with contextlib.redirect_stderr(errors), _endless_lines():
+            return tyro.cli(config, args=arguments, **options)
     except ArgumentError as error:
         fail(str(error))
     except SystemExit as stop:
         if stop.code:
-            fail(_one_line(errors.getvalue()))
+            fail(f"{_explain(errors.getvalue(), config, arguments)} (see --help)")
         raise
 
 
@@ -56,7 +60,8 @@ def main(config: type[Config], run: Callable[[Config], Any], **options: Any) -> 
 
     Raises:
         SystemExit: 2, with one line on standard error, for a wrong argument (`ArgumentError`, from
-            parsing or from `run`); 1 for training that stopped being finite; 130 when interrupted.
+            parsing or from `run`); 1, likewise, for training that stopped being finite and for a
+            file that cannot be read or written (`OSError`); 130 when interrupted.
     """
     parsed = parse(config, **options)
     from rnnjax.training import NonFiniteError, use_all_cores
@@ -64,18 +69,20 @@ def main(config: type[Config], run: Callable[[Config], Any], **options: Any) -> 
     use_all_cores()
     try:
         run(parsed)
+        return
     except ArgumentError as error:
-        fail(str(error))
-    except NonFiniteError as error:
-        fail(str(error), 1)
+        message, code = str(error), 2
+    except (NonFiniteError, OSError) as error:
+        message, code = str(error), 1
     except KeyboardInterrupt:
-        fail("interrupted", 130)
+        message, code = "interrupted", 130
+    fail(message, code)  # now that the run's frames are gone, and with them its progress bar
 
 
 def at_least(least: int, config: Any, *names: str) -> None:
     """Raise an ArgumentError for the first of the named options that is below `least`."""
     for name in names:
-        if getattr(config, name) < least:
+        if not getattr(config, name) >= least:
             raise ArgumentError(
                 f"{option(name)} must be at least {least}, got {getattr(config, name)}"
             )
@@ -97,38 +104,67 @@ def option(name: str) -> str:
 
 def fail(message: str, code: int = 2) -> NoReturn:
     """Print one line on standard error and exit."""
-    print(f"error: {message}", file=sys.stderr)
+    print("error:", *message.splitlines(), file=sys.stderr)
     raise SystemExit(code)
 
 
 def _preset(arguments, presets):
+    """Return the preset that the arguments name last; tyro reports an unknown name."""
     chosen = next(iter(presets))
-    for i, argument in enumerate(arguments):
-        if argument == "--preset" and i + 1 < len(arguments):
-            chosen = arguments[i + 1]
-        elif argument.startswith("--preset="):
-            chosen = argument.removeprefix("--preset=")
-    return presets.get(chosen, next(iter(presets.values())))  # tyro reports an unknown name
+    for argument, following in itertools.pairwise([*arguments, ""]):
+        name, equals, value = argument.partition("=")
+        if name == "--preset":
+            chosen = value if equals else following
+    return presets.get(chosen, next(iter(presets.values())))
 
 
-def _one_line(box: str) -> str:
-    """Return the message of the box that tyro draws around an error, and its hint if it has one."""
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip(" │╭╮╰╯─|+") for line in box.splitlines()]
-    text = " ".join(line for line in lines[1:] if line)
-    text = re.split(r" (?:Argument helptext|For full helptext)", text)[0]
-    text = re.sub(
-        r"Error parsing (--[\w-]+): invalid literal for int.*: ('.*')",
-        r"\1 must be a whole number, got \2",
-        text,
-    )
-    text = re.sub(
-        r"Error parsing (--[\w-]+): could not convert.*: ('.*')",
-        r"\1 must be a number, got \2",
-        text,
-    )
-    text = re.sub(
-        r" (?:Perhaps you meant|Arguments similar to \S+): .*?(--[\w-]+).*",
-        r"; perhaps you meant \1",
-        text,
-    )
-    return f"{text.rstrip('.')} (see --help)"
+@contextlib.contextmanager
+def _endless_lines():
+    """Let tyro wrap no lines: it tears long words apart."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "1000000"
+    try:
+        yield
+    finally:
+        del os.environ["COLUMNS"]
+        if before is not None:
+            os.environ["COLUMNS"] = before
+
+
+TYRO_SAYS = (
+    (r"Error parsing (--\S+): invalid literal for int.*?: ", r"\1 must be a whole number, got "),
+    (r"Error parsing (--\S+): could not convert.*?: ", r"\1 must be a number, got "),
+    (r"Error parsing (--\S+): no type matching (\S+) .* from \[(.*)\]", r"\1 must be \2, got \3"),
+    (r" \{None\}\|INT,", " a whole number,"),
+    (r" \{None\}\|FLOAT,", " a number,"),
+    (
+        r"invalid choice (.*) for argument '(--\S+)'\. Expected one of \((.*?),?\)",
+        r"\2 must be one of \3, got \1",
+    ),
+    (r"Missing value for argument '(--\S+)'\. Expected 1 values", r"\1 needs a value"),
+)
+
+
+def _explain(box, config, arguments):
+    """Return in our words what tyro says in the box that it draws around an error."""
+    box = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip(" │") for line in box.splitlines()[1:]]  # without the title
+    paragraphs = re.split(r"^[-─╰╯]*$", "\n".join(lines), flags=re.M)
+    text = next(filter(str.strip, paragraphs), box).strip().replace("\n", " ").rstrip(".")
+    for theirs, ours in TYRO_SAYS:
+        text = re.sub(theirs, ours, text)
+    unknown = text.removeprefix("Unrecognized options: ")
+    return text if unknown == text else _explain_unknown(unknown, config, arguments)
+
+
+def _explain_unknown(tokens, config, arguments):
+    """Return what is wrong with the first of the tokens, a list with commas."""
+    if tokens.startswith("-"):
+        name = re.split("[=,]", tokens)[0]
+        names = [option(field.name) for field in dataclasses.fields(config)]
+        close = difflib.get_close_matches(name, names, 1)
+        return f"unknown option {name}" + "".join(f"; perhaps you meant {o}" for o in close)
+    token = tokens.split(", ")[0]
+    words = (word for argument in arguments for word in argument.split("=", 1))
+    before = [w for w in itertools.takewhile(lambda w: w != token, words) if w.startswith("--")]
+    return f"unexpected {token!r}" + "".join(f" after {o}" for o in before[-1:])

@@ -4,6 +4,7 @@ The tables are columns of equal length, as `rnnjax.runs.Run.write_table` stores 
 tables are natural; axes are labelled in powers of ten.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 Table = Mapping[str, np.ndarray]
 
 COLOURS = {"elman": "#c44e52", "lstm": "#4c72b0", "gru": "#55a868"}
+MORE_COLOURS = "#dd8452", "#8172b3", "#937860", "#da8bc3", "#8c8c8c", "#ccb974", "#64b5cd"
 NAMES = {"elman": "Elman", "lstm": "LSTM", "gru": "GRU"}
 LN10 = np.log(10)
 
@@ -22,7 +24,8 @@ LN10 = np.log(10)
 def gradient_profiles(table: Table, titles: Mapping[str, str]) -> Figure:
     """Draw ||dL/ds_{T-k}|| / ||dL/ds_T|| against the lag k: median and quartiles, a panel a phase.
 
-    The thin dotted lines are the exponential fits whose half-lives the legend gives.
+    The thin dotted lines are the exponential fits whose half-lives the legend gives. What is not
+    finite, such as the logarithm of a gradient that is exactly zero, is left out.
 
     Args:
         table: columns `phase`, `cell`, `lag`, `median`, `q25`, `q75` (natural logs) and
@@ -30,13 +33,17 @@ def gradient_profiles(table: Table, titles: Mapping[str, str]) -> Figure:
         titles: of the panels from left to right, by value of `phase`.
     """
     figure, axes = _panels(len(titles), sharey=True)
+    colours = _colours(table["cell"])
     for ax, (phase, title) in zip(axes, titles.items(), strict=True):
-        for cell in _unique(table["cell"]):
-            rows = _rows(table, phase=phase, cell=cell)
-            label = f"{_name(cell)}, half-life {_steps(rows['half_life'][0])}"
-            _line_with_band(ax, rows["lag"], rows, _colour(cell), label, scale=1 / LN10)
-            fit = _fit(rows["lag"], rows["median"], rows["half_life"][0]) / LN10
-            ax.plot(rows["lag"], fit, color=_colour(cell), linestyle=":", linewidth=0.8)
+        panel = _rows(table, phase=phase)
+        for cell in _unique(panel["cell"]):
+            rows = _rows(panel, cell=cell)
+            half_life = rows["half_life"][0]
+            label = f"{_name(cell)}, half-life {_steps(half_life)}"
+            _line_with_band(ax, rows["lag"], rows, colours[cell], label, scale=1 / LN10)
+            if np.isfinite(half_life):
+                fit = _fit(rows["lag"], rows["median"], half_life) / LN10
+                ax.plot(rows["lag"], fit, color=colours[cell], linestyle=":", linewidth=0.8)
         ax.set(title=title, xlabel="lag k (steps back from the end)")
         ax.legend(fontsize="small")
     axes[0].set_ylabel("gradient norm relative to lag 0")
@@ -48,7 +55,8 @@ def profile_over_training(table: Table) -> Figure:
     """Draw the median gradient norm over training step and lag as one heat map for each cell.
 
     Args:
-        table: columns `cell`, `step`, `lag` and `median` (natural log, relative to lag 0).
+        table: columns `cell`, `step`, `lag` and `median` (natural log, relative to lag 0), in any
+            order of rows. What is missing or not finite is left white.
     """
     cells = _unique(table["cell"])
     figure, axes = _panels(len(cells), sharey=True)
@@ -58,9 +66,11 @@ def profile_over_training(table: Table) -> Figure:
     image: Any = None
     for ax, cell in zip(axes, cells, strict=True):
         rows = _rows(table, cell=cell)
-        steps, lags = _unique(rows["step"]), _unique(rows["lag"])
-        grid = rows["median"].reshape(len(steps), len(lags)).T / LN10
-        image = ax.pcolormesh(steps, lags, grid, shading="nearest", vmin=low, vmax=high)
+        steps, column = np.unique(rows["step"], return_inverse=True)
+        lags, row = np.unique(rows["lag"], return_inverse=True)
+        grid = np.full((len(lags), len(steps)), np.nan)
+        grid[row, column] = rows["median"] / LN10
+        image = ax.pcolormesh(_edges(steps), _edges(lags), grid, vmin=low, vmax=high)
         image.set_rasterized(True)
         ax.grid(False)
         ax.set(title=_name(cell), xlabel="training step")
@@ -79,9 +89,9 @@ def learning_curves(table: Table, chance: float, metric: str = "training loss") 
         metric: the label of the loss.
     """
     figure, (ax,) = _panels(1)
-    for cell in _unique(table["cell"]):
+    for cell, colour in _colours(table["cell"]).items():
         rows = _rows(table, cell=cell)
-        _line_with_band(ax, rows["step"], rows, _colour(cell), _name(cell))
+        _line_with_band(ax, rows["step"], rows, colour, _name(cell))
     ax.axhline(chance, color="black", linestyle="--", linewidth=1, label=f"chance {chance:.3g}")
     ax.set(xlabel="training step", ylabel=metric, yscale="log")
     ax.legend(fontsize="small")
@@ -94,11 +104,12 @@ def path_split(table: Table, titles: Mapping[str, str], paths: Mapping[str, str]
     Args:
         table: columns `phase`, `path`, `lag`, `median`, `q25`, `q75` (natural logs).
         titles: of the panels from left to right, by value of `phase`.
-        paths: values of `path` and their labels.
+        paths: values of `path` and their labels; `joint` is drawn dotted.
     """
     figure, axes = _panels(len(titles), sharey=True)
-    styles = zip(paths.items(), ("#4c72b0", "#dd8452", "#555555"), ("-", "-", ":"), strict=False)
-    for (path, label), colour, style in styles:
+    colours = "#4c72b0", *MORE_COLOURS
+    for i, (path, label) in enumerate(paths.items()):
+        colour, style = ("#555555", ":") if path == "joint" else (colours[i % len(colours)], "-")
         for ax, phase in zip(axes, titles, strict=True):
             rows = _rows(table, phase=phase, path=path)
             _line_with_band(ax, rows["lag"], rows, colour, label, scale=1 / LN10, linestyle=style)
@@ -121,20 +132,27 @@ def _panels(count, **options):
 
 def _line_with_band(ax: Axes, x, rows, colour, label, *, scale=1.0, linestyle="-"):
     """Draw a median and its quartiles; entries that are not finite are left out."""
-    with np.errstate(invalid="ignore"):
-        middle, low, high = (
-            np.where(np.isfinite(rows[name]), rows[name] * scale, np.nan)
-            for name in ("median", "q25", "q75")
-        )
-    ax.plot(x, middle, color=colour, label=label, linestyle=linestyle)
+    middle, low, high = (
+        np.where(np.isfinite(rows[name]), rows[name] * scale, np.nan)
+        for name in ("median", "q25", "q75")
+    )
+    alone = "." if np.isfinite(middle).sum() == 1 else ""  # a line needs two points
+    ax.plot(x, middle, color=colour, label=label, linestyle=linestyle, marker=alone)
     ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
 
 
 def _fit(lag, median, half_life):
     """Return the line of slope -ln 2 / half_life through the middle of the finite points."""
     finite = np.isfinite(median)
-    rate = np.log(2) / half_life if finite.any() else np.nan
-    return median[finite].mean() - rate * (lag - lag[finite].mean()) if finite.any() else rate * lag
+    return median[finite].mean() - np.log(2) / half_life * (lag - lag[finite].mean())
+
+
+def _edges(centres):
+    """Return the edges of the cells around increasing centres."""
+    if len(centres) == 1:
+        return np.array([centres[0] - 0.5, centres[0] + 0.5])
+    middles = (centres[1:] + centres[:-1]) / 2
+    return np.array([2 * centres[0] - middles[0], *middles, 2 * centres[-1] - middles[-1]])
 
 
 def _powers_of_ten(ax):
@@ -152,8 +170,10 @@ def _unique(column):
     return list(dict.fromkeys(np.asarray(column).tolist()))
 
 
-def _colour(cell):
-    return COLOURS.get(cell)
+def _colours(cells):
+    """Return a colour for each of the cells, the same in every figure for those of the library."""
+    more = itertools.cycle(MORE_COLOURS)
+    return {cell: COLOURS.get(cell) or next(more) for cell in _unique(cells)}
 
 
 def _name(cell):
@@ -161,4 +181,6 @@ def _name(cell):
 
 
 def _steps(half_life):
-    return f"{half_life:.3g} steps" if np.isfinite(half_life) else "none (no decay)"
+    if np.isnan(half_life):
+        return "undefined"
+    return f"{half_life:.3g} steps" if half_life < np.inf else "none (no decay)"

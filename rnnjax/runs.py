@@ -6,19 +6,26 @@ times.jsonl      wall-clock times, kept apart for that reason
 NAME.csv         a table: the numbers behind figure NAME
 NAME.png, .svg   figures
 summary.json     results
+.rnnjax          the names of all these: what may be removed when the run is overwritten
+
+A float32 is written as the shortest decimal that reads back as the same float32. Numbers that are
+not finite are NaN, Infinity and -Infinity in JSON, as Python writes and reads them (JSON itself has
+none, so other readers may refuse), and nan, inf and -inf in tables.
 """
 
 import csv
 import dataclasses
 import io
 import json
-import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+NAMES = "config.json", "metrics.jsonl", "times.jsonl", "summary.json"
+WRITTEN = ".rnnjax"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,27 +42,28 @@ class Run:
     def create(cls, path: str | Path, config: Any, *, overwrite: bool = False) -> "Run":
         """Make the directory and write `config`, a dataclass, to config.json.
 
+        With `overwrite` the files of a run that is there already are removed, and no others.
+
         Raises:
-            FileExistsError: there is a run already and `overwrite` is false; or `path` is a file.
-                With `overwrite` only files that a run writes are removed.
+            FileExistsError: `path` is a file; or holds a run, and `overwrite` is false; or holds
+                one of the files above from elsewhere. Nothing has been touched then.
+            OSError: the directory cannot be made or written to; the message says why.
         """
         run = cls(Path(path))
-        if run.path.exists() and not run.path.is_dir():
-            raise FileExistsError(f"{path} is a file; give a directory")
-        if (run.path / "config.json").exists():
-            if not overwrite:
-                raise FileExistsError(f"{path} already holds a run; give another directory")
-            for old in ("*.json", "*.jsonl", "*.csv", "*.png", "*.svg"):
-                for file in run.path.glob(old):
-                    file.unlink()
-        run.path.mkdir(parents=True, exist_ok=True)
-        run.write_json("config.json", dataclasses.asdict(config))
+        text = _json(dataclasses.asdict(config), indent=2)
+        try:
+            run._make_way(overwrite)
+            run.path.mkdir(parents=True, exist_ok=True)
+            run._replace("config.json", text)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise type(error)(f"cannot write to {path}: {error.strerror}") from error
         return run
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write `value` to a file as JSON; arrays and tuples become lists."""
-        text = json.dumps(value, indent=2, default=_plain)
-        self._replace(name, text + "\n")
+        """Write `value` to a file as JSON; arrays and tuples become lists, paths strings."""
+        self._replace(name, _json(value, indent=2))
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file of the run.
@@ -63,7 +71,7 @@ class Run:
         Raises:
             FileNotFoundError: the directory holds no such file.
         """
-        return json.loads((self.path / name).read_text())
+        return json.loads((self.path / name).read_bytes())
 
     def append_metrics(
         self,
@@ -81,17 +89,14 @@ class Run:
             chunk: has `first_step`, counted from 1, and `metrics`, name -> `[steps, S]`.
             every: record the steps that are multiples of it.
         """
-        steps = range(chunk.first_step, chunk.first_step + len(next(iter(chunk.metrics.values()))))
-        self.append(
-            "metrics.jsonl",
-            [
-                {**labels, "seed": seed, "step": step}
-                | {name: values[i, s] for name, values in chunk.metrics.items()}
-                for i, step in enumerate(steps)
-                if step % every == 0
-                for s, seed in enumerate(seeds)
-            ],
-        )
+        rows, names = [], list(chunk.metrics)
+        for step, values in enumerate(zip(*chunk.metrics.values(), strict=True), chunk.first_step):
+            if step % every == 0:
+                rows += [
+                    {**labels, "seed": seed, "step": step, **dict(zip(names, own, strict=True))}
+                    for seed, *own in zip(seeds, *values, strict=True)
+                ]
+        self.append("metrics.jsonl", rows)
 
     def append_time(self, **values: Any) -> None:
         """Append a line to times.jsonl, with the seconds since 1970 added."""
@@ -99,47 +104,102 @@ class Run:
 
     def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to a JSON-lines file."""
-        with open(self.path / name, "a") as file:
-            file.write("".join(json.dumps(row, default=_plain) + "\n" for row in rows))
+        text = "".join(_json(row) for row in rows)
+        self._record(name)
+        self._append(name, text)
 
     def read_rows(self, name: str) -> list[dict[str, Any]]:
-        """Read a JSON-lines file of the run."""
-        return [json.loads(line) for line in (self.path / name).read_text().splitlines()]
+        """Read a JSON-lines file of the run, less a last line that was cut off."""
+        return [json.loads(line) for line in (self.path / name).read_bytes().split(b"\n")[:-1]]
 
     def write_table(self, name: str, parts: Sequence[Mapping[str, Any]]) -> None:
         """Write parts of a table, one below the other, to NAME.csv.
 
         A part maps column names to columns of equal length, or to one value for all its rows.
+
+        Raises:
+            ValueError: there are no columns, or the parts have different ones.
         """
+        header = list(parts[0]) if parts else []
+        if not header:
+            raise ValueError(f"table {name} needs columns")
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(parts[0])
+        writer.writerow(header)
         for part in parts:
-            columns = np.broadcast_arrays(*(np.asarray(part[key]) for key in parts[0]))
-            writer.writerows(zip(*(np.atleast_1d(c).tolist() for c in columns), strict=True))
+            if part.keys() != set(header):
+                raise ValueError(f"table {name}: all parts need columns {header}, got {[*part]}")
+            columns = np.broadcast_arrays(*(np.atleast_1d(part[key]) for key in header))
+            writer.writerows(zip(*map(_plain, columns), strict=True))
         self._replace(f"{name}.csv", text.getvalue())
 
     def read_table(self, name: str) -> dict[str, np.ndarray]:
-        """Read NAME.csv as columns, numbers where all entries are numbers."""
-        with open(self.path / f"{name}.csv", newline="") as file:
+        """Read NAME.csv as columns: float64 where all entries are numbers, else strings."""
+        with open(self.path / f"{name}.csv", newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file)
-        return {
-            key: _column(values)
-            for key, values in zip(header, zip(*rows, strict=True), strict=True)
-        }
+        columns = zip(*rows, strict=True) if rows else [()] * len(header)
+        return {key: _column(values) for key, values in zip(header, columns, strict=True)}
 
     def save_figure(self, name: str, figure: Any) -> None:
-        """Save a matplotlib figure as NAME.png and NAME.svg."""
+        """Save a matplotlib figure as NAME.png and NAME.svg; the same figure, the same bytes."""
         import matplotlib
 
-        with matplotlib.rc_context({"svg.hashsalt": "rnnjax"}):  # the same figure, the same bytes
-            figure.savefig(self.path / f"{name}.svg", metadata={"Date": None})
-        figure.savefig(self.path / f"{name}.png", dpi=150)
+        options: dict[str, Any] = {"png": {"dpi": 150}, "svg": {"metadata": {"Date": None}}}
+        for form in options:
+            image = io.BytesIO()
+            with matplotlib.rc_context({"svg.hashsalt": "rnnjax"}):
+                figure.savefig(image, format=form, **options[form])
+            self._replace(f"{name}.{form}", image.getvalue())
 
-    def _replace(self, name, text):
-        unfinished = self.path / f".{name}.unfinished"
-        unfinished.write_text(text)
-        unfinished.replace(self.path / name)
+    def _make_way(self, overwrite):
+        """Remove the run that is here, if it may be; touch nothing if it or a file may not."""
+        if self.path.exists() and not self.path.is_dir():
+            raise FileExistsError(f"{self.path} is a file; give a directory")
+        written = self._written()
+        if written and not overwrite:
+            raise FileExistsError(f"{self.path} already holds a run; give another directory")
+        for name in NAMES:
+            if name not in written and (self.path / name).exists():
+                raise FileExistsError(
+                    f"{self.path} holds a {name} that no run wrote; give another directory"
+                )
+        for name in written:
+            (self.path / name).unlink(missing_ok=True)
+            self._unfinished(name).unlink(missing_ok=True)
+        (self.path / WRITTEN).unlink(missing_ok=True)
+
+    def _written(self):
+        file = self.path / WRITTEN
+        return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+
+    def _record(self, name):
+        """Note that the file belongs to the run, before it does."""
+        if name not in self._written():
+            self._append(WRITTEN, f"{name}\n")
+
+    def _replace(self, name, content):
+        """Write a file as a whole: until it is finished the old one stays."""
+        self._record(name)
+        unfinished = self._unfinished(name)
+        try:
+            unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+            unfinished.replace(self.path / name)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def _unfinished(self, name):
+        return self.path / f".{name}.unfinished"
+
+    def _append(self, name, lines):
+        """Append whole lines in one write."""
+        data = lines.encode()
+        with open(self.path / name, "ab", buffering=0) as file:
+            while data:
+                data = data[file.write(data) :]
+
+
+def _json(value, **options):
+    return json.dumps(value, default=_plain, **options) + "\n"
 
 
 def _column(values):
@@ -150,13 +210,12 @@ def _column(values):
 
 
 def _plain(value):
-    """Return a NumPy value as Python's; a float32 as the shortest number that reads back as it."""
+    """Return what JSON does not know as what it does: paths, NumPy's and JAX's numbers, arrays."""
     if isinstance(value, Path):
         return str(value)
     if not hasattr(value, "dtype"):
-        return value
+        raise TypeError(f"cannot write {value!r} ({type(value).__name__}) to a run")
     value = np.asarray(value)
-    if value.ndim:
-        return [_plain(v) for v in value]
-    number = value.item()
-    return float(str(value)) if isinstance(number, float) and math.isfinite(number) else number
+    if value.dtype == np.float32:
+        value = value.astype(str).astype(np.float64)
+    return value.tolist()

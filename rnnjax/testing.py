@@ -356,7 +356,7 @@ def _problem(cell, input_size, key):
     """Return float32 parameters, inputs and a carry for the cell."""
     xs = jax.random.normal(key, (TIME, BATCH, input_size), jnp.float32)
     params = cell.init(key, input_size)
-    return params, xs, _random_carry(cell, (BATCH,), key)
+    return params, xs, _random_carry(cell, (BATCH,), key, jnp.float32)
 
 
 def _in_float64(cell, input_size, key):
@@ -376,13 +376,12 @@ def _in_float64(cell, input_size, key):
     return cell, structure.unflatten(noisy)
 
 
-def _random_carry(cell, batch, key):
-    """Return the initial carry plus noise, with its floating leaves in the widest type at hand."""
-    wide = jnp.result_type(float)
+def _random_carry(cell, batch, key, dtype=jnp.float64):
+    """Return the initial carry plus noise, with its floating leaves in `dtype`."""
     leaves, structure = jax.tree.flatten(cell.initial_carry(batch))
     keys = jax.random.split(key, max(1, len(leaves)))
     noisy = [
-        leaf.astype(wide) + 0.3 * jax.random.normal(k, leaf.shape, wide)
+        leaf.astype(dtype) + 0.3 * jax.random.normal(k, leaf.shape, dtype)
         if jnp.issubdtype(leaf.dtype, jnp.inexact)
         else leaf
         for leaf, k in zip(leaves, keys, strict=False)

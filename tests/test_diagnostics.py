@@ -23,6 +23,7 @@ from rnnjax.diagnostics import (
     half_life,
     log_gradient_profile,
     log_gradient_profile_by_part,
+    quartiles,
 )
 
 KEY = jax.random.key(0)
@@ -311,6 +312,15 @@ def test_the_fit_is_that_of_numpy_and_leaves_out_what_is_not_finite():
     kept = np.r_[:5, 9:40]
     want = -np.polyfit(lags[kept], profile[kept, 0], 1)[0]
     np.testing.assert_allclose(decay_rate(jnp.asarray(profile))[0], want, rtol=1e-3)
+
+
+def test_quartiles_are_by_rank_and_never_mix_in_minus_infinity():
+    got = quartiles([[3.0, 1.0, 2.0, 5.0, 4.0], [-np.inf, -np.inf, -np.inf, 1.0, 2.0]])
+    np.testing.assert_array_equal(got["median"], [3, -np.inf])
+    np.testing.assert_array_equal(got["q25"], [2, -np.inf])
+    np.testing.assert_array_equal(got["q75"], [4, 1])
+    assert quartiles([1.0, 2.0, 3.0, 4.0])["median"] == 2.5
+    assert quartiles([-np.inf, -np.inf, 3.0, 4.0])["median"] == -np.inf
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnnjax import Cell
-from rnnjax.testing import CellError, check_cell
+from rnnjax import LSTM, Cell, Elman
+from rnnjax.testing import CellError, _check_bfloat16, check_cell
 
 
 class Carry(NamedTuple):
@@ -49,6 +49,11 @@ class Sound(Cell):
 
 def test_a_sound_cell_passes():
     check_cell(Sound(), 2)
+
+
+def test_the_check_of_bfloat16_also_works_in_a_session_with_64_bit_types(x64):
+    _check_bfloat16(LSTM(3), 2, jax.random.key(0))
+    _check_bfloat16(Elman(3), 2, jax.random.key(0))
 
 
 class NotACell:

@@ -5,7 +5,7 @@ from rnnjax.diagnostics.adjoints import (
     log_gradient_profile,
     log_gradient_profile_by_part,
 )
-from rnnjax.diagnostics.profiles import by_lag, decay_rate, half_life
+from rnnjax.diagnostics.profiles import by_lag, decay_rate, half_life, quartiles
 
 __all__ = [
     "adjoints",
@@ -14,4 +14,5 @@ __all__ = [
     "half_life",
     "log_gradient_profile",
     "log_gradient_profile_by_part",
+    "quartiles",
 ]

@@ -1,6 +1,9 @@
 """Gradient profiles by lag, and in one number."""
 
+from typing import Any
+
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 
@@ -47,3 +50,15 @@ def half_life(log_profile: Float[Array, "K *batch"]) -> Float[Array, "*batch"]:
     decays = rate > 0
     lasting = jnp.where(jnp.isnan(rate), jnp.nan, jnp.inf)
     return jnp.where(decays, jnp.log(2.0) / jnp.where(decays, rate, 1), lasting)
+
+
+def quartiles(values: Any) -> dict[str, Any]:
+    """Return `median`, `q25` and `q75` over the last axis: how profiles are summed up in tables.
+
+    Where the two middle ranks differ their mean is taken, but never that of -inf (a gradient that
+    is exactly zero) and another.
+    """
+    values = np.asarray(values)
+    method = "averaged_inverted_cdf" if np.isfinite(values).all() else "inverted_cdf"
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75), axis=-1, method=method)
+    return {"median": middle, "q25": low, "q75": high}

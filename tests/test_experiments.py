@@ -1,0 +1,258 @@
+"""Experiments run, twice alike, from Python and from the shell; and what they claim is so."""
+
+import dataclasses
+import importlib.util
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rnnjax import LSTM, tasks
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+SCRIPT = EXPERIMENTS / "vanishing_gradients.py"
+SUMMARY = ("parameters", "half_life_init", "half_life_trained", "final_loss", "chance", "success")
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+vanishing = load(SCRIPT)
+TINY = vanishing.Config(
+    cells=("elman", "lstm"), length=10, features=3, steps=4, snapshots=2, seeds=2, record_every=2
+)
+FLAGS = (
+    "--cells elman lstm --length 10 --features 3 --steps 4 --snapshots 2 --seeds 2 --record-every 2"
+)
+
+
+def shell(*arguments, check=None):
+    command = [sys.executable, "-W", "error", str(SCRIPT), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if check is not None:
+        assert done.returncode == check, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("tiny") / "run"
+    return out, vanishing.run(dataclasses.replace(TINY, out=out))
+
+
+def test_a_run_writes_everything_it_promises(tiny_run):
+    out, summary = tiny_run
+    assert json.loads((out / "summary.json").read_text()) == summary
+    assert list(summary) == ["elman", "lstm"]
+    for cell, row in summary.items():
+        assert set(SUMMARY) <= set(row)
+        assert row["chance"] == pytest.approx(1 / 6)
+        assert row["parameters"] == {"elman": 18, "lstm": 72}[cell] + 4
+        assert 0 < row["final_loss"] < 10 and row["half_life_init"] > 0
+    for name in ("gradient_profiles", "profile_over_training", "learning_curves", "path_split"):
+        for ending in ("png", "svg", "csv"):
+            assert (out / f"{name}.{ending}").stat().st_size > 100
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    keys = [(row["cell"], row["step"], row["seed"]) for row in rows]
+    assert keys == [(c, t, s) for c in ("elman", "lstm") for t in (2, 4) for s in (0, 1)]
+    assert all(math.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in rows)
+    assert json.loads((out / "config.json").read_text())["length"] == 10
+
+
+def test_the_same_arguments_give_the_same_bytes_from_the_shell(tiny_run, tmp_path):
+    out, _ = tiny_run
+    done = shell(*FLAGS.split(), "--out", tmp_path / "again", check=0)
+    assert done.stderr == ""
+    for name in ("metrics.jsonl", "summary.json", "gradient_profiles.csv", "learning_curves.csv"):
+        assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes(), name
+    header, *rows = done.stdout.splitlines()
+    assert all(column in header for column in SUMMARY)
+    assert [row.split()[0] for row in rows[:2]] == ["elman", "lstm"]
+
+
+def test_a_seed_is_the_same_alone_and_in_company(tiny_run, tmp_path):
+    out, _ = tiny_run
+    config = dataclasses.replace(TINY, cells=("lstm",), seed=1, seeds=1, out=tmp_path / "alone")
+    vanishing.run(config)
+    alone = (tmp_path / "alone" / "metrics.jsonl").read_text().splitlines()
+    together = (out / "metrics.jsonl").read_text().splitlines()
+    assert alone == [row for row in together if '"lstm"' in row and '"seed": 1' in row]
+
+
+def test_figures_can_be_redrawn_from_the_run(tiny_run):
+    out, _ = tiny_run
+    figures = {path: path.read_bytes() for path in [*out.glob("*.svg"), *out.glob("*.png")]}
+    for path in figures:
+        path.unlink()
+    shell("--redraw", "--out", out, check=0)
+    assert {path: path.read_bytes() for path in figures} == figures
+
+
+def test_a_run_is_not_overwritten_unless_asked(tiny_run, capsys):
+    out, _ = tiny_run
+    before = (out / "metrics.jsonl").read_bytes()
+    with pytest.raises(vanishing.ArgumentError, match=r"--out: .* already holds a run"):
+        vanishing.run(dataclasses.replace(TINY, out=out))
+    assert (out / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"task": "adding_hochreiter1997", "length": 12},
+        {"task": "copy_memory", "length": 3},
+        {"task": "temporal_order", "length": 10},
+        {"task": "digits", "length": None, "permuted": True},
+    ],
+    ids=lambda changes: changes["task"],
+)
+def test_every_task_runs(changes, tmp_path, monkeypatch):
+    monkeypatch.setenv("RNNJAX_DATA", str(tmp_path / "data"))
+    config = dataclasses.replace(TINY, cells=("elman",), out=tmp_path / "run", **changes)
+    row = vanishing.run(config)["elman"]
+    chances = {
+        "adding_hochreiter1997": (2 - 0.1 - 0.9 / 5) / 48,
+        "copy_memory": 10 * math.log(8) / 23,
+        "temporal_order": math.log(4),
+        "digits": math.log(10),
+    }
+    assert row["chance"] == pytest.approx(chances[config.task])
+    assert math.isfinite(row["final_loss"]) and row["half_life_init"] > 0
+
+
+@pytest.mark.parametrize(
+    "task", [tasks.AddingHochreiter1997(12), tasks.CopyMemory(2), tasks.TemporalOrder(10)]
+)
+def test_the_measured_profile_is_the_gradient_of_each_sequences_own_last_answer(task, x64):
+    cell = LSTM(4, param_dtype=jnp.float64)
+    params = jax.tree.map(
+        lambda p: p.astype(jnp.float64), vanishing.init(cell, task, jax.random.key(0))
+    )
+    batch = task.sample(jax.random.key(1), 3)
+    lengths, _ = tasks.last_answer(batch)
+    lags = int(lengths.min())
+    measured = vanishing.gradient_profile(cell, task, lags, params, batch)
+    for b, length in enumerate(np.asarray(lengths).tolist()):
+
+        def loss(displacements, b=b, length=length):
+            """The loss of one answer by a Python loop, the carry displaced before every step."""
+            carry = cell.initial_carry(())
+            for x, d in zip(batch.inputs[:length, b], displacements, strict=False):
+                carry = jax.tree.map(jnp.add, carry, d)
+                carry = cell.step(params.cell, carry, cell.project(params.cell, x))
+            carry = jax.tree.map(jnp.add, carry, displacements[length])
+            y = cell.output(carry) @ params.kernel + params.bias
+            target = batch.targets[length - 1, b]
+            if isinstance(task, tasks.Regression):
+                return jnp.mean((y - target) ** 2)
+            return jax.nn.logsumexp(y) - y[target]
+
+        zero = [jax.tree.map(jnp.zeros_like, cell.initial_carry(()))] * (length + 1)
+        gradients = jax.grad(loss)(zero)
+        norms = np.array([np.linalg.norm(np.concatenate(g)) for g in gradients])
+        want = np.log(norms[length - 1 :: -1][:lags] / norms[length])
+        np.testing.assert_allclose(measured["joint"][:, b], want, rtol=1e-8, atol=1e-8)
+
+
+def test_matched_cells_have_the_parameters_of_the_largest():
+    task = tasks.AddingArjovsky2016()
+    config = vanishing.Config(match_parameters=True)
+    counts = [vanishing.count(config.make_cell(name, task), task) for name in vanishing.CELLS]
+    assert vanishing.count(LSTM(64), task) in counts
+    assert min(counts) > 0.98 * max(counts)
+
+
+def test_training_that_diverges_stops_with_a_message_and_keeps_its_metrics(tmp_path):
+    flags = "--cells elman --length 10 --features 3 --steps 6 --record-every 1 --learning-rate 1e38"
+    done = shell(*flags.split(), "--seeds", 2, "--out", tmp_path / "run", check=1)
+    assert done.stderr.count("\n") == 1
+    assert "error: elman: " in done.stderr and "became" in done.stderr and "at step" in done.stderr
+    stopped = int(done.stderr.split("at step ")[1].split()[0])
+    lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
+    assert sorted(set(steps)) == list(range(1, stopped))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ("--steps -3", ("--steps", "at least 1", "-3")),
+        ("--steps many", ("--steps", "whole number", "many")),
+        ("--length -5", ("--length", "at least 2", "-5")),
+        ("--task digits --length 100", ("--length", "64", "100")),
+        ("--task coin_toss", ("--task", "coin_toss", "copy_memory")),
+        ("--cells lstm transformer", ("--cells", "transformer", "gru")),
+        ("--cells lstm lstm", ("--cells", "once")),
+        ("--seeds 0", ("--seeds", "at least 1", "0")),
+        ("--learning-rate nan", ("--learning-rate", "positive", "nan")),
+        ("--permuted", ("--permuted", "digits", "adding")),
+        ("--preset huge", ("--preset", "huge", "long")),
+        ("--stesp 3", ("--stesp", "--steps")),
+        ("--redraw", ("--redraw", "--out")),
+    ],
+)
+def test_a_wrong_argument_is_one_line_and_exit_code_2(arguments, names, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments.split()])
+    with pytest.raises(SystemExit) as stop:
+        vanishing.main(vanishing.Config, vanishing.run, presets=vanishing.PRESETS)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    for name in names:
+        assert name in error
+
+
+def test_a_wrong_argument_in_the_shell():
+    done = shell("--features", "none", check=2)
+    assert done.stderr.startswith("error: --features") and done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_help_teaches_and_is_quick():
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = shell("--help", check=0)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1.5
+    for field in dataclasses.fields(vanishing.Config):
+        assert "--" + field.name.replace("_", "-") in done.stdout
+
+
+def test_the_long_preset_changes_defaults_only():
+    from rnnjax.command_line import parse
+
+    long = parse(vanishing.Config, ["--preset", "long", "--seeds", "2"], presets=vanishing.PRESETS)
+    assert (long.steps, long.seeds, long.make_task().length) == (20000, 2, 750)
+    assert vanishing.Config().make_task().length == 100
+
+
+def test_the_claim_holds_in_small(tmp_path):
+    """On adding over 40 steps the GRU learns and holds its gradient; the Elman network does not."""
+    config = vanishing.Config(
+        cells=("elman", "gru"),
+        length=40,
+        features=32,
+        steps=500,
+        seeds=2,
+        snapshots=2,
+        out=tmp_path / "run",
+    )
+    summary = vanishing.run(config)
+    elman, gru = summary["elman"], summary["gru"]
+    assert gru["success"] == 1 and gru["final_loss"] < 0.1 * gru["chance"]
+    assert elman["success"] == 0 and elman["final_loss"] > 0.8 * elman["chance"]
+    assert elman["half_life_trained"] < 5 < 20 < gru["half_life_trained"]

@@ -1,0 +1,47 @@
+"""What the README says to type works."""
+
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_python_examples_run_in_order(monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len(blocks) == 3
+    module = types.ModuleType("readme")
+    monkeypatch.setitem(sys.modules, "readme", module)  # dataclasses look their module up
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), module.__dict__)
+    assert module.outputs.shape == (1000, 32, 128)
+    assert module.a.c.shape == (1000, 32, 128)
+    assert module.log_norms.shape == (1000, 32)
+    assert len(module.MGU(5).init(module.jax.random.key(0), 3)) == 3
+
+
+def test_ci_runs_the_readmes_test_command():
+    commands = re.findall(r"^python3 -m venv .*$", README, re.M)
+    assert [command.split()[-1] for command in commands] == [
+        "experiments/vanishing_gradients.py",
+        "pytest",
+    ]
+    script = (ROOT / ".ci/run").read_text()
+    pattern = re.search(r"grep -m1 -E '(.*)' README.md", script)
+    assert pattern and re.search(pattern[1], README, re.M)
+
+
+@pytest.mark.parametrize(
+    "path", re.findall(r"[\w./-]+\.(?:py|png|ipynb)\b|^rnnjax/\w+/", README, re.M)
+)
+def test_files_the_readme_names_exist(path):
+    assert (ROOT / path).exists()
+
+
+def test_constraints_name_no_registry():
+    text = (ROOT / "constraints.txt").read_text()
+    assert "==" in text and "http" not in text and "file:" not in text
