@@ -1,9 +1,20 @@
 """rnnjax: recurrent networks in JAX, and what gradients do on their way through them."""
 
-from rnnjax import cells, diagnostics
+from rnnjax import cells, diagnostics, tasks, testing
 from rnnjax.cells import GRU, LSTM, Cell, Elman, Gated
 from rnnjax.unroll import unroll
 
 __version__ = "0.1.0"
 
-__all__ = ["GRU", "LSTM", "Cell", "Elman", "Gated", "cells", "diagnostics", "unroll"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "Cell",
+    "Elman",
+    "Gated",
+    "cells",
+    "diagnostics",
+    "tasks",
+    "testing",
+    "unroll",
+]
