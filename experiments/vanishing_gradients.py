@@ -190,28 +190,35 @@ class Data(NamedTuple):
 
 def make_data(config, task, seeds):
     if config.task == "digits":
-        from rnnjax.datasets import digits
-
-        def pipeline(split, size, seed):
-            batches = digits.pipeline(split, size, seed=seed, permuted=config.permuted)
-            return (tasks.Batch(**batch) for batch in batches)
-
-        probe, held_out = (
-            jax.tree.map(lambda a: np.stack([a] * len(seeds)), next(pipeline("test", size, 0)))
-            for size in (32, digits.SIZES["test"])
-        )
-        batches = lambda: [pipeline("train", config.batch_size, seed) for seed in seeds]  # noqa: E731
+        probe, held_out, batches = make_digits(config, seeds)
     else:
-        keys = jnp.stack(
-            [jax.random.split(jax.random.fold_in(jax.random.key(s), 1)) for s in seeds]
-        )
+        keys = [jax.random.split(jax.random.fold_in(jax.random.key(s), 1)) for s in seeds]
+        keys, batches = jnp.stack(keys), None
         probe, held_out = (
             training.over_population(functools.partial(task.sample, batch_size=size))(keys[:, i])
             for i, size in enumerate((32, 1024))
         )
-        batches = None
     lengths, _ = jax.vmap(tasks.last_answer)(probe)
     return Data(probe, held_out, batches, int(lengths.min()))
+
+
+def make_digits(config, seeds):
+    from rnnjax.datasets import digits
+
+    def pipeline(split, size, seed):
+        batches = digits.pipeline(split, size, seed=seed, permuted=config.permuted)
+        return (tasks.Batch(**batch) for batch in batches)
+
+    def batches():
+        return [pipeline("train", config.batch_size, seed) for seed in seeds]
+
+    try:
+        batches()
+        tests = [next(pipeline("test", size, 0)) for size in (32, digits.SIZES["test"])]
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise ArgumentError(f"--task digits: {error}") from error
+    probe, held_out = (jax.tree.map(lambda a: np.stack([a] * len(seeds)), t) for t in tests)
+    return probe, held_out, batches
 
 
 def train(config, name, task, data, run, tables):
@@ -331,7 +338,7 @@ def run(config: Config) -> dict[str, Any]:
     out = config.out or Path("runs") / time.strftime("vanishing_gradients-%Y%m%d-%H%M%S")
     try:
         run = Run.create(out, config, overwrite=config.overwrite)
-    except FileExistsError as error:
+    except OSError as error:
         raise ArgumentError(f"--out: {error}") from None
     task, tables, summary = config.make_task(), collections.defaultdict(list), {}
     data = make_data(config, task, range(config.seed, config.seed + config.seeds))

@@ -135,13 +135,15 @@ TYRO_SAYS = (
     (r"Error parsing (--\S+): invalid literal for int.*?: ", r"\1 must be a whole number, got "),
     (r"Error parsing (--\S+): could not convert.*?: ", r"\1 must be a number, got "),
     (r"Error parsing (--\S+): no type matching (\S+) .* from \[(.*)\]", r"\1 must be \2, got \3"),
+    (r"Error parsing (--\S+): ", r"\1: "),
     (r" \{None\}\|INT,", " a whole number,"),
     (r" \{None\}\|FLOAT,", " a number,"),
     (
         r"invalid choice (.*) for argument '(--\S+)'\. Expected one of \((.*?),?\)",
         r"\2 must be one of \3, got \1",
     ),
-    (r"Missing value for argument '(--\S+)'\. Expected 1 values", r"\1 needs a value"),
+    (r"Missing value for argument '(--\S+)'\. Expected (\d+) values", r"\1 needs \2 values"),
+    (r" needs 1 values", r" needs a value"),
 )
 
 
@@ -162,8 +164,9 @@ def _explain_unknown(tokens, config, arguments):
     if tokens.startswith("-"):
         name = re.split("[=,]", tokens)[0]
         names = [option(field.name) for field in dataclasses.fields(config)]
-        close = difflib.get_close_matches(name, names, 1)
-        return f"unknown option {name}" + "".join(f"; perhaps you meant {o}" for o in close)
+        close = [n for n in names if n.startswith(name) and name != "-"]
+        close = close or difflib.get_close_matches(name, names)
+        return f"unknown option {name}" + "".join(f"; perhaps you meant {o}" for o in close[:1])
     token = tokens.split(", ")[0]
     words = (word for argument in arguments for word in argument.split("=", 1))
     before = [w for w in itertools.takewhile(lambda w: w != token, words) if w.startswith("--")]

@@ -144,6 +144,8 @@ class Run:
         """Save a matplotlib figure as NAME.png and NAME.svg; the same figure, the same bytes."""
         import matplotlib
 
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # which would shift things a little at every drawing
         options: dict[str, Any] = {"png": {"dpi": 150}, "svg": {"metadata": {"Date": None}}}
         for form in options:
             image = io.BytesIO()

@@ -255,7 +255,7 @@ def _finite_steps(metrics, size, done):
         return size, ""
     step, member, name = min(bad)
     value = metrics[name][step, member]
-    return step, f"{name} became {value} at step {done + step + 1} (member {member})"
+    return int(step), f"{name} became {value} at step {done + step + 1} (member {member})"
 
 
 @contextlib.contextmanager

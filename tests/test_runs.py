@@ -1,0 +1,344 @@
+"""The run directory: exact bytes, exact numbers, and nothing of anyone else's lost."""
+
+import dataclasses
+import decimal
+import io
+import json
+import math
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+
+from rnnjax import runs
+from rnnjax.runs import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    cells: tuple[str, ...] = ("elman", "grü")
+    length: int | None = None
+    rate: float = 3e-3
+    out: Path = Path("some") / "where"
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run.create(tmp_path / "new" / "run", Config())
+
+
+def contents(directory):
+    return {p.relative_to(directory): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+def names(directory):
+    return sorted(path.name for path in directory.iterdir() if path.name != runs.WRITTEN)
+
+
+def write_everything(run):
+    run.write_json("summary.json", {"elman": 1})
+    run.append("metrics.jsonl", [{"step": 1}])
+    run.append_time(step=1)
+    run.write_table("numbers", [{"a": 1}])
+    run.save_figure("drawing", Figure())
+    written = (
+        "config.json drawing.png drawing.svg metrics.jsonl numbers.csv summary.json times.jsonl"
+    )
+    return written.split()
+
+
+def test_a_new_run_holds_its_config(run):
+    assert names(run.path) == ["config.json"]
+    text = (run.path / "config.json").read_text()
+    assert (
+        run.read_json("config.json")
+        == json.loads(text)
+        == {
+            "cells": ["elman", "grü"],
+            "length": None,
+            "rate": 3e-3,
+            "out": os.path.join("some", "where"),
+        }
+    )
+    assert text.endswith("}\n")
+    assert Run(run.path).read_json("config.json")["length"] is None
+    with pytest.raises(FileNotFoundError):
+        run.read_json("summary.json")
+
+
+def test_a_run_is_not_overwritten_unasked(run):
+    write_everything(run)
+    before = contents(run.path)
+    with pytest.raises(FileExistsError, match="already holds a run; give another directory"):
+        Run.create(run.path, Config())
+    assert contents(run.path) == before
+
+
+def test_overwriting_removes_what_the_run_wrote_and_nothing_else(run):
+    assert write_everything(run) == names(run.path)
+    foreign = "notes.txt", "photo.png", "data.csv", "package.json", "log.jsonl", ".hidden"
+    for name in foreign:
+        (run.path / name).write_text(name)
+    (run.path / "more").mkdir()
+    (run.path / "more" / "config.json").write_text("mine")
+    (run.path / "numbers.csv").unlink()  # what is gone already is no problem
+    Run.create(str(run.path), Config(length=7), overwrite=True)
+    assert run.read_json("config.json")["length"] == 7
+    assert names(run.path) == sorted([*foreign, "more", "config.json"])
+    for name in foreign:
+        assert (run.path / name).read_text() == name
+    assert (run.path / "more" / "config.json").read_text() == "mine"
+    Run.create(run.path, Config(), overwrite=True)
+    assert len(names(run.path)) == len(foreign) + 2
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "times.jsonl", "summary.json"])
+def test_a_file_of_another_origin_is_not_replaced(tmp_path, name, overwrite):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(FileExistsError, match=f"holds a {name} that no run wrote"):
+        Run.create(tmp_path, Config(), overwrite=overwrite)
+    assert contents(tmp_path) == {Path(name): b"mine"}
+
+
+def test_a_directory_with_other_things_will_do(tmp_path):
+    (tmp_path / "log.txt").write_text("mine")
+    Run.create(tmp_path, Config(), overwrite=True)
+    assert names(tmp_path) == ["config.json", "log.txt"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_places_where_no_run_can_be(tmp_path, overwrite, monkeypatch):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(FileExistsError) as error:
+        Run.create(file, Config(), overwrite=overwrite)
+    assert str(error.value) == f"{file} is a file; give a directory"
+    with pytest.raises(NotADirectoryError) as error:
+        Run.create(file / "run", Config(), overwrite=overwrite)
+    assert str(error.value) == f"cannot write to {file / 'run'}: Not a directory"
+    with pytest.raises(OSError, match="cannot write to .*: File name too long"):
+        Run.create(tmp_path / ("x" * 999), Config(), overwrite=overwrite)
+    with pytest.raises(TypeError, match=r"cannot write \{1\} \(set\) to a run"):
+        Run.create(tmp_path / "a", dataclasses.replace(Config(), length={1}), overwrite=overwrite)
+    assert contents(tmp_path) == {Path("file"): b"mine"}
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(PermissionError) as error:
+        Run.create(tmp_path / "b", Config(), overwrite=overwrite)
+    assert str(error.value) == f"cannot write to {tmp_path / 'b'}: Permission denied"
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_directory_that_may_not_be_written_to(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError, match=f"cannot write to {tmp_path}: Permission denied"):
+        Run.create(tmp_path, Config())
+    tmp_path.chmod(0o700)
+
+
+def test_metrics_are_these_bytes(run):
+    metrics = {
+        "loss": np.array([[0.1, 1 / 3], [1e-9, 2]], np.float32),
+        "hits": np.array([[3, 4], [5, 6]]),
+    }
+    run.append_metrics({"cell": "lstm"}, (7, 8), SimpleNamespace(first_step=1, metrics=metrics))
+    later = SimpleNamespace(first_step=3, metrics=metrics)
+    run.append_metrics({"cell": "lstm"}, range(7, 9), later, every=2)
+    assert (run.path / "metrics.jsonl").read_bytes() == (
+        b'{"cell": "lstm", "seed": 7, "step": 1, "loss": 0.1, "hits": 3}\n'
+        b'{"cell": "lstm", "seed": 8, "step": 1, "loss": 0.33333334, "hits": 4}\n'
+        b'{"cell": "lstm", "seed": 7, "step": 2, "loss": 1e-09, "hits": 5}\n'
+        b'{"cell": "lstm", "seed": 8, "step": 2, "loss": 2.0, "hits": 6}\n'
+        b'{"cell": "lstm", "seed": 7, "step": 4, "loss": 1e-09, "hits": 5}\n'
+        b'{"cell": "lstm", "seed": 8, "step": 4, "loss": 2.0, "hits": 6}\n'
+    )
+    rows = run.read_rows("metrics.jsonl")
+    assert [(row["step"], row["seed"]) for row in rows[-2:]] == [(4, 7), (4, 8)]
+    assert np.float32(rows[1]["loss"]) == np.float32(1 / 3)
+    for seeds in ((7,), (7, 8, 9)):
+        with pytest.raises(ValueError, match="zip"):
+            run.append_metrics({}, seeds, later)
+
+
+@given(st.floats(width=32))
+def test_a_float32_is_the_shortest_decimal_that_reads_back(value):
+    number = np.float32(value)
+    text = json.dumps(runs._plain(number))
+    back = np.float32(json.loads(text))
+    assert back.tobytes() == number.tobytes() or (math.isnan(number) and math.isnan(back))
+    if math.isfinite(number):  # one digit fewer names another number
+        digits = len(decimal.Decimal(text).normalize().as_tuple().digits)
+        assert digits == 1 or np.float32(f"{number:.{digits - 2}e}") != number
+
+
+def test_json_takes_numbers_and_arrays_of_numpy_and_jax(run):
+    value: dict[str, Any] = {
+        "f32": np.float32(0.1),
+        "f64": np.float64(0.1) + 0.2,
+        "int": np.int64(2**62),
+        "bool": np.bool_(True),
+        "jax": jnp.arange(3.0) / 10,
+        "bf16": jnp.bfloat16(0.5),
+        "nested": [(Path("a"), np.ones((2, 1), int))],
+        "text": np.array(["a", "b"]),
+        "not finite": np.array([np.nan, np.inf, -np.inf], np.float32),
+        "float": math.inf,
+    }
+    run.write_json("summary.json", value)
+    back = run.read_json("summary.json")
+    assert math.isnan(back["not finite"].pop(0))
+    assert back == {
+        "f32": 0.1,
+        "f64": 0.1 + 0.2,
+        "int": 2**62,
+        "bool": True,
+        "jax": [0.0, 0.1, 0.2],
+        "bf16": 0.5,
+        "nested": [["a", [[1], [1]]]],
+        "text": ["a", "b"],
+        "not finite": [math.inf, -math.inf],
+        "float": math.inf,
+    }
+    assert "NaN" in (run.path / "summary.json").read_text()
+    for wrong in (object(), {1}, 1j):
+        with pytest.raises(TypeError, match="cannot write"):
+            run.write_json("wrong.json", {"a": [wrong]})
+    assert not (run.path / "wrong.json").exists()
+
+
+def test_rows_are_appended_whole(run, monkeypatch):
+    with pytest.raises(TypeError, match="cannot write"):
+        run.append("rows.jsonl", [{"a": 1}, {"a": object()}])
+    assert not (run.path / "rows.jsonl").exists()
+    writes = []
+
+    class Short(io.FileIO):
+        def write(self, data, /):
+            writes.append(super().write(bytes(data)[:50_000]))  # a disk may take a part at a time
+            return writes[-1]
+
+    real_open = open
+    monkeypatch.setattr(
+        "builtins.open",
+        lambda path, mode, buffering=-1: (
+            Short(path, mode)
+            if mode == "ab" and not buffering
+            else real_open(path, mode, buffering)
+        ),
+    )
+    rows = [{"a": "x" * 1000, "b": i} for i in range(99)]
+    run.append("rows.jsonl", rows)
+    assert len(writes) == 1 + 3  # the name of the file, and the rows
+    monkeypatch.undo()
+    run.append("rows.jsonl", [{"a": "\u2028ü\n"}])
+    assert run.read_rows("rows.jsonl") == [*rows, {"a": "\u2028ü\n"}]
+    with open(run.path / "rows.jsonl", "a") as file:
+        file.write('{"a": "cut o')
+    assert run.read_rows("rows.jsonl") == [*rows, {"a": "\u2028ü\n"}]
+
+
+def test_times_stand_apart(run):
+    run.append_time(cell="gru", step=np.int32(3))
+    (row,) = run.read_rows("times.jsonl")
+    assert (row["cell"], row["step"]) == ("gru", 3) and row["time"] > 1.7e9
+
+
+def test_tables_come_back(run):
+    third = np.array([1 / 3, -np.inf, np.nan])
+    parts = [
+        {"cell": "lstm", "path": ["c", 'h, "x"', "ü\n"], "lag": np.arange(3), "value": third},
+        {"lag": 7, "value": np.float32(0.1), "cell": "gru", "path": "c"},
+        {"cell": [], "path": [], "lag": [], "value": 1.0},
+    ]
+    run.write_table("profiles", parts)
+    table = run.read_table("profiles")
+    assert list(table) == ["cell", "path", "lag", "value"]
+    assert table["cell"].tolist() == ["lstm"] * 3 + ["gru"]
+    assert table["path"].tolist() == ["c", 'h, "x"', "ü\n", "c"]
+    assert table["lag"].tolist() == [0, 1, 2, 7] and table["lag"].dtype == np.float64
+    np.testing.assert_array_equal(table["value"], [*third, 0.1])
+    lines = (run.path / "profiles.csv").read_bytes().split(b"\n")
+    assert lines[:2] == [b"cell,path,lag,value", b"lstm,c,0,0.3333333333333333"]
+    assert lines[-2:] == [b"gru,c,7,0.1", b""]
+
+
+@given(st.lists(st.floats(), min_size=1))
+def test_tables_keep_every_bit_of_a_float64(tmp_path_factory, values):
+    run = Run(tmp_path_factory.getbasetemp())
+    run.write_table("bits", [{"x": np.array(values)}])
+    np.testing.assert_array_equal(run.read_table("bits")["x"], values)
+
+
+def test_a_table_without_rows(run):
+    run.write_table("empty", [{"a": [], "b": []}])
+    table = run.read_table("empty")
+    assert list(table) == ["a", "b"] and all(column.shape == (0,) for column in table.values())
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([], "table t needs columns"),
+        ([{}], "table t needs columns"),
+        ([{"a": 1}, {"a": 1, "b": 2}], r"columns \['a'\], got \['a', 'b'\]"),
+        ([{"a": 1, "b": 2}, {"b": 2}], r"columns \['a', 'b'\], got \['b'\]"),
+        ([{"a": [1, 2], "b": [1, 2, 3]}], "shape mismatch"),
+    ],
+)
+def test_parts_that_make_no_table(run, parts, message):
+    with pytest.raises(ValueError, match=message):
+        run.write_table("t", parts)
+    assert names(run.path) == ["config.json"]
+
+
+def test_what_is_not_finished_does_not_stay(run, monkeypatch):
+    run.write_json("summary.json", "old")
+    real_write = Path.write_bytes
+
+    def disk_full(path, data):
+        real_write(path, data[: len(data) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", disk_full)
+    with pytest.raises(OSError, match="No space"):
+        run.write_json("summary.json", "new")
+    assert run.read_json("summary.json") == "old"
+    assert names(run.path) == ["config.json", "summary.json"]
+    monkeypatch.undo()
+    # A process that is killed cannot clean up; the next run does, and nobody reads what is left.
+    (run.path / ".summary.json.unfinished").write_text("half")
+    assert run.read_json("summary.json") == "old"
+    Run.create(run.path, Config(), overwrite=True)
+    assert names(run.path) == ["config.json"]
+
+
+def test_the_same_figure_gives_the_same_bytes(run):
+    def draw():
+        figure = Figure(layout="constrained")
+        ax = figure.subplots()
+        ax.plot([1, 2, 4], label="a")
+        ax.fill_between([0, 1, 2], [1, 2, 3], [2, 3, 5], alpha=0.2)
+        ax.pcolormesh(np.arange(6.0).reshape(2, 3)).set_rasterized(True)
+        ax.legend()
+        return figure
+
+    figure = draw()
+    run.save_figure("first", figure)
+    run.save_figure("second", figure)
+    run.save_figure("third", draw())
+    for ending, magic in (("png", b"\x89PNG"), ("svg", b"<?xml")):
+        first, *others = (run.path / f"{n}.{ending}" for n in ("first", "second", "third"))
+        assert first.read_bytes().startswith(magic) and first.stat().st_size > 1000
+        assert all(other.read_bytes() == first.read_bytes() for other in others)
+    assert not [name for name in names(run.path) if name.startswith(".")]
