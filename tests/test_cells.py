@@ -2,14 +2,12 @@
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from jax.nn import sigmoid
 
 import rnnjax
 from rnnjax import GRU, LSTM, Elman
@@ -113,34 +111,6 @@ def test_outputs_and_gradients_equal_flax(name, dtype, tolerance, x64):
 )
 def test_our_cells_pass_check_cell(cell):
     check_cell(cell, 3)
-
-
-class MinimalParams(NamedTuple):
-    input_kernel: Any
-    recurrent_kernel: Any
-    bias: Any
-    peephole: Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Minimal(Gated):
-    """A user's cell with an elementwise parameter: f = s(.. + p h); h' = f h + (1 - f) tanh(n)."""
-
-    gate_names = ("f", "n")
-
-    def init(self, key, input_size):
-        return MinimalParams(*self.init_blocks(key, input_size), 0.1 * jnp.ones(self.features))
-
-    def initial_carry(self, batch_shape):
-        return GRUCarry(jnp.zeros((*batch_shape, self.features)))
-
-    def gates(self, params, carry, u, v):
-        f = sigmoid(u[0] + v[0] + params.peephole * carry.h)
-        return GRUCarry(f * carry.h + (1 - f) * jnp.tanh(u[1] + v[1]))
-
-
-def test_a_users_gated_cell_passes_check_cell():
-    check_cell(Minimal(4), 2)
 
 
 def test_parameter_counts_are_those_of_the_definitions():

@@ -283,7 +283,7 @@ def test_metrics_may_be_none_at_all():
 
 # After how many steps of which member a metric is what.
 SUDDEN = {
-    "later": ((7, 0, np.nan), (9, 1, np.inf)),
+    "later": ((7, 0, np.nan), (8, 1, np.inf)),
     "first of a chunk": ((5, 2, np.inf),),
     "two at once": ((6, 1, -np.inf), (7, 0, np.nan), (6, 2, np.nan)),
     "the last": ((10, 1, np.nan),),
