@@ -22,6 +22,7 @@ from rnnjax.cells.initializers import (
     Orthogonal,
     SpectralRadius,
     Uniform,
+    draw,
     spectral_radius,
 )
 from rnnjax.testing import check_cell
@@ -144,6 +145,10 @@ def test_the_forget_bias_is_added_once():
     np.testing.assert_array_equal(GRU(H, forget_bias=2).init(KEY, D).bias[H : 2 * H], 2.0)
     np.testing.assert_array_equal(GRU(H).init(KEY, D).bias, 0.0)
     np.testing.assert_array_equal(GRU(H).init(KEY, D).recurrent_bias, 0.0)
+
+
+def test_a_numpy_number_is_a_number():
+    np.testing.assert_array_equal(draw(np.float32(2), KEY, (3,), jnp.float32), [2, 2, 2])
 
 
 def test_chrono_draws_ln_uniform_and_mirrors_it_to_the_input_gate():

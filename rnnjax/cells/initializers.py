@@ -148,9 +148,8 @@ def blocks(init: Any, key: Array, shape: Sequence[int], gates: int, dtype: Any) 
 
 def draw(value: Any, key: Array, shape: Sequence[int], dtype: Any) -> Array:
     """Return `value(key, shape, dtype)` of an initialiser, or an array filled with a number."""
-    if isinstance(value, int | float):
-        return jnp.full(shape, value, dtype)
-    return value(key, shape, dtype)
+    init: Any = value if callable(value) else jax.nn.initializers.constant(value)
+    return init(key, shape, dtype)
 
 
 def spectral_radius(matrix: Array) -> Array:
