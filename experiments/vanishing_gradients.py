@@ -14,7 +14,6 @@ import bisect
 import collections
 import dataclasses
 import functools
-import time
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -24,8 +23,7 @@ import numpy as np
 
 import rnnjax
 from rnnjax import diagnostics, tasks, training
-from rnnjax.command_line import ArgumentError, at_least, main, positive
-from rnnjax.runs import Run
+from rnnjax.command_line import ArgumentError, at_least, in_run, main, positive
 
 CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
 TASKS = {
@@ -330,16 +328,10 @@ def print_summary(summary):
 
 def run(config: Config) -> dict[str, Any]:
     """Run the experiment and return its summary, an entry for each cell."""
-    if config.redraw:
-        if config.out is None or not (config.out / "summary.json").exists():
-            raise ArgumentError(f"--redraw needs a finished run in --out, got {config.out}")
-        draw(Run(config.out))
-        return Run(config.out).read_json("summary.json")
-    out = config.out or Path("runs") / time.strftime("vanishing_gradients-%Y%m%d-%H%M%S")
-    try:
-        run = Run.create(out, config, overwrite=config.overwrite)
-    except OSError as error:
-        raise ArgumentError(f"--out: {error}") from None
+    return in_run("vanishing_gradients", config, functools.partial(measure, config), draw)
+
+
+def measure(config, run):
     task, tables, summary = config.make_task(), collections.defaultdict(list), {}
     data = make_data(config, task, range(config.seed, config.seed + config.seeds))
     for name in config.cells:
@@ -347,9 +339,7 @@ def run(config: Config) -> dict[str, Any]:
         for table, parts in tables.items():
             run.write_table(table, parts)
         run.write_json("summary.json", summary)
-    draw(run)
     print_summary(summary)
-    print(f"Figures, and the numbers behind them, are in {out}")
     return summary
 
 

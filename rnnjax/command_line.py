@@ -9,8 +9,12 @@ import math
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
+
+from rnnjax.runs import Run
 
 Config = TypeVar("Config")
 
@@ -77,6 +81,42 @@ def main(config: type[Config], run: Callable[[Config], Any], **options: Any) -> 
     except KeyboardInterrupt:
         message, code = "interrupted", 130
     fail(message, code)  # now that the run's frames are gone, and with them its progress bar
+
+
+def in_run(
+    name: str,
+    config: Any,
+    measure: Callable[[Run], dict[str, Any]],
+    draw: Callable[[Run], None],
+) -> dict[str, Any]:
+    """Measure in a run directory, write summary.json, draw the figures, and return the summary.
+
+    Args:
+        name: of the experiment: without `config.out` the directory is runs/NAME-DATE-TIME.
+        config: has fields `out` (a path or None), `overwrite` and `redraw`. With `redraw` nothing
+            is measured: the figures of the finished run in `out` are drawn again.
+        measure: writes tables (the numbers behind the figures) and returns the summary.
+        draw: reads the tables of a run and saves its figures.
+
+    Raises:
+        ArgumentError: `out` cannot be written to or holds a run already, or holds no finished run
+            to redraw.
+    """
+    if config.redraw:
+        if config.out is None or not (config.out / "summary.json").exists():
+            raise ArgumentError(f"--redraw needs a finished run in --out, got {config.out}")
+        draw(Run(config.out))
+        return Run(config.out).read_json("summary.json")
+    out = config.out or Path("runs") / time.strftime(f"{name}-%Y%m%d-%H%M%S")
+    try:
+        run = Run.create(out, config, overwrite=config.overwrite)
+    except OSError as error:
+        raise ArgumentError(f"--out: {error}") from None
+    summary = measure(run)
+    run.write_json("summary.json", summary)
+    draw(run)
+    print(f"Figures, and the numbers behind them, are in {out}")
+    return summary
 
 
 def at_least(least: int, config: Any, *names: str) -> None:
