@@ -13,6 +13,7 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array
 
+from rnnjax.carries import clip_gradient, partition, probe_norm
 from rnnjax.cells.base import Cell, check_size
 
 PyTree = Any
@@ -31,6 +32,9 @@ def unroll(
     unroll: int = 1,
     checkpoint_every: int | Literal["sqrt"] | None = None,
     truncate_every: int | None = None,
+    clip_adjoints: Any = None,
+    perturbations: PyTree = None,
+    norm_probe: Any = None,
     return_carries: bool = False,
 ) -> tuple[PyTree, ...]:
     """Run `cell` over the leading axis of `xs`:
@@ -60,7 +64,18 @@ def unroll(
             "sqrt" is k = sqrt(T), the least.
         truncate_every: truncated back-propagation: no gradient passes from step n k (counted in
             processing order from the sequence's first step) to the one before it.
+        clip_adjoints: largest norm of the gradient dL/ds_t that passes back through a step's
+            carry, for each step and example; a longer one is scaled down to it on its way.
+        perturbations: added to the carry that enters each step, leaves `[T, *batch, ...]`; make
+            them with `rnnjax.diagnostics.zero_perturbations`. The gradient with respect to them is
+            that with respect to the carries: the adjoints dL/ds_t, in a loss of your own. (Leaves
+            that stand for integers are ignored.)
+        norm_probe: zeros `[T, *batch]`, added to nothing. The gradient with respect to them is
+            the *norm* of each adjoint, before it is clipped; it costs next to nothing.
         return_carries: also return all carries.
+
+    `clip_adjoints` and `norm_probe` act on gradients alone, so they allow reverse-mode (and forward
+    over reverse, `jax.hessian`), while `jax.jvp` refuses them.
 
     Returns:
         `(final_carry, outputs)`, outputs `[T, *batch, H]`; with `return_carries` also
@@ -88,6 +103,9 @@ def unroll(
         _checked_lengths(lengths, total, batch),
         _checked_resets(resets, total, batch),
         None if resets is None else start_carry(cell, reset_carry, batch, "reset_carry"),
+        _checked_clip(clip_adjoints),
+        _checked_perturbations(cell, perturbations, total, batch),
+        _checked_probe(norm_probe, total, batch),
         reverse=bool(reverse),
         unroll=int(unroll),
         checkpoint_every=checkpoint_every,
@@ -115,6 +133,9 @@ def _unroll(
     lengths,
     resets,
     reset_carry,
+    clip_adjoints,
+    perturbations,
+    norm_probe,
     *,
     reverse,
     unroll,
@@ -138,7 +159,8 @@ def _unroll(
         cut = (age > 0) & (age % truncate_every == 0)
 
     def step(params, carry, now):
-        u, valid, reset, cut = now
+        u, valid, reset, cut, *marks = now
+        carry = _marked(carry, *marks, clip_adjoints, len(batch))
         if cut is not None:
             carry = _where(cut, lax.stop_gradient(carry), carry)
         if reset is not None:
@@ -157,7 +179,7 @@ def _unroll(
             functools.partial(step, params), carry, (us, *flags), reverse=reverse, unroll=unroll
         )
 
-    inputs = xs, valid, resets, cut
+    inputs = xs, valid, resets, cut, perturbations, norm_probe
     if checkpoint_every is None:
         final, (outputs, carries) = scan(params, carry, inputs)
     else:
@@ -165,6 +187,19 @@ def _unroll(
             functools.partial(scan, params), carry, inputs, total, checkpoint_every, reverse
         )
     return (final, outputs, carries) if return_carries else (final, outputs)
+
+
+def _marked(carry, perturbation, probe, clip, batch_ndim):
+    """Return the carry, with what is asked for done to the gradient on its way back."""
+    floats, merge = partition(carry)
+    if clip is not None:
+        floats = clip_gradient(floats, clip, batch_ndim)
+    if probe is not None:
+        floats = probe_norm(floats, probe, batch_ndim)
+    if perturbation is not None:
+        added = partition(perturbation, like=carry)[0]
+        floats = [s + a.astype(s.dtype) for s, a in zip(floats, added, strict=True)]
+    return merge(floats)
 
 
 def _scan_chunks(scan, carry, inputs, total, size, reverse):
@@ -292,3 +327,32 @@ def _checked_resets(resets, total, batch):
     if resets.shape != (total, *batch):
         raise ValueError(f"resets must have shape {(total, *batch)}, got {resets.shape}")
     return resets
+
+
+def _checked_clip(largest):
+    if largest is None:
+        return None
+    largest = jnp.asarray(largest, float)
+    if largest.shape != () or (not isinstance(largest, Tracer) and not largest > 0):
+        raise ValueError(f"clip_adjoints must be a positive number, got {largest}")
+    return largest
+
+
+def _checked_perturbations(cell, perturbations, total, batch):
+    if perturbations is None:
+        return None
+    carry = jax.eval_shape(lambda: cell.initial_carry(batch))
+    over_time = jax.tree.map(lambda c: jax.ShapeDtypeStruct((total, *c.shape), c.dtype), carry)
+    check_like(perturbations, over_time, "perturbations")
+    return jax.tree.map(jnp.asarray, perturbations)
+
+
+def _checked_probe(probe, total, batch):
+    if probe is None:
+        return None
+    probe = jnp.asarray(probe)
+    if probe.shape != (total, *batch):
+        raise ValueError(f"norm_probe must have shape {(total, *batch)}, got {probe.shape}")
+    if not jnp.issubdtype(probe.dtype, jnp.floating):
+        raise TypeError(f"norm_probe must be floating, got {probe.dtype}")
+    return probe

@@ -115,6 +115,8 @@ class Gated(Cell):
         """Return the next carry, elementwise in `carry`, `u` and `v` (tuples of G `[*batch, H]`).
 
         `params` are the cell's own with the kernels and the bias, already applied, set to None.
+        Name the gates with `jax.ad_checkpoint.checkpoint_name(value, "f")`: by these names
+        `rnnjax.diagnostics.gates` finds them.
         """
 
     def init_blocks(self, key: Array, input_size: int) -> GatedParams:
@@ -152,8 +154,11 @@ class Gated(Cell):
     def step(self, params: Any, carry: Any, u: tuple[Array, ...]) -> PyTree:
         """Return `gates(params, carry, u, h U)`."""
         v = self.split(matmul(carry.h, params.recurrent_kernel, self.dtype))
-        elementwise = params._replace(input_kernel=None, recurrent_kernel=None, bias=None)
-        return self.gates(elementwise, carry, u, v)
+        return self.gates(self.elementwise(params), carry, u, v)
+
+    def elementwise(self, params: Any) -> Any:
+        """Return what `gates` gets of the parameters: the kernels and the bias set to None."""
+        return params._replace(input_kernel=None, recurrent_kernel=None, bias=None)
 
     def output(self, carry: Any) -> Inexact[Array, "*batch H"]:
         """Return the hidden state h."""

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name as name
 from jax.nn import sigmoid
 from jaxtyping import Array
 
@@ -64,6 +65,6 @@ class GRU(Gated):
         self, params: GRUParams, carry: GRUCarry, u: tuple[Array, ...], v: tuple[Array, ...]
     ) -> GRUCarry:
         """Return the next h."""
-        r, z = sigmoid(u[0] + v[0]), sigmoid(u[1] + v[1])
+        r, z = name(sigmoid(u[0] + v[0]), "r"), name(sigmoid(u[1] + v[1]), "z")
         n = jnp.tanh(u[2] + r * (v[2] + params.recurrent_bias))
         return GRUCarry((1 - z) * n + z * carry.h)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name as name
 from jax.nn import sigmoid
 from jaxtyping import Array
 
@@ -60,5 +61,6 @@ class LSTM(Gated):
         """Return the next (c, h)."""
         del params
         i, f, g, o = (a + b for a, b in zip(u, v, strict=True))
-        c = sigmoid(f) * carry.c + sigmoid(i) * jnp.tanh(g)
-        return LSTMCarry(c, sigmoid(o) * jnp.tanh(c))
+        i, f, o = name(sigmoid(i), "i"), name(sigmoid(f), "f"), name(sigmoid(o), "o")
+        c = f * carry.c + i * jnp.tanh(g)
+        return LSTMCarry(c, o * jnp.tanh(c))

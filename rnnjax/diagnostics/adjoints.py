@@ -13,8 +13,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from rnnjax.carries import expand, norm, normalise, partition
 from rnnjax.cells.base import Cell
-from rnnjax.unroll import batch_shape, check_like, settle_dtypes, start_carry, unroll
+from rnnjax.diagnostics.linear import Trajectory, linearise, run
+from rnnjax.unroll import batch_shape, check_like
 
 PyTree = Any
 
@@ -47,10 +49,7 @@ def adjoints(
 
     Source: Werbos 1990, "Backpropagation through time", equation 12 (ordered derivatives).
     """
-    entering, outputs = _forward(cell, params, xs, carry, None)
-    if (shape := jax.eval_shape(loss, outputs).shape) != ():
-        raise ValueError(f"loss must return a scalar, got shape {shape}")
-    return _adjoints(cell, params, xs, entering, jax.grad(loss)(outputs))
+    return adjoints_along(cell, params, run(cell, params, xs, carry), loss)
 
 
 def log_gradient_profile(
@@ -67,8 +66,9 @@ def log_gradient_profile(
         v_T = cotangent,   v_t = J_t^T v_{t+1}
 
     v is renormalised at every step and the logs of its norms are summed pairwise, so the result
-    holds in float32 at any T; -inf means a gradient that is exactly zero. Subtract
-    ln ||cotangent|| to start at 0.
+    holds in float32 at any T. The slopes of saturated units are computed so that they do not round
+    to zero; -inf means a gradient that is exactly zero, or one step that shrinks it by more than
+    the type can hold (1e-38). Subtract ln ||cotangent|| to start at 0.
 
     Args:
         cell, params, xs, carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
@@ -102,111 +102,69 @@ def log_gradient_profile_by_part(
     return _profile(cell, params, xs, cotangent, carry, lengths)[1]
 
 
+def adjoints_along(cell: Any, params: PyTree, trajectory: Trajectory, loss: Callable) -> PyTree:
+    """Return `adjoints` around a trajectory that has been run already."""
+    outputs = trajectory.outputs
+    if (shape := jax.eval_shape(loss, outputs).shape) != ():
+        raise ValueError(f"loss must return a scalar, got shape {shape}")
+    return _adjoints(cell, params, trajectory, jax.grad(loss)(outputs))[0]
+
+
+def arriving_along(cell: Any, params: PyTree, trajectory: Trajectory, loss: Callable) -> PyTree:
+    """Return dL/ds_{t+1} for every t, output y_t included: what arrives after each step."""
+    return _adjoints(cell, params, trajectory, jax.grad(loss)(trajectory.outputs))[1]
+
+
 def _profile(cell, params, xs, cotangent, carry, lengths):
-    entering, _ = _forward(cell, params, xs, carry, lengths)
-    check_like(cotangent, jax.tree.map(lambda s: s[0], entering), "cotangent")
+    batch, trajectory = batch_shape(cell, xs), run(cell, params, xs, carry, lengths)
+    check_like(cotangent, jax.tree.map(lambda s: s[0], trajectory.entering), "cotangent")
     lengths = None if lengths is None else jnp.asarray(lengths)
-    return _log_profile(cell, params, xs, entering, cotangent, lengths)
-
-
-def _forward(cell, params, xs, carry, lengths):
-    """Return s_0 .. s_{T-1} and the outputs."""
-    batch = batch_shape(cell, xs)
-    first = settle_dtypes(cell, params, xs, start_carry(cell, carry, batch, "carry"))
-    _, outputs, after = unroll(cell, params, xs, first, lengths=lengths, return_carries=True)
-    entering = jax.tree.map(lambda s, ss: jnp.concatenate([s[None], ss[:-1]]), first, after)
-    return entering, outputs
+    return _log_profile(cell, len(batch), params, trajectory.steps, cotangent, lengths)
 
 
 @functools.partial(jax.jit, static_argnames="cell")
-def _adjoints(cell, params, xs, entering, output_cotangents):
+def _adjoints(cell, params, trajectory, output_cotangents):
+    floats, merge = partition(trajectory.entering)
+
+    def read_out(floats):
+        return cell.output(merge(floats, trajectory.after))
+
+    (read,) = jax.vjp(read_out, partition(trajectory.after)[0])[1](output_cotangents)
+
     def pull_back(later, now):
-        carry, u, output_cotangent = now
-        floats, merge = _partition(carry)
+        step, read = now
+        later = [a + b for a, b in zip(later, read, strict=True)]
+        earlier = linearise(cell, params, step)[1](later)
+        return earlier, (earlier, later)
 
-        def advance(floats):
-            new = cell.step(params, merge(floats), u)
-            return _partition(new)[0], cell.output(new)
-
-        (earlier,) = jax.vjp(advance, floats)[1]((later, output_cotangent))
-        return earlier, earlier
-
-    floats, merge = _partition(entering)
     nothing = [jnp.zeros_like(s[0]) for s in floats]
-    now = entering, cell.project(params, xs), output_cotangents
-    _, found = lax.scan(pull_back, nothing, now, reverse=True)
-    return merge(found, jax.tree.map(lambda s: jnp.zeros(s.shape), entering))
+    _, found = lax.scan(pull_back, nothing, (trajectory.steps, read), reverse=True)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape), trajectory.entering)
+    return tuple(merge(leaves, zeros) for leaves in found)
 
 
-@functools.partial(jax.jit, static_argnames="cell")
-def _log_profile(cell, params, xs, entering, cotangent, lengths):
-    batch = batch_shape(cell, xs)
-
+@functools.partial(jax.jit, static_argnames=("cell", "batch_ndim"))
+def _log_profile(cell, batch_ndim, params, steps, cotangent, lengths):
     def pull_back(later, now):
-        t, carry, u = now
-        floats, merge = _partition(carry)
-        _, vjp = jax.vjp(lambda floats: _partition(cell.step(params, merge(floats), u))[0], floats)
-        (earlier,) = vjp(later)
+        t, step = now
+        earlier = linearise(cell, params, step)[1](later)
         if lengths is not None:
             earlier = [
-                jnp.where(_expand(t < lengths, new), new, old)
+                jnp.where(expand(t < lengths, new), new, old)
                 for new, old in zip(earlier, later, strict=True)
             ]
-        unit, norm = _normalise(earlier, len(batch))
-        return unit, (jnp.log(norm), [jnp.log(_norm([v], len(batch))) for v in unit])
+        unit, length = normalise(earlier, batch_ndim)
+        return unit, (jnp.log(length), [jnp.log(norm([v], batch_ndim)) for v in unit])
 
-    floats, merge = _partition(entering)
-    floating = _partition(cotangent, like=entering)[0]
-    unit, norm = _normalise(
-        [c.astype(s.dtype) for c, s in zip(floating, floats, strict=True)], len(batch)
+    floats, merge = partition(steps[0])
+    floating = partition(cotangent, like=steps[0])[0]
+    unit, length = normalise(
+        [c.astype(s.dtype) for c, s in zip(floating, floats, strict=True)], batch_ndim
     )
-    times = jnp.arange(jax.tree.leaves(xs)[0].shape[0])
-    now = times, entering, cell.project(params, xs)
-    _, (factors, parts) = lax.scan(pull_back, unit, now, reverse=True)
+    times = jnp.arange(floats[0].shape[0])
+    _, (factors, parts) = lax.scan(pull_back, unit, (times, steps), reverse=True)
     # A running float32 sum would drift by a rounding error a step, all of one sign where the
     # factors are equal; pairwise sums do not.
-    joint = jnp.log(norm) + lax.associative_scan(jnp.add, factors, reverse=True)
-    nowhere = jax.tree.map(lambda _: jnp.full_like(joint, -jnp.inf), entering)
+    joint = jnp.log(length) + lax.associative_scan(jnp.add, factors, reverse=True)
+    nowhere = jax.tree.map(lambda _: jnp.full_like(joint, -jnp.inf), steps[0])
     return joint, merge([joint + part for part in parts], nowhere)
-
-
-def _partition(tree, like=None):
-    """Return the leaves of `tree` that can be differentiated, and how to put others in their place.
-
-    Carries may hold integers (a step counter); no gradient flows through those.
-    """
-    leaves, structure = jax.tree.flatten(tree)
-    kinds = jax.tree.leaves(tree if like is None else like)
-    floating = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in kinds]
-
-    def merge(floats, rest=tree):
-        floats = iter(floats)
-        pairs = zip(floating, jax.tree.leaves(rest), strict=True)
-        return structure.unflatten([next(floats) if is_float else leaf for is_float, leaf in pairs])
-
-    return [leaf for leaf, is_float in zip(leaves, floating, strict=True) if is_float], merge
-
-
-def _normalise(leaves, batch_ndim):
-    """Return `leaves` scaled to a joint norm of one for each example, and that norm `[*batch]`."""
-    norm = _norm(leaves, batch_ndim)
-    safe = jnp.where(norm > 0, norm, 1)
-    return [v / _expand(safe, v) for v in leaves], norm
-
-
-def _norm(leaves, batch_ndim):
-    """Return the Euclidean norm over everything but the batch axes, free of under- and overflow."""
-    axes = [tuple(range(batch_ndim, v.ndim)) for v in leaves]
-    peaks = [jnp.max(jnp.abs(v), axis, initial=0) for v, axis in zip(leaves, axes, strict=True)]
-    peak = functools.reduce(jnp.maximum, peaks)
-    safe = jnp.where(peak > 0, peak, 1)
-    squares = (
-        jnp.sum(jnp.abs(v / _expand(safe, v)) ** 2, axis)
-        for v, axis in zip(leaves, axes, strict=True)
-    )
-    return safe * jnp.sqrt(sum(squares)) * (peak > 0)
-
-
-def _expand(a, like):
-    """Append axes of one to `a [*batch]` until it broadcasts against `like [*batch, ...]`."""
-    return a.reshape(a.shape + (1,) * (like.ndim - a.ndim))

@@ -1,0 +1,108 @@
+"""Carries as lists of their floating leaves, and marks on the gradients that pass them.
+
+Tangents and cotangents of a carry are lists of its floating leaves, `[*batch, ...]`. Carries may
+hold other leaves (a step counter, a random key); no gradient flows through those.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+PyTree = Any
+
+
+def partition(tree: PyTree, like: PyTree = None) -> tuple[list[Array], Callable]:
+    """Return the leaves of `tree` that are floating in `like`, and how to put others there."""
+    leaves, structure = jax.tree.flatten(tree)
+    kinds = leaves if like is None else jax.tree.leaves(like)
+    floating = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in kinds]
+
+    def merge(floats, rest=tree):
+        floats = iter(floats)
+        pairs = zip(floating, jax.tree.leaves(rest), strict=True)
+        return structure.unflatten([next(floats) if is_float else leaf for is_float, leaf in pairs])
+
+    return [leaf for leaf, is_float in zip(leaves, floating, strict=True) if is_float], merge
+
+
+def normalise(leaves: list[Array], batch_ndim: int) -> tuple[list[Array], Array]:
+    """Return `leaves` scaled to a joint norm of one for each example, and that norm `[*batch]`."""
+    length = norm(leaves, batch_ndim)
+    safe = jnp.where(length > 0, length, 1)
+    return [v / expand(safe, v) for v in leaves], length
+
+
+def norm(leaves: list[Array], batch_ndim: int) -> Array:
+    """Return the Euclidean norm over all but the leading axes, free of under- and overflow."""
+    axes = [tuple(range(batch_ndim, v.ndim)) for v in leaves]
+    peaks = [jnp.max(jnp.abs(v), axis, initial=0) for v, axis in zip(leaves, axes, strict=True)]
+    peak = functools.reduce(jnp.maximum, peaks)
+    safe = jnp.where(peak > 0, peak, 1)
+    squares = (
+        jnp.sum(jnp.abs(v / expand(safe, v)) ** 2, axis)
+        for v, axis in zip(leaves, axes, strict=True)
+    )
+    return safe * jnp.sqrt(sum(squares)) * (peak > 0)
+
+
+def expand(a: Array, like: Array) -> Array:
+    """Append axes of one to `a [*batch]` until it broadcasts against `like [*batch, ...]`."""
+    return a.reshape(a.shape + (1,) * (like.ndim - a.ndim))
+
+
+def flatten(leaves: list[Array], batch_ndim: int) -> Array:
+    """Return leaves `[*batch, ...]` side by side as `[*batch, N]`."""
+    flat = [v.reshape(*v.shape[:batch_ndim], -1) for v in leaves]
+    return jnp.concatenate(flat, axis=-1)
+
+
+def unflatten(flat: Array, like: list[Array], batch_ndim: int) -> list[Array]:
+    """Undo `flatten`: the vectors `[..., *batch, N]` as leaves `[..., *batch, *shape]`."""
+    shapes = [v.shape[batch_ndim:] for v in like]
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+    parts = jnp.split(flat, ends[:-1], axis=-1)
+    pairs = zip(parts, like, shapes, strict=True)
+    return [p.reshape(*p.shape[:-1], *shape).astype(v.dtype) for p, v, shape in pairs]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def clip_gradient(leaves: list[Array], largest: Array, batch_ndim: int) -> list[Array]:
+    """Return `leaves`; scale the gradient that comes back to a norm of at most `largest`."""
+    del largest, batch_ndim
+    return leaves
+
+
+def _clip_forward(leaves, largest, batch_ndim):
+    return clip_gradient(leaves, largest, batch_ndim), largest
+
+
+def _clip_backward(batch_ndim, largest, gradient):
+    length = norm(gradient, batch_ndim)
+    factor = jnp.minimum(1, largest / jnp.where(length > 0, length, 1))
+    return [expand(factor, g).astype(g.dtype) * g for g in gradient], jnp.zeros_like(largest)
+
+
+clip_gradient.defvjp(_clip_forward, _clip_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def probe_norm(leaves: list[Array], probe: Array, batch_ndim: int) -> list[Array]:
+    """Return `leaves`; the gradient with respect to `probe [*batch]` is the norm of theirs."""
+    del probe, batch_ndim
+    return leaves
+
+
+def _probe_forward(leaves, probe, batch_ndim):
+    return probe_norm(leaves, probe, batch_ndim), probe
+
+
+def _probe_backward(batch_ndim, probe, gradient):
+    return gradient, norm(gradient, batch_ndim).astype(probe.dtype)
+
+
+probe_norm.defvjp(_probe_forward, _probe_backward)

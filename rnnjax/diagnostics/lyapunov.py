@@ -1,0 +1,146 @@
+"""Lyapunov exponents: the rates at which small differences of the carry grow or die."""
+
+import functools
+import warnings
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.core import Tracer
+
+from rnnjax.carries import flatten, partition, unflatten
+from rnnjax.cells.base import Cell, check_size
+from rnnjax.diagnostics import products
+from rnnjax.diagnostics.jacobians import carry_size
+from rnnjax.diagnostics.linear import linearise, run
+from rnnjax.unroll import batch_shape
+
+PyTree = Any
+BLOCKS = 20  # over which the standard error is taken
+
+
+class LyapunovSpectrum(NamedTuple):
+    """What `lyapunov_spectrum` returns."""
+
+    exponents: Any  # [*batch, num], nats per step, descending
+    standard_error: Any  # [*batch, num], of the mean over time
+    condition: Any  # [*batch], the largest condition number of Q before it was orthonormalised
+
+
+def lyapunov_spectrum(
+    cell: Cell,
+    params: PyTree,
+    xs: PyTree,
+    num: int | None = None,
+    *,
+    interval: int = 1,
+    transient: int = 0,
+    carry: PyTree = None,
+) -> LyapunovSpectrum:
+    """Return the leading Lyapunov exponents along one trajectory, each example by itself.
+
+        Q_{t+1} R_{t+1} = J_t Q_t,    lambda_i = mean over t of ln R_ii, per step
+
+    with natural logs. Only `num` vectors are pushed forward. All N exponents add up to the mean of
+    ln |det J_t|.
+
+    Args:
+        cell, params, xs, carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`; zeros drive nothing.
+        num: how many exponents; None means all N.
+        interval: steps between two factorisations. Q deteriorates by exp((lambda_1 - lambda_num)
+            interval) between them.
+        transient: first steps that are not counted, in which the carry comes to the attractor and Q
+            to its directions; rounded up to a multiple of `interval`.
+
+    Returns:
+        Exponents, their standard errors (from means over 20 successive blocks of time, so that
+        neighbouring steps may depend on each other; NaN where there are fewer than two
+        factorisations), and the largest condition number of Q.
+
+    Raises:
+        ValueError: `num` is not in 1..N, `interval` is not positive, `transient` does not leave a
+            step to count, or a shape does not fit.
+        FloatingPointError: a carry is not finite.
+
+    Warns:
+        RuntimeWarning: Q became too ill-conditioned for its type, so that the later exponents are
+            wrong (not seen under a transformation: look at `condition`).
+
+    Source: Benettin et al. 1980, "Lyapunov characteristic exponents for smooth dynamical systems";
+    for recurrent networks Engelken, Wolf, Abbott 2023, "Lyapunov spectra of chaotic recurrent
+    neural networks", section II.
+    """
+    batch, total = batch_shape(cell, xs), jax.tree.leaves(xs)[0].shape[0]
+    size = carry_size(cell, batch, carry)
+    check_size("interval", interval)
+    if num is not None and not 1 <= num <= size:
+        raise ValueError(f"num must lie in 1..N = 1..{size} (the carry's entries), got {num}")
+    skipped = -(-transient // interval)
+    if transient < 0 or skipped * interval >= total:
+        raise ValueError(
+            f"transient must be at least 0 and leave some of the T = {total} steps to count "
+            f"(it counts in multiples of interval = {interval}), got {transient}"
+        )
+    steps = run(cell, params, xs, carry).steps
+    found = _spectrum(cell, len(batch), num or size, interval, skipped, params, steps)
+    if not isinstance(found.condition, Tracer):
+        worst = float(jnp.max(found.condition, initial=1))
+        bound = 0.1 / float(jnp.finfo(found.exponents.dtype).eps)
+        if worst > bound:
+            remedy = "compute in float64" if interval == 1 else "take a smaller one"
+            warnings.warn(
+                f"interval={interval} lets the condition number of Q reach {worst:.1e}, beyond "
+                f"{bound:.1e} for {found.exponents.dtype}: the later exponents are wrong; {remedy}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    return found
+
+
+@functools.partial(jax.jit, static_argnames=("cell", "batch_ndim", "num", "interval", "skipped"))
+def _spectrum(cell, batch_ndim, num, interval, skipped, params, steps):
+    floats = [leaf[0] for leaf in partition(steps[0])[0]]
+    total = jax.tree.leaves(steps)[0].shape[0]
+    flat = flatten(floats, batch_ndim)
+
+    def push(leaves, step):
+        return jax.vmap(linearise(cell, params, step)[0])(leaves), None
+
+    def factor(leaves, chunk):
+        leaves, _ = lax.scan(push, leaves, chunk)
+        q, r = products.orthonormalise(flatten(leaves, 1 + batch_ndim))
+        growth = jnp.diagonal(r, axis1=-2, axis2=-1)
+        largest = jnp.max(growth, axis=-1)
+        smallest = jnp.min(jnp.where(growth > 0, growth, jnp.inf), axis=-1)
+        condition = jnp.where(largest > 0, largest / smallest, 1)
+        return unflatten(q, floats, batch_ndim), (jnp.log(growth), condition)
+
+    whole = total - total % interval
+    chunks = jax.tree.map(
+        lambda a: a[:whole].reshape(whole // interval, interval, *a.shape[1:]), steps
+    )
+    start = jax.random.normal(jax.random.key(0), (num, *flat.shape), flat.dtype)
+    vectors = unflatten(products.orthonormalise(start)[0], floats, batch_ndim)
+    vectors, (logs, condition) = lax.scan(factor, vectors, chunks)
+    if whole < total:  # what is left over, less than an interval
+        _, last = factor(vectors, jax.tree.map(lambda a: a[whole:], steps))
+        logs, condition = (
+            jnp.concatenate([a, b[None]]) for a, b in zip((logs, condition), last, strict=True)
+        )
+    logs, counted = logs[skipped:], total - skipped * interval
+    exponents = jnp.sum(logs, axis=0) / counted
+    error = _standard_error(logs / (counted / logs.shape[0]))
+    order = jnp.argsort(-exponents, axis=-1)
+    exponents, error = (jnp.take_along_axis(a, order, axis=-1) for a in (exponents, error))
+    return LyapunovSpectrum(exponents, error, jnp.max(condition, axis=0))
+
+
+def _standard_error(rates):
+    """Return the standard error of the mean over the leading axis, from means over blocks."""
+    blocks = min(BLOCKS, rates.shape[0])
+    if blocks < 2:
+        return jnp.full(rates.shape[1:], jnp.nan, rates.dtype)
+    size = rates.shape[0] // blocks
+    means = rates[: blocks * size].reshape(blocks, size, *rates.shape[1:]).mean(axis=1)
+    return jnp.std(means, axis=0, ddof=1) / blocks**0.5

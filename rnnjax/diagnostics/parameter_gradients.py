@@ -1,0 +1,107 @@
+"""Which steps the gradient of the parameters comes from, and what of it is signal."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from rnnjax.carries import partition
+from rnnjax.cells.base import Cell
+from rnnjax.diagnostics.adjoints import arriving_along
+from rnnjax.diagnostics.linear import run
+from rnnjax.diagnostics.tracing import exact
+from rnnjax.unroll import batch_shape
+
+PyTree = Any
+
+
+def parameter_gradient_by_lag(
+    cell: Cell,
+    params: PyTree,
+    xs: PyTree,
+    loss: Callable[[Array], Array],
+    carry: PyTree = None,
+) -> PyTree:
+    """Return what each step contributes to dL/dtheta; the contributions add up to all of it.
+
+        g_t = (d s_{t+1} / d theta)^T dL/ds_{t+1},   sum over t of g_t = dL/dtheta
+
+    with the first factor at fixed s_t, and dL/ds_{t+1} the total derivative, output y_t included.
+
+    Args:
+        cell, params, xs, carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
+        loss: any function of the outputs `[T, *batch, H]` to a scalar. At the last step only, g_t
+            is the part of lag T - t; a loss at every step mixes lags.
+
+    Returns:
+        A pytree like `params` with a leading T: T times their memory.
+
+    Raises:
+        ValueError: a shape does not fit, as for `unroll`, or `loss` returns no scalar.
+        FloatingPointError: a carry is not finite.
+
+    Source: Pascanu, Mikolov, Bengio 2013, "On the difficulty of training recurrent neural
+    networks", equations 3 and 4 (temporal components).
+    """
+    steps, arriving = _along(cell, params, xs, loss, carry)
+    return _gradients(cell, params, xs, steps, arriving)
+
+
+def gradient_signal_to_noise(
+    cell: Cell,
+    params: PyTree,
+    xs: PyTree,
+    loss: Callable[[Array], Array],
+    carry: PyTree = None,
+) -> Float[Array, " T"]:
+    """Return ||E g_t||^2 / E ||g_t - E g_t||^2 over the examples of a batch, for every step t.
+
+    g_t is one example's part of the gradient that `parameter_gradient_by_lag` returns, all
+    parameters together; the value is of one example's gradient, so that a batch of B has B times
+    it. Even B examples of pure noise have about 1 / (B - 1), since E is their own mean. Zero where
+    there is no gradient at all. Arguments and errors as there; the batch needs two examples.
+    """
+    batch = batch_shape(cell, xs)
+    if len(batch) != 1 or batch[0] < 2:
+        raise ValueError(f"xs must have shape [T, B, D] with B of at least 2, got batch {batch}")
+    steps, arriving = _along(cell, params, xs, loss, carry)
+    return _signal_to_noise(cell, params, xs, steps, arriving)
+
+
+def _along(cell, params, xs, loss, carry):
+    trajectory = run(cell, params, xs, carry)
+    return trajectory.entering, arriving_along(cell, params, trajectory, loss)
+
+
+def _local(cell, params, x, carry, arriving):
+    """Return the gradient of the parameters through one step."""
+
+    def advance(params):
+        return partition(cell.step(params, carry, cell.project(params, x)))[0]
+
+    return jax.vjp(exact(advance), params)[1](partition(arriving, like=carry)[0])[0]
+
+
+@functools.partial(jax.jit, static_argnames="cell")
+def _gradients(cell, params, xs, entering, arriving):
+    return lax.map(lambda now: _local(cell, params, *now), (xs, entering, arriving))
+
+
+@functools.partial(jax.jit, static_argnames="cell")
+def _signal_to_noise(cell, params, xs, entering, arriving):
+    def one(now):
+        own = jax.vmap(functools.partial(_local, cell, params))(*now)
+        # Dead steps, and gradients whose squares underflow, are measured against the largest entry.
+        peak = jnp.max(jnp.stack([jnp.max(jnp.abs(g)) for g in jax.tree.leaves(own)]))
+        own = jax.tree.map(lambda g: g / jnp.where(peak > 0, peak, 1), own)
+        mean = jax.tree.map(lambda g: g.mean(0), own)
+        signal = sum(jnp.sum(m**2) for m in jax.tree.leaves(mean))
+        away = jax.tree.map(lambda g, m: jnp.sum((g - m) ** 2) / g.shape[0], own, mean)
+        noise = sum(jax.tree.leaves(away))
+        return jnp.where(peak > 0, signal / jnp.where(peak > 0, noise, 1), 0)
+
+    return lax.map(one, (xs, entering, arriving))

@@ -1,0 +1,92 @@
+"""The gradient of a gated cell split by the path it takes: around the recurrent matmul or not."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rnnjax.carries import expand, norm, normalise, partition
+from rnnjax.cells.base import Gated
+from rnnjax.diagnostics.linear import need_gated, pull_apart, run
+from rnnjax.unroll import batch_shape, check_like
+
+PyTree = Any
+
+
+class CarouselSplit(NamedTuple):
+    """What `log_carousel_profile` returns: natural logs of norms, `[T, *batch]`."""
+
+    carousel: Any  # of the part that never passes the recurrent kernel
+    rest: Any  # of the part that does, at least once
+    joint: Any  # of their sum, the whole gradient
+
+
+def log_carousel_profile(
+    cell: Gated, params: PyTree, xs: PyTree, cotangent: PyTree, carry: PyTree = None
+) -> CarouselSplit:
+    """Return ln of the gradient at every step, split into the constant error carousel and the rest.
+
+        v_t = e_t + r_t,   e_t = E_t^T e_{t+1},   r_t = J_t^T r_{t+1} + (J_t - E_t)^T e_{t+1}
+
+    where E_t is the elementwise part of J_t = E_t + (d s_{t+1} / d(h_t U)) U^T, and e_T the
+    cotangent. For an LSTM e is the product of its forget gates times the cotangent of c, for a GRU
+    that of z times that of h; an Elman network has none. The two parts may cancel, so either can
+    be larger than the whole.
+
+    Args:
+        cell, params, xs, carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
+        cotangent: dL/ds_T, a pytree like the carry.
+
+    Raises:
+        TypeError: the cell is not of the gated form.
+        ValueError: a shape does not fit, as for `unroll`, or `cotangent` is unlike the carry.
+
+    Source: Hochreiter & Schmidhuber 1997, "Long short-term memory", section 3.1 (the carousel).
+    """
+    need_gated(cell, "log_carousel_profile")
+    batch, trajectory = batch_shape(cell, xs), run(cell, params, xs, carry)
+    check_like(cotangent, jax.tree.map(lambda s: s[0], trajectory.entering), "cotangent")
+    return _log_carousel_profile(cell, len(batch), params, trajectory.steps, cotangent)
+
+
+@functools.partial(jax.jit, static_argnames=("cell", "batch_ndim"))
+def _log_carousel_profile(cell, batch_ndim, params, steps, cotangent):
+    floats, merge = partition(steps[0])
+    at_h = merge(list(range(len(floats)))).h
+
+    def pull(step, later):
+        direct, recurrent = pull_apart(cell, params, step, later)
+        return direct, [recurrent if i == at_h else jnp.zeros_like(d) for i, d in enumerate(direct)]
+
+    def pull_back(state, step):
+        """Carry unit vectors of the whole and of the carousel, and the rest as the whole's part."""
+        whole, carousel, rest, ratio = state
+        direct, recurrent = pull(step, whole)
+        whole, growth = normalise(_add(direct, recurrent), batch_ndim)
+        direct, injected = pull(step, carousel)
+        carousel, factor = normalise(direct, batch_ndim)
+        direct, recurrent = pull(step, rest)
+        share = jnp.exp(ratio)
+        injected = [expand(share, v) * v for v in injected]
+        safe = jnp.where(growth > 0, growth, 1)
+        rest = [v / expand(safe, v) for v in _add(_add(direct, recurrent), injected)]
+        growth, factor = jnp.log(growth), jnp.log(factor)
+        ratio = jnp.where(factor == -jnp.inf, -jnp.inf, ratio + factor - growth)
+        return (whole, carousel, rest, ratio), (growth, factor, jnp.log(norm(rest, batch_ndim)))
+
+    floating = partition(cotangent, like=steps[0])[0]
+    start = [c.astype(s.dtype) for c, s in zip(floating, floats, strict=True)]
+    whole, length = normalise(start, batch_ndim)
+    state = whole, whole, [jnp.zeros_like(v) for v in whole], jnp.zeros_like(length)
+    _, (growth, factor, rest) = lax.scan(pull_back, state, steps, reverse=True)
+    joint, carousel = (
+        jnp.log(length) + lax.associative_scan(jnp.add, logs, reverse=True)
+        for logs in (growth, factor)
+    )
+    return CarouselSplit(carousel, joint + rest, joint)
+
+
+def _add(a, b):
+    return [x + y for x, y in zip(a, b, strict=True)]
