@@ -15,6 +15,13 @@ from rnnjax.diagnostics.live import (
     zero_perturbations,
 )
 from rnnjax.diagnostics.lyapunov import LyapunovSpectrum, lyapunov_spectrum
+from rnnjax.diagnostics.memory import (
+    Estimate,
+    confidence_interval,
+    fisher_memory_curve,
+    memory_horizon,
+    time_constant,
+)
 from rnnjax.diagnostics.parameter_gradients import (
     gradient_signal_to_noise,
     parameter_gradient_by_lag,
@@ -24,13 +31,16 @@ from rnnjax.diagnostics.profiles import by_lag, decay_rate, half_life, quartiles
 
 __all__ = [
     "CarouselSplit",
+    "Estimate",
     "GateStatistics",
     "LyapunovSpectrum",
     "SingularValues",
     "adjoint_norms",
     "adjoints",
     "by_lag",
+    "confidence_interval",
     "decay_rate",
+    "fisher_memory_curve",
     "gate_saturation",
     "gate_statistics",
     "gates",
@@ -43,8 +53,10 @@ __all__ = [
     "log_gradient_profile_by_part",
     "log_spaced",
     "lyapunov_spectrum",
+    "memory_horizon",
     "parameter_gradient_by_lag",
     "quartiles",
+    "time_constant",
     "update_ratios",
     "zero_perturbations",
 ]

@@ -109,8 +109,7 @@ def _spectrum(cell, batch_ndim, num, interval, skipped, params, steps):
 
     def factor(leaves, chunk):
         leaves, _ = lax.scan(push, leaves, chunk)
-        q, r = products.orthonormalise(flatten(leaves, 1 + batch_ndim))
-        growth = jnp.diagonal(r, axis1=-2, axis2=-1)
+        q, _, growth = products.orthonormalise(flatten(leaves, 1 + batch_ndim))
         largest = jnp.max(growth, axis=-1)
         smallest = jnp.min(jnp.where(growth > 0, growth, jnp.inf), axis=-1)
         condition = jnp.where(largest > 0, largest / smallest, 1)
@@ -121,7 +120,7 @@ def _spectrum(cell, batch_ndim, num, interval, skipped, params, steps):
         lambda a: a[:whole].reshape(whole // interval, interval, *a.shape[1:]), steps
     )
     start = jax.random.normal(jax.random.key(0), (num, *flat.shape), flat.dtype)
-    vectors = unflatten(products.orthonormalise(start)[0], floats, batch_ndim)
+    vectors = unflatten(products.orthonormalise(start).q, floats, batch_ndim)
     vectors, (logs, condition) = lax.scan(factor, vectors, chunks)
     if whole < total:  # what is left over, less than an interval
         _, last = factor(vectors, jax.tree.map(lambda a: a[whole:], steps))

@@ -14,18 +14,30 @@ from jaxtyping import Array
 UNROLLED = 16  # more vectors than this go to LAPACK
 
 
-def orthonormalise(vectors: Array) -> tuple[Array, Array]:
-    """Return Q `[K, *batch, N]` and R `[*batch, K, K]` of the QR factorisation of the vectors.
+class Factors(NamedTuple):
+    """A QR factorisation: v_j = sum over i <= j of R_ij q_i, R_jj >= 0."""
 
-    v_j = sum over i <= j of R_ij q_i, R_jj >= 0. Few vectors go through modified Gram-Schmidt, one
+    q: Array  # [K, *batch, N], orthonormal
+    r: Array  # [*batch, K, K], upper triangular
+    growth: Array  # [*batch, K], the diagonal of r
+
+
+def orthonormalise(vectors: Array) -> Factors:
+    """Return the QR factorisation of the vectors `[K, *batch, N]`.
+
+    Few vectors go through modified Gram-Schmidt, one
     column after another: small batched factorisations by LAPACK are several times slower there.
     Its R is as good as Householder's and its Q orthogonal up to eps cond(R) (Bjorck 1967).
     """
     count = vectors.shape[0]
     if count > UNROLLED:
         q, r = jnp.linalg.qr(jnp.moveaxis(vectors, 0, -1))
-        sign = jnp.where(jnp.diagonal(r, axis1=-2, axis2=-1) < 0, -1, 1)
-        return jnp.moveaxis(q * sign[..., None, :], -1, 0), r * sign[..., :, None]
+        growth = jnp.diagonal(r, axis1=-2, axis2=-1)
+        sign = jnp.where(growth < 0, -1, 1)
+        q = jnp.moveaxis(q * sign[..., None, :], -1, 0)
+        return Factors(q, r * sign[..., :, None], growth * sign)
+    peaks = jnp.max(jnp.abs(vectors), axis=-1)  # lest squares underflow
+    vectors = vectors / jnp.where(peaks > 0, peaks, 1)[..., None]
     unit: list[Array] = []
     zero, columns = jnp.zeros(vectors.shape[1:-1], vectors.dtype), []
     for j in range(count):
@@ -34,13 +46,13 @@ def orthonormalise(vectors: Array) -> tuple[Array, Array]:
             along = jnp.sum(q * rest, axis=-1)
             rest = rest - along[..., None] * q
             column.append(along)
-        peak = jnp.max(jnp.abs(rest), axis=-1)  # lest squares underflow
-        safe = jnp.where(peak > 0, peak, 1)
-        length = safe * jnp.sqrt(jnp.sum((rest / safe[..., None]) ** 2, axis=-1))
-        unit.append(rest / jnp.where(peak > 0, length, 1)[..., None])
-        length = jnp.where(peak > 0, length, 0)
-        columns.append(jnp.stack([*column, length, *[zero] * (count - j - 1)], axis=-1))
-    return jnp.stack(unit), jnp.stack(columns, axis=-1)
+        length = jnp.sqrt(jnp.sum(rest**2, axis=-1))
+        unit.append(rest / jnp.where(length > 0, length, 1)[..., None])
+        columns.append([*column, length, *[zero] * (count - j - 1)])
+    growth = jnp.stack([columns[j][j] for j in range(count)], axis=-1)
+    r = jnp.stack([jnp.stack(column, axis=-1) for column in columns], axis=-1)
+    peaks = jnp.moveaxis(peaks, 0, -1)
+    return Factors(jnp.stack(unit), r * peaks[..., None, :], growth * peaks)
 
 
 class Graded(NamedTuple):

@@ -1,0 +1,105 @@
+"""What all benchmarks share: a process fit for timing, interleaved rounds, and how they are told.
+
+Ratios of medians within one interleaved run are what counts; absolute times depend on the machine
+and on its neighbours.
+"""
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+KEEP_MEMORY = (
+    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:"
+    "glibc.malloc.trim_threshold=8000000000:glibc.malloc.top_pad=1000000000"
+)
+
+
+def keep_memory() -> None:
+    """Start this program anew with a malloc that returns no memory to the system.
+
+    A page fault is dear on virtual machines: without this, footprints are measured, not work. Call
+    it before anything else. Elsewhere than under glibc the variable has no effect.
+    """
+    if os.environ.get("GLIBC_TUNABLES") != KEEP_MEMORY:
+        os.environ["GLIBC_TUNABLES"] = KEEP_MEMORY
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+
+
+def interleaved(
+    contenders: Mapping[str, Callable[[], Any]], *, rounds: int
+) -> dict[str, list[float]]:
+    """Return the seconds that each contender took in each round.
+
+    Contenders take turns within a round, so that a noisy neighbour meets them all. Each is called
+    once untimed just before it is timed: it pays neither for its compilation nor for the state
+    in which its predecessor left memory and caches.
+    """
+    import jax
+
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, call in contenders.items():
+            jax.block_until_ready(call())
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def median(seconds: list[float]) -> float:
+    """Return the median."""
+    return statistics.median(seconds)
+
+
+def table(rows: list[Mapping[str, Any]]) -> str:
+    """Return rows as a Markdown table; numbers with three digits."""
+
+    def show(value):
+        return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+    header = list(rows[0])
+    lines = [header, ["---"] * len(header), *([show(v) for v in row.values()] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def conditions() -> str:
+    """Return one line: date, versions, processor, devices."""
+    import jax
+
+    import rnnjax
+
+    processor = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        processor = names[0].split(":")[1].strip() if names else processor
+    versions = (
+        f"rnnjax {rnnjax.__version__}, JAX {jax.__version__}, Python {platform.python_version()}"
+    )
+    devices = ", ".join(sorted({device.device_kind for device in jax.devices()}))
+    return f"{date.today()}; {versions}; {processor}, {os.cpu_count()} cores; {devices}."
+
+
+def write_section(title: str, text: str) -> None:
+    """Put `text` under `## title` in docs/benchmarks.md, in place of what stood there."""
+    old = DOCS.read_text(encoding="utf-8") if DOCS.exists() else "# Benchmarks\n"
+    head, *sections = old.split("\n## ")
+    kept = {section.split("\n", 1)[0]: section for section in sections}
+    kept[title] = f"{title}\n\n{text.strip()}\n"
+    DOCS.parent.mkdir(exist_ok=True)
+    DOCS.write_text("\n## ".join([head, *kept.values()]), encoding="utf-8")
+
+
+def write_json(directory: Path | None, name: str, value: Any) -> None:
+    """Write NAME.json into a directory, if one was given."""
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / f"{name}.json").write_text(json.dumps(value, indent=2) + "\n")

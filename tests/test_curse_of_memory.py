@@ -1,0 +1,175 @@
+"""The curse of memory: closed forms against sums and a Lyapunov equation, and what a run says."""
+
+import copy
+import dataclasses
+import importlib.util
+import json
+import math
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.linalg import solve_discrete_lyapunov
+
+from rnnjax.command_line import parse
+from rnnjax.runs import Run
+
+SCRIPT = Path(__file__).parents[1] / "experiments" / "curse_of_memory.py"
+spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
+assert spec and spec.loader
+curse = importlib.util.module_from_spec(spec)
+sys.modules[SCRIPT.stem] = curse
+spec.loader.exec_module(curse)
+
+TINY = curse.Config(
+    rhos=(0.0, 0.5, 1.0), lambdas=3, closest=0.05, steps=1000, chains=160, seeds=8, seed=1
+)
+FIGURES = "curse", "remedy", "agreement", "gradients"
+
+
+@pytest.mark.parametrize("rho", [0, 0.5, 0.9, 1])
+@pytest.mark.parametrize("decay", [0.1, 0.5, 0.9])
+def test_closed_forms_of_the_plain_network_are_sums_over_autocovariances(decay, rho):
+    k = np.arange(600)
+    autocovariance = float(rho) ** np.abs(k - k[:, None])
+    state = decay ** (1.0 * k)  # h is this filter on x, its derivative the next
+    sensitivity = k * decay ** (k - 1.0)
+    want = [f @ autocovariance @ f for f in (state, sensitivity)]
+    np.testing.assert_allclose(curse.closed_form("plain", decay, rho), want, rtol=1e-9)
+
+
+@pytest.mark.parametrize("rho", [0, 0.9, 0.999])
+@pytest.mark.parametrize("decay", [0.3, 0.9, 0.999])
+@pytest.mark.parametrize("name", curse.NETWORKS)
+def test_closed_forms_solve_the_lyapunov_equation_of_x_h_and_its_derivative(name, decay, rho, x64):
+    """(x, h, dh/dtheta) is one linear system; decay and gain are differentiated by JAX."""
+    net = curse.NETWORKS[name]
+    theta = jnp.float64(net.theta(decay))
+    (a, da), (g, dg) = (
+        jax.jvp(f, (theta,), (jnp.ones_like(theta),)) for f in (net.decay, net.gain)
+    )
+    assert a == pytest.approx(decay, rel=1e-12)
+    # x' = rho x + noise; h' = a h + g x'; s' = a s + a' h + g' x'
+    step = np.array([[rho, 0, 0], [g * rho, a, 0], [dg * rho, da, a]], float)
+    noise = np.array([1, g, dg], float)[:, None]
+    covariance = solve_discrete_lyapunov(step, (1 - rho**2) * noise @ noise.T)
+    assert covariance[0, 0] == pytest.approx(1)
+    want = np.diag(covariance)[1:]
+    np.testing.assert_allclose(curse.closed_form(name, decay, rho), want, rtol=1e-6)
+
+
+def test_the_claims_of_the_docstring_about_the_closed_forms():
+    decays = 1 - np.geomspace(0.5, 1e-6, 50)
+    for rho in (0, 0.9, 1):
+        state, sensitivity = curse.closed_form("plain", decays, rho)
+        assert (np.diff(sensitivity / state) > 0).all() and sensitivity[-1] > 1e11 * state[-1]
+        state, sensitivity = curse.closed_form("remedied", decays, rho)
+        assert (sensitivity <= state / 4 * (1 + 1e-9)).all()
+        limit = (1 + rho) / (1 - rho) if rho < 1 else np.inf
+        assert (state <= limit * (1 + 1e-9)).all()
+    s = -np.log(decays)
+    np.testing.assert_allclose(
+        curse.closed_form("remedied", decays, 0)[1], (s / 2 / np.sinh(s)) ** 2, rtol=1e-9
+    )
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("curse") / "run"
+    return out, curse.run(dataclasses.replace(TINY, out=out))
+
+
+def test_a_small_run_reproduces_the_claim_and_writes_what_it_promises(tiny_run):
+    out, summary = tiny_run
+    assert json.loads((out / "summary.json").read_text()) == summary
+    assert summary["verdict"] == "reproduced"
+    assert list(summary["rhos"]) == ["0.0", "0.5", "1.0"]
+    assert summary["largest_gradient"] == pytest.approx(0.95, rel=1e-5)
+    for rho, entry in summary["rhos"].items():
+        assert entry["relative_error"] < 0.3 and entry["relative_sensitivity_rises"]
+        want = curse.closed_form("plain", 0.95, float(rho))
+        assert entry["closed_form"]["plain sensitivity"] == pytest.approx(want[1], rel=1e-5)
+        assert entry["simulated"]["plain sensitivity"] == pytest.approx(want[1], rel=0.3)
+    for name in FIGURES:
+        for ending in ("png", "svg"):
+            assert (out / f"{name}.{ending}").stat().st_size > 1000
+
+
+def test_tables_hold_the_spread_over_seeds(tiny_run):
+    table = Run(tiny_run[0]).read_table("moments")
+    assert len(table["rho"]) == 3 * 3 * 2 * 3  # rhos, networks, moments, lambdas
+    assert (table["q25"] < table["median"]).all() and (table["median"] < table["q75"]).all()
+    assert (table["standard_error"] > 0).all()
+    gradient = Run(tiny_run[0]).read_table("gradients")
+    np.testing.assert_allclose(gradient["median"], gradient["lambda"] ** gradient["lag"], rtol=1e-4)
+
+
+def test_figures_can_be_redrawn_from_the_tables(tiny_run):
+    out, summary = tiny_run
+    before = {name: (out / f"{name}.svg").read_bytes() for name in FIGURES}
+    for name in FIGURES:
+        (out / f"{name}.svg").unlink()
+    assert curse.run(dataclasses.replace(TINY, out=out, redraw=True)) == summary
+    assert {name: (out / f"{name}.svg").read_bytes() for name in FIGURES} == before
+
+
+def test_every_part_of_the_verdict_counts(tiny_run):
+    summary = tiny_run[1]
+
+    def after(entry=None, **changes):
+        changed = copy.deepcopy(summary) | changes
+        changed["rhos"]["0.5"] |= entry or {}
+        return curse.verdict(changed)
+
+    assert after() == "reproduced"
+    assert after(allowed_standard_errors=0.01) == "not reproduced"
+    assert after({"standard_errors": 1e3}) == "not reproduced"
+    assert after({"relative_sensitivity_rises": False}) == "not reproduced"
+    assert after(largest_gradient=1.01) == "not reproduced"
+    assert after(least_gradient_after_memory=0.1) == "not reproduced"
+    assert after({"largest_standard_error": 0.3}) == "inconclusive"
+
+
+def test_a_wrong_closed_form_would_be_found_out(tiny_run, monkeypatch):
+    """Half of what moves with rho, left out, is many standard errors off."""
+    table = Run(tiny_run[0]).read_table("moments")
+    rows = (table["moment"] == "plain sensitivity") & (table["rho"] == 0.5)
+    decay = table["lambda"][rows]
+    p, q = 1 - decay**2, 1 - decay / 2
+    wrong = table["theory"][rows] - decay / 2 / (p * q) ** 2
+    off = np.abs(table["mean"][rows] - wrong) / table["standard_error"][rows]
+    assert off.max() > tiny_run[1]["allowed_standard_errors"]
+
+
+def test_the_largest_of_many_deviations_is_rarely_beyond_what_is_allowed():
+    rng = np.random.default_rng(0)
+    draws = rng.normal(size=(4000, 20, 5))  # runs, comparisons, seeds
+    off = np.abs(draws.mean(-1)) / (draws.std(-1, ddof=1) / math.sqrt(5))
+    share = np.mean(off.max(-1) > curse.allowed_errors(20, 5))
+    assert 0.004 < share < 0.016
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ("--rhos 0 1.5", ("--rhos", "between 0 and 1", "1.5")),
+        ("--rhos 0 0", ("--rhos", "once")),
+        ("--closest 1e-6", ("--closest", "1e-4", "1e-06")),
+        ("--closest 0.7", ("--closest", "below 0.5", "0.7")),
+        ("--seeds 1", ("--seeds", "at least 2", "1")),
+        ("--lambdas 1", ("--lambdas", "at least 2", "1")),
+        ("--steps 0", ("--steps", "at least 1", "0")),
+        ("--chains none", ("--chains", "whole number", "none")),
+    ],
+)
+def test_a_wrong_argument_is_one_line_and_exit_code_2(arguments, names, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse(curse.Config, arguments.split())
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    for name in names:
+        assert name in error
