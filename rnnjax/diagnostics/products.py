@@ -6,7 +6,6 @@ this layout one matmul serves them all.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
@@ -60,21 +59,30 @@ class Graded(NamedTuple):
 
     logs: Array  # [*batch, K]
     rows: Array  # [*batch, K, K], of norm one, or zero
+    lost: Array  # [*batch, K], what rounding took from the logs
 
 
 def identity(batch: tuple[int, ...], count: int, dtype) -> Graded:
     """Return the identity matrix for each example."""
     rows = jnp.broadcast_to(jnp.eye(count, dtype=dtype), (*batch, count, count))
-    return Graded(jnp.zeros((*batch, count), dtype), rows)
+    zero = jnp.zeros((*batch, count), dtype)
+    return Graded(zero, rows, zero)
 
 
 def multiply(r: Array, matrix: Graded) -> Graded:
-    """Return `r @ matrix` for upper triangular `r [*batch, K, K]`."""
-    logs = jnp.log(jnp.abs(r)) + matrix.logs[..., None, :]
+    """Return `r @ matrix` for upper triangular `r [*batch, K, K]`.
+
+    Logs are summed with compensation (Kahan 1965): thousands of roundings of one sign would show.
+    """
+    apart = jnp.where(matrix.logs == -jnp.inf, 0, matrix.logs)
+    logs = jnp.log(jnp.abs(r)) + (matrix.logs[..., None, :] - apart[..., :, None])
     peak = jnp.max(logs, axis=-1)
     peak = jnp.where(jnp.isfinite(peak), peak, 0)
-    weights = jnp.sign(r) * jnp.exp(logs - peak[..., None])
-    return _rescaled(Graded(peak, weights @ matrix.rows))
+    rows, growth = _unit((jnp.sign(r) * jnp.exp(logs - peak[..., None])) @ matrix.rows)
+    change = peak + growth - matrix.lost
+    total = apart + change
+    lost = jnp.where(jnp.isfinite(total), (total - apart) - change, 0)
+    return Graded(total, rows, lost)
 
 
 def log_singular_values(matrix: Graded) -> Array:
@@ -86,68 +94,67 @@ def log_singular_values(matrix: Graded) -> Array:
     (Demmel & Veselic 1992, "Jacobi's method is more accurate than QR").
     """
     count = matrix.logs.shape[-1]
-    if count % 2:  # rows are rotated in pairs
-        last = jnp.full_like(matrix.logs[..., :1], -jnp.inf)
-        logs = jnp.concatenate([matrix.logs, last], axis=-1)
-        rows = jnp.concatenate([matrix.rows, jnp.zeros_like(matrix.rows[..., :1, :])], axis=-2)
-        matrix = Graded(logs, rows)
     half = (count + 1) // 2
-    tolerance = 4 * jnp.finfo(matrix.rows.dtype).eps * count
+    spare = 2 * half - count  # rows are rotated in pairs
+    ndim = matrix.logs.ndim
+    logs = jnp.pad(
+        matrix.logs - matrix.lost, [(0, 0)] * (ndim - 1) + [(0, spare)], constant_values=-jnp.inf
+    )
+    rows = jnp.pad(matrix.rows, [(0, 0)] * (ndim - 1) + [(0, spare), (0, 0)])
+    tolerance = 4 * jnp.finfo(rows.dtype).eps * count
 
     def turn(_, state):
         """Rotate row i with row half + i, then pair the rows anew."""
-        matrix, largest = state
-        first = Graded(matrix.logs[..., :half], matrix.rows[..., :half, :])
-        second = Graded(matrix.logs[..., half:], matrix.rows[..., half:, :])
+        (logs, rows), largest = state
+        first = logs[..., :half], rows[..., :half, :]
+        second = logs[..., half:], rows[..., half:, :]
         first, second, cosine = _rotate(first, second)
-        logs = _pair_anew(first.logs, second.logs, -1)
-        rows = _pair_anew(first.rows, second.rows, -2)
-        return Graded(logs, rows), jnp.maximum(largest, jnp.max(jnp.abs(cosine), initial=0))
+        matrix = _pair_anew(first[0], second[0], -1), _pair_anew(first[1], second[1], -2)
+        return matrix, jnp.maximum(largest, jnp.max(jnp.abs(cosine), initial=0))
 
     def sweep(state):
         matrix, _, number = state
-        start = matrix, jnp.zeros((), matrix.rows.dtype)
+        start = matrix, jnp.zeros((), rows.dtype)
         matrix, largest = lax.fori_loop(0, 2 * half - 1, turn, start)
         return matrix, largest, number + 1
 
     def unfinished(state):
         return (state[1] > tolerance) & (state[2] < 30)
 
-    start = matrix, jnp.asarray(jnp.inf, matrix.rows.dtype), 0
-    matrix = lax.while_loop(unfinished, sweep, start)[0]
-    return -jnp.sort(-matrix.logs, axis=-1)[..., :count]
+    start = (logs, rows), jnp.asarray(jnp.inf, rows.dtype), 0
+    logs, _ = lax.while_loop(unfinished, sweep, start)[0]
+    return -jnp.sort(-logs, axis=-1)[..., :count]
 
 
 def _rotate(a, b):
-    """Make pairs of rows orthogonal; return them and the cosines of the angles they had."""
-    swap = a.logs < b.logs
-    long, short = (jax.tree.map(lambda x, y: _choose(swap, x, y), *p) for p in ((b, a), (a, b)))
-    gap = jnp.where(short.logs == -jnp.inf, -jnp.inf, short.logs - long.logs)
-    cosine, ratio = jnp.sum(long.rows * short.rows, axis=-1), jnp.exp(gap)
-    # tau e^gap is the tangent of the angle
+    """Make pairs of rows (logs, rows) orthogonal; return them and the cosines of their angles."""
+    swap = a[0] < b[0]
+    (long, long_row), (short, short_row) = _swapped(swap, a, b)
+    gap = jnp.where(short == -jnp.inf, -jnp.inf, short - long)
+    cosine, ratio = jnp.sum(long_row * short_row, axis=-1), jnp.exp(gap)
     difference = -jnp.expm1(2 * gap)
     root = difference + jnp.sqrt(4 * cosine**2 * ratio**2 + difference**2)
     tau = jnp.where(root > 0, 2 * cosine / jnp.where(root > 0, root, 1), jnp.sign(cosine))
-    shrink = 1 / jnp.sqrt(1 + (tau * ratio) ** 2)
-    tau, ratio, shrink = tau[..., None], ratio[..., None], shrink[..., None]
-    longer = shrink * (long.rows + tau * ratio**2 * short.rows)
-    shorter = shrink * (short.rows - tau * long.rows)
-    long, short = _rescaled(Graded(long.logs, longer)), _rescaled(Graded(short.logs, shorter))
-    a, b = (
-        jax.tree.map(lambda x, y: _choose(swap, x, y), *p) for p in ((short, long), (long, short))
-    )
+    tangent = (tau * ratio)[..., None]  # of the angle to turn by
+    shrink = 1 / jnp.sqrt(1 + tangent**2)
+    longer, more = _unit(shrink * (long_row + tangent * ratio[..., None] * short_row))
+    shorter, less = _unit(shrink * (short_row - tau[..., None] * long_row))
+    a, b = _swapped(swap, (long + more, longer), (short + less, shorter))
     return a, b, jnp.where(jnp.isfinite(gap), cosine, 0)
 
 
-def _choose(swap, a, b):
-    return jnp.where(swap if a.ndim == swap.ndim else swap[..., None], a, b)
+def _swapped(swap, a, b):
+    """Return a and b, or b and a where `swap`."""
+    rows = swap[..., None]
+    first = jnp.where(swap, b[0], a[0]), jnp.where(rows, b[1], a[1])
+    second = jnp.where(swap, a[0], b[0]), jnp.where(rows, a[1], b[1])
+    return first, second
 
 
-def _rescaled(matrix):
-    length = jnp.linalg.norm(matrix.rows, axis=-1)
-    safe = jnp.where(length > 0, length, 1)
-    logs = jnp.where(length > 0, matrix.logs + jnp.log(safe), -jnp.inf)
-    return Graded(logs, matrix.rows / safe[..., None])
+def _unit(rows):
+    """Return rows of norm one, and the logs of the norms they had; zeros stay, their logs -inf."""
+    length = jnp.linalg.norm(rows, axis=-1)
+    return rows / jnp.where(length > 0, length, 1)[..., None], jnp.log(length)
 
 
 def _pair_anew(first, second, axis):
