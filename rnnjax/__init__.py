@@ -1,6 +1,6 @@
 """rnnjax: recurrent networks in JAX, and what gradients do on their way through them."""
 
-from rnnjax import cells, diagnostics, tasks, testing
+from rnnjax import cells, diagnostics, regularizers, tasks, testing
 from rnnjax.cells import GRU, LSTM, Cell, Elman, Gated
 from rnnjax.unroll import unroll
 
@@ -14,6 +14,7 @@ __all__ = [
     "Gated",
     "cells",
     "diagnostics",
+    "regularizers",
     "tasks",
     "testing",
     "unroll",

@@ -16,7 +16,7 @@ from jaxtyping import Array
 PyTree = Any
 
 
-def partition(tree: PyTree, like: PyTree = None) -> tuple[list[Array], Callable]:
+def partition(tree: PyTree, like: PyTree = None) -> tuple[list[Any], Callable]:
     """Return the leaves of `tree` that are floating in `like`, and how to put others there."""
     leaves, structure = jax.tree.flatten(tree)
     kinds = leaves if like is None else jax.tree.leaves(like)

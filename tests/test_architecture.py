@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "rnnjax"
 ROOMS = sorted({p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in PACKAGE.rglob("*.py")})
 MAY_IMPORT = {
-    "__init__": {"cells", "diagnostics", "tasks", "testing", "unroll"},
+    "__init__": {"cells", "diagnostics", "regularizers", "tasks", "testing", "unroll"},
     "carries": set(),
     "cells": set(),
     "command_line": {"runs", "training"},

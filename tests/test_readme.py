@@ -13,7 +13,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_python_examples_run_in_order(monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     module = types.ModuleType("readme")
     monkeypatch.setitem(sys.modules, "readme", module)  # dataclasses look their module up
     for block in blocks:
@@ -21,6 +21,9 @@ def test_the_python_examples_run_in_order(monkeypatch):
     assert module.outputs.shape == (1000, 32, 128)
     assert module.a.c.shape == (1000, 32, 128)
     assert module.log_norms.shape == (1000, 32)
+    assert {"loss", "adjoint_norm_lag_1000", "update_ratio_bias", "gate_f_low"} <= set(
+        module.metrics
+    )
     assert len(module.MGU(5).init(module.jax.random.key(0), 3)) == 3
 
 
@@ -36,7 +39,7 @@ def test_ci_runs_the_readmes_test_command():
 
 
 @pytest.mark.parametrize(
-    "path", re.findall(r"[\w./-]+\.(?:py|png|ipynb)\b|^rnnjax/\w+/", README, re.M)
+    "path", re.findall(r"[\w./-]+\.(?:py|png|ipynb|md)\b|^rnnjax/\w+/", README, re.M)
 )
 def test_files_the_readme_names_exist(path):
     assert (ROOT / path).exists()

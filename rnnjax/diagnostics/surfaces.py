@@ -1,0 +1,190 @@
+"""A loss over a plane through parameter space, and the path of an optimiser seen in that plane."""
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from rnnjax.cells.base import check_size
+from rnnjax.diagnostics.weights import by_path
+from rnnjax.unroll import check_like
+
+PyTree = Any
+
+
+class Surface(NamedTuple):
+    """A function over a grid: row j at ys[j], column i at xs[i]."""
+
+    values: Any  # [Y, X]
+    log_gradient_norm: Any  # [Y, X], natural logarithm; -inf where the gradient is exactly zero
+
+
+def surface(
+    function: Callable[[PyTree], Array],
+    center: PyTree,
+    directions: Sequence[PyTree],
+    xs: Any,
+    ys: Any,
+) -> Surface:
+    """Return a function and the log of its gradient's norm on a grid in parameter space.
+
+        E(x, y) = function(center + x d_1 + y d_2),   ln ||grad function|| there
+
+    The gradient is that of all parameters, not only along the plane. One row of the grid is
+    evaluated at a time. A cliff can be much narrower than a cell of the grid, which then says
+    nothing about its height.
+
+    Args:
+        function: of parameters to a scalar; a static argument, so give the same object to reuse
+            what was compiled.
+        center: parameters, a pytree.
+        directions: (d_1, d_2), pytrees like `center`.
+        xs, ys: `[X]` and `[Y]`, coordinates along d_1 and d_2.
+
+    Raises:
+        ValueError: there are not two directions like `center`, the coordinates have not one axis,
+            or `function` returns no scalar.
+
+    Source: Pascanu, Mikolov, Bengio 2013, figure 6; Li et al. 2018, section 4.
+    """
+    if len(directions) != 2:
+        raise ValueError(f"directions must be two, got {len(directions)}")
+    for i, direction in enumerate(directions):
+        check_like(direction, center, f"directions[{i}]")
+    xs, ys = jnp.asarray(xs), jnp.asarray(ys)
+    for name, values in (("xs", xs), ("ys", ys)):
+        if values.ndim != 1:
+            raise ValueError(f"{name} must have one axis, got shape {values.shape}")
+    if (shape := jax.eval_shape(function, center).shape) != ():
+        raise ValueError(f"function must return a scalar, got shape {shape}")
+    return _surface(function, jax.tree.map(jnp.asarray, center), tuple(directions), xs, ys)
+
+
+@functools.partial(jax.jit, static_argnames="function")
+def _surface(function, center, directions, xs, ys):
+    def at(y, x):
+        point = jax.tree.map(
+            lambda c, a, b: (c + x * a + y * b).astype(c.dtype), center, *directions
+        )
+        value, gradient = jax.value_and_grad(function)(point)
+        return Surface(value, _log_norm(gradient))
+
+    return lax.map(lambda y: jax.vmap(functools.partial(at, y))(xs), ys)
+
+
+def _log_norm(tree):
+    """Return ln ||tree||, without squares of what is already small or large."""
+    leaves = [leaf.ravel() for leaf in jax.tree.leaves(tree)]
+    largest = functools.reduce(jnp.maximum, [jnp.max(jnp.abs(v), initial=0) for v in leaves])
+    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    return jnp.log(scale) + jnp.log(sum(jnp.sum((v / scale) ** 2) for v in leaves)) / 2
+
+
+def entry_direction(params: PyTree, path: str, index: int | Sequence[int]) -> PyTree:
+    """Return a direction like `params` that is 1 at one entry of one leaf and 0 elsewhere.
+
+    Args:
+        params: a pytree of arrays.
+        path: of the leaf, such as `cell.recurrent_kernel`.
+        index: of the entry, one integer for each axis of the leaf; () for a scalar.
+
+    Raises:
+        ValueError: there is no such leaf or entry.
+    """
+    leaves = by_path(params)
+    if path not in leaves:
+        raise ValueError(f"path must be one of {', '.join(leaves)}; got {path!r}")
+    shape = jnp.shape(leaves[path])
+    given = (index,) if hasattr(index, "__index__") else index
+    at = tuple(map(operator.index, given))  # pyright: ignore
+    if len(at) != len(shape) or not all(-n <= i < n for i, n in zip(at, shape, strict=True)):
+        raise ValueError(f"index must point into {path} of shape {shape}, got {index}")
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    structure, direction = jax.tree.structure(params), by_path(zeros)
+    direction[path] = direction[path].at[at].set(1)
+    return structure.unflatten(direction.values())
+
+
+def random_directions(key: Array, params: PyTree, count: int) -> tuple[PyTree, ...]:
+    """Return random Gaussian directions, filter by filter as long as the parameters.
+
+        d_f <- d_f ||w_f|| / ||d_f||
+
+    A filter is what one unit reads with: a column of a kernel `[in, out]`, and of anything with
+    more axes. A vector (a bias) is one filter as a whole. Where the parameters are zero, so is the
+    direction.
+
+    Args:
+        key: of the draw.
+        params: a pytree of arrays.
+        count: how many directions.
+
+    Raises:
+        ValueError: `count` is not a positive integer.
+
+    Source: Li, Xu, Taylor, Studer, Goldstein 2018, "Visualizing the loss landscape of neural
+    nets", section 4.
+    """
+    check_size("count", count)
+    leaves, structure = jax.tree.flatten(params)
+    return tuple(
+        structure.unflatten(
+            _like_filters(jax.random.fold_in(own, i), jnp.asarray(leaf))
+            for i, leaf in enumerate(leaves)
+        )
+        for own in jax.random.split(key, count)
+    )
+
+
+def _like_filters(key, weights):
+    draw = jax.random.normal(key, weights.shape, weights.dtype)
+    axes = tuple(range(weights.ndim - 1)) if weights.ndim > 1 else None
+    norms = [jnp.sqrt(jnp.sum(a**2, axes, keepdims=True)) for a in (weights, draw)]
+    return draw * (norms[0] / norms[1])
+
+
+class Projection(NamedTuple):
+    """An optimiser's path seen in a plane. float64."""
+
+    coordinates: Float[np.ndarray, "steps directions"]  # along each direction
+    distance: Float[np.ndarray, " steps"]  # from the plane
+
+
+def project_path(path: PyTree, center: PyTree, directions: Sequence[PyTree]) -> Projection:
+    """Return where the points of a path lie in a plane, and how far off it.
+
+        (x, y) = argmin ||p - center - x d_1 - y d_2||,   distance = that minimum
+
+    Args:
+        path: parameters with a leading axis, `[steps, ...]`.
+        center: parameters, a pytree.
+        directions: two of them, or any number; they need be neither orthogonal nor of unit length.
+
+    Raises:
+        ValueError: the path or a direction has not the structure and shapes of `center`, or the
+            directions are not linearly independent.
+    """
+    leaves = jax.tree.leaves(path)
+    steps = len(leaves[0]) if leaves and np.ndim(leaves[0]) else 0
+    check_like(path, jax.tree.map(lambda c: np.empty((steps, *np.shape(c))), center), "path")
+    for i, direction in enumerate(directions):
+        check_like(direction, center, f"directions[{i}]")
+    moved = jax.tree.map(lambda p, c: np.float64(p) - np.float64(c), path, center)
+    flat = [p.reshape(steps, int(np.prod(p.shape[1:]))) for p in jax.tree.leaves(moved)]
+    points, basis = np.concatenate(flat, axis=1), np.stack([*map(_flat, directions)], axis=1)
+    lengths = np.linalg.norm(basis, axis=0)
+    unit = basis / np.where(lengths > 0, lengths, 1)
+    if np.linalg.matrix_rank(unit) < len(directions):
+        raise ValueError("directions must be linearly independent; got some that are not")
+    along = np.linalg.lstsq(unit, points.T)[0].T
+    return Projection(along / lengths, np.linalg.norm(points - along @ unit.T, axis=1))
+
+
+def _flat(tree):
+    return np.concatenate([np.float64(leaf).ravel() for leaf in jax.tree.leaves(tree)])

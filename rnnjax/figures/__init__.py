@@ -1,0 +1,32 @@
+"""Arrays to matplotlib figures. No files, no training.
+
+The tables are columns of equal length, as `rnnjax.runs.Run.write_table` stores them. Logarithms in
+tables are natural; axes are labelled in powers of ten.
+"""
+
+from rnnjax.figures.drawing import COLOURS, Table
+from rnnjax.figures.profiles import (
+    gradient_profiles,
+    learning_curves,
+    path_split,
+    profile_over_training,
+)
+from rnnjax.figures.surfaces import loss_surface
+from rnnjax.figures.tables import curves, heat_maps
+from rnnjax.figures.weights import block_maps, eigenvalues, histograms, singular_values
+
+__all__ = [
+    "COLOURS",
+    "Table",
+    "block_maps",
+    "curves",
+    "eigenvalues",
+    "gradient_profiles",
+    "heat_maps",
+    "histograms",
+    "learning_curves",
+    "loss_surface",
+    "path_split",
+    "profile_over_training",
+    "singular_values",
+]

@@ -1,0 +1,93 @@
+"""What figures are made of: panels, lines with bands, axes, names and colours, rows of tables."""
+
+import itertools
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+Table = Mapping[str, np.ndarray]
+
+COLOURS = {"elman": "#c44e52", "lstm": "#4c72b0", "gru": "#55a868"}
+MORE_COLOURS = "#dd8452", "#8172b3", "#937860", "#da8bc3", "#8c8c8c", "#ccb974", "#64b5cd"
+NAMES = {"elman": "Elman", "lstm": "LSTM", "gru": "GRU"}
+LN10 = np.log(10)
+
+
+def panels(count, **options):
+    """Return a figure without a window, and its axes in a row."""
+    figure = Figure(figsize=(1 + 4 * count if count > 1 else 6.4, 3.8), layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False, **options)[0]
+    for ax in axes:
+        ax.grid(alpha=0.3)
+    return figure, axes
+
+
+def line_with_band(ax: Axes, x, rows, colour, label, *, scale=1.0, linestyle="-"):
+    """Draw a median and its quartiles; entries that are not finite are left out."""
+    middle, low, high = (
+        np.where(np.isfinite(rows[name]), rows[name] * scale, np.nan)
+        for name in ("median", "q25", "q75")
+    )
+    alone = "." if np.isfinite(middle).sum() == 1 else ""  # a line needs two points
+    ax.plot(x, middle, color=colour, label=label, linestyle=linestyle, marker=alone)
+    ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def ticks(axis, values, most=9):
+    """Label the centres of some of the equal cells of a heat map with their values."""
+    every = -(-len(values) // most)
+    places = np.arange(0, len(values), every)
+    axis.set_ticks(places + 0.5, [f"{values[i]:.3g}" for i in places])
+
+
+def edges(centres):
+    """Return the edges of the cells around increasing centres."""
+    if len(centres) == 1:
+        return np.array([centres[0] - 0.5, centres[0] + 0.5])
+    middles = (centres[1:] + centres[:-1]) / 2
+    return np.array([2 * centres[0] - middles[0], *middles, 2 * centres[-1] - middles[-1]])
+
+
+def powers_of_ten(ax):
+    """Label the y axis, of logarithms to base ten, with the numbers themselves."""
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"$10^{{{y:.3g}}}$"))
+
+
+def rows(table, **where):
+    """Return the rows of a table in which every named column has the given value."""
+    chosen = np.all([table[name] == value for name, value in where.items()], axis=0)
+    return {name: np.asarray(column)[chosen] for name, column in table.items()}
+
+
+def split(table, column):
+    """Return the parts of a table by the value of a column, or the whole for None."""
+    if column is None:
+        return [table]
+    return [rows(table, **{column: value}) for value in unique(table[column])]
+
+
+def unique(column):
+    """Return the different values of a column in order of first appearance."""
+    return list(dict.fromkeys(np.asarray(column).tolist()))
+
+
+def colours(cells):
+    """Return a colour for each of the cells, the same in every figure for those of the library."""
+    more = itertools.cycle(MORE_COLOURS)
+    return {cell: COLOURS.get(cell) or next(more) for cell in unique(cells)}
+
+
+def name(cell):
+    """Return a cell's name as it is written in print."""
+    return NAMES.get(cell) or cell
+
+
+def label(value, names) -> str:
+    """Return what stands in `names` for a value, or the value."""
+    if names and value in names:
+        return names[value]
+    return name(value) if isinstance(value, str) else f"{value:g}"

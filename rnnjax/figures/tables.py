@@ -1,0 +1,129 @@
+"""Curves and heat maps of any table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+
+from rnnjax.figures import drawing
+
+
+def curves(
+    table: drawing.Table,
+    x: str,
+    series: str,
+    *,
+    panel: str | None = None,
+    names: Mapping[Any, str] | None = None,
+    xlabel: str,
+    ylabel: str,
+    log_x: bool = False,
+    log_y: bool = False,
+    natural_logs: bool = False,
+) -> Figure:
+    """Draw one line with a band for each series, in one panel or several.
+
+    Args:
+        table: columns `x`, `series` and `median`, in order of x within a series; with `q25` and
+            `q75` a band is drawn, with `theory` a dashed line in the same colour. Entries that are
+            not finite are left out.
+        x, series: names of the columns that say where a point stands and which line it is on.
+        panel: name of the column that says which panel, in order of first appearance.
+        names: titles and labels of values of `panel` and `series`; the value itself otherwise.
+        xlabel, ylabel: of the axes.
+        log_x, log_y: logarithmic axes, for tables of plain numbers.
+        natural_logs: the numbers are natural logarithms; the axis is labelled in powers of ten.
+    """
+    parts = drawing.split(table, panel)
+    figure, axes = drawing.panels(len(parts), sharey=True)
+    colours = drawing.colours(table[series])
+    scale = 1 / drawing.LN10 if natural_logs else 1.0
+    for ax, part in zip(axes, parts, strict=True):
+        for value in drawing.unique(part[series]):
+            rows = drawing.rows(part, **{series: value})
+            band = rows if "q25" in rows else rows | dict.fromkeys(("q25", "q75"), rows["median"])
+            label = drawing.label(value, names)
+            drawing.line_with_band(ax, rows[x], band, colours[value], label, scale=scale)
+            if "theory" in rows:
+                theory = np.where(np.isfinite(rows["theory"]), rows["theory"] * scale, np.nan)
+                ax.plot(rows[x], theory, color=colours[value], linestyle="--", linewidth=1.2)
+        ax.set(xlabel=xlabel)
+        if panel is not None:
+            ax.set(title=drawing.label(part[panel][0], names))
+        if log_x:
+            ax.set(xscale="log")
+        if log_y:
+            ax.set(yscale="log")
+    axes[0].set(ylabel=ylabel)
+    lines = {
+        label: line
+        for ax in axes
+        for line, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    axes[0].legend(lines.values(), lines.keys(), fontsize="small")
+    if natural_logs:
+        drawing.powers_of_ten(axes[0])
+    return figure
+
+
+def heat_maps(
+    table: drawing.Table,
+    x: str,
+    y: str,
+    value: str,
+    *,
+    panel: str | None = None,
+    names: Mapping[Any, str] | None = None,
+    xlabel: str,
+    ylabel: str,
+    label: str,
+    log: bool = False,
+    symmetric: bool = False,
+) -> Figure:
+    """Draw a quantity over a grid as one heat map for each panel, all on one scale.
+
+    Args:
+        table: columns `x`, `y` and `value`, in any order of rows; what is missing or not finite is
+            left white. Rows and columns of the map have equal widths, whatever their distances.
+        panel: name of the column that says which panel, in order of first appearance.
+        names: titles of values of `panel`; the value itself otherwise.
+        xlabel, ylabel, label: of the axes and of the colours.
+        log: a logarithmic scale of colours.
+        symmetric: a scale of two colours around zero, as wide to either side; not with `log`.
+
+    Raises:
+        ValueError: both `log` and `symmetric`.
+    """
+    if log and symmetric:
+        raise ValueError("a scale cannot be both log and symmetric; give one of them")
+    parts = drawing.split(table, panel)
+    figure, axes = drawing.panels(len(parts), sharey=True)
+    known = table[value][np.isfinite(table[value])]
+    known = known[known > 0] if log else known
+    low, high = (known.min(), known.max()) if known.size else (1, 10)
+    if symmetric:
+        high = max(abs(low), abs(high)) or 1
+        low = -high
+    high = high if high > low else low + (abs(low) or 1) * 1e-6
+    scale: Any = LogNorm(low, high) if log else Normalize(low, high)
+    ys = np.unique(table[y])  # of all panels, which share the axis
+    image: Any = None
+    for ax, part in zip(axes, parts, strict=True):
+        xs, column = np.unique(part[x], return_inverse=True)
+        row = np.searchsorted(ys, part[y])
+        grid = np.full((len(ys), len(xs)), np.nan)
+        grid[row, column] = np.where(np.isfinite(part[value]), part[value], np.nan)
+        colours = "RdBu_r" if symmetric else "viridis"
+        image = ax.pcolormesh(grid, norm=scale, cmap=colours)
+        image.set_rasterized(True)
+        ax.grid(False)
+        drawing.ticks(ax.xaxis, xs)
+        drawing.ticks(ax.yaxis, ys)
+        ax.set(xlabel=xlabel)
+        if panel is not None:
+            ax.set(title=drawing.label(part[panel][0], names))
+    axes[0].set(ylabel=ylabel)
+    figure.colorbar(image, ax=list(axes), label=label)
+    return figure

@@ -1,0 +1,154 @@
+"""What is in the parameters: histograms, blocks, eigenvalues, singular values."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from rnnjax.figures import drawing
+
+
+def histograms(
+    table: drawing.Table,
+    series: str,
+    *,
+    panel: str | None = None,
+    names: Mapping[Any, str] | None = None,
+    xlabel: str,
+    log_x: bool = False,
+) -> Figure:
+    """Draw a histogram for each series, median and quartiles over seeds, on a log scale.
+
+    Empty bins are left out. The legend says which share is exactly zero or not finite, and so in
+    no bin.
+
+    Args:
+        table: columns `series`, `low` and `high` (the edges of a bin, in rising order), `median`,
+            `q25`, `q75` (of the share or number of entries in it), and, if there are any, `zero`
+            and `not_finite` (the share or number of those, the same in all rows of a series).
+        series: name of the column that says which histogram.
+        panel: name of the column that says which panel, in order of first appearance.
+        names: titles and labels of values of `panel` and `series`; the value itself otherwise.
+        xlabel: what was counted.
+        log_x: bins of equal width in the logarithm, as from `diagnostics.log_histogram`.
+    """
+    parts = drawing.split(table, panel)
+    figure, axes = drawing.panels(len(parts), sharey=True)
+    colours = drawing.colours(table[series])
+    known = np.concatenate([table[name] for name in ("median", "q25", "q75")])
+    least = np.min(known[known > 0], initial=1.0)  # where a band down to zero ends
+    for ax, part in zip(axes, parts, strict=True):
+        for rows in drawing.split(part, series):
+            value, edges = rows[series][0], [*rows["low"], rows["high"][-1]]
+            counts = {
+                name: np.where(rows[name] > 0, rows[name], np.nan)
+                for name in ("median", "q25", "q75")
+            }
+            style = {"color": colours[value], "baseline": None}
+            ax.stairs(counts["median"], edges, label=_counted(rows, value, names), **style)
+            floor = np.where(rows["q25"] > 0, rows["q25"], least)
+            shade = {"step": "post", "color": colours[value], "alpha": 0.2, "linewidth": 0}
+            ax.fill_between(edges, _post(floor), _post(counts["q75"]), **shade)
+        ax.set(xlabel=xlabel, yscale="log", xscale="log" if log_x else "linear")
+        if panel is not None:
+            ax.set(title=drawing.label(part[panel][0], names))
+        ax.legend(fontsize="small")
+    axes[0].set_ylabel("entries in a bin")
+    return figure
+
+
+def _post(values):
+    return [*values, values[-1]]
+
+
+def _counted(rows, value, names):
+    """Return the label of a histogram, with what is in none of its bins."""
+    apart = {"zero": "zero", "not_finite": "not finite"}
+    found = [f"{rows[c][0]:.3g} {what}" for c, what in apart.items() if c in rows and rows[c][0]]
+    return ", ".join([drawing.label(value, names), *found])
+
+
+def block_maps(blocks: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Draw each block of parameters as a heat map: a row for each kernel, a column for each gate.
+
+    Blue is below zero and red above, as wide to either side and the same for all gates of a
+    kernel. What is not finite is left white.
+
+    Args:
+        blocks: kernel -> gate -> `[rows, columns]` or `[columns]`, as from `diagnostics.by_gate`.
+    """
+    wide = max(map(len, blocks.values()))
+    figure = Figure(figsize=(1.5 + 2 * wide, 0.5 + 2.1 * len(blocks)), layout="constrained")
+    axes = figure.subplots(len(blocks), wide, squeeze=False)
+    for line, (kernel, gates) in zip(axes, blocks.items(), strict=True):
+        maps = {gate: np.atleast_2d(np.asarray(block, float)) for gate, block in gates.items()}
+        known = np.concatenate([block[np.isfinite(block)] for block in maps.values()])
+        high = np.abs(known).max(initial=0) or 1
+        image: Any = None
+        for ax, (gate, block) in zip(line, maps.items(), strict=False):
+            shown = np.where(np.isfinite(block), block, np.nan)
+            scale, colours = Normalize(-high, high), "RdBu_r"
+            image = ax.imshow(shown, norm=scale, cmap=colours, aspect="auto", interpolation="none")
+            ax.set(title=gate, xticks=[], yticks=[])
+        for ax in line[len(maps) :]:
+            ax.set_axis_off()
+        line[0].set_ylabel(kernel.replace("_", "\n"), rotation=0, ha="right", va="center")
+        figure.colorbar(image, ax=list(line))
+    return figure
+
+
+def eigenvalues(
+    table: drawing.Table, *, panel: str = "gate", names: Mapping[Any, str] | None = None
+) -> Figure:
+    """Draw eigenvalues in the complex plane with the unit circle, coloured by training step.
+
+    Args:
+        table: columns `step`, `real` and `imag`, and `panel`.
+        panel: name of the column that says which panel, in order of first appearance.
+        names: titles of values of `panel`; the value itself otherwise.
+    """
+    parts = drawing.split(table, panel)
+    figure, axes = drawing.panels(len(parts), sharex=True, sharey=True)
+    scale = Normalize(np.min(table["step"]), max(np.max(table["step"]), np.min(table["step"]) + 1))
+    angle = np.linspace(0, 2 * np.pi, 200)
+    dots: Any = None
+    for ax, part in zip(axes, parts, strict=True):
+        ax.plot(np.cos(angle), np.sin(angle), color="black", linewidth=0.8)
+        order = np.argsort(part["step"], kind="stable")  # the last on top
+        real, imag, step = (part[name][order] for name in ("real", "imag", "step"))
+        dots = ax.scatter(real, imag, c=step, norm=scale, s=8, linewidths=0)
+        ax.set(title=drawing.label(part[panel][0], names), xlabel="real part")
+        ax.set_aspect("equal")
+    axes[0].set_ylabel("imaginary part")
+    figure.colorbar(dots, ax=list(axes), label="training step")
+    return figure
+
+
+def singular_values(
+    table: drawing.Table, *, panel: str = "gate", names: Mapping[Any, str] | None = None
+) -> Figure:
+    """Draw each singular value against the training step; those that are zero are left out.
+
+    Args:
+        table: columns `step`, `rank` (1 for the largest) and `value`, and `panel`, in order of
+            steps.
+        panel: name of the column that says which panel, in order of first appearance.
+        names: titles of values of `panel`; the value itself otherwise.
+    """
+    parts = drawing.split(table, panel)
+    figure, axes = drawing.panels(len(parts), sharey=True)
+    colours = ScalarMappable(Normalize(1, max(2, np.max(table["rank"]))))
+    for ax, part in zip(axes, parts, strict=True):
+        for rows in drawing.split(part, "rank"):
+            values = np.where(rows["value"] > 0, rows["value"], np.nan)
+            alone = "." if np.isfinite(values).sum() == 1 else ""
+            colour = colours.to_rgba(rows["rank"][0])
+            ax.plot(rows["step"], values, color=colour, marker=alone, linewidth=1)
+        ax.axhline(1, color="black", linestyle=":", linewidth=0.8)
+        ax.set(title=drawing.label(part[panel][0], names), xlabel="training step", yscale="log")
+    axes[0].set_ylabel("singular value")
+    figure.colorbar(colours, ax=list(axes), label="rank")
+    return figure
