@@ -78,7 +78,8 @@ def clip_gradient(leaves: list[Array], largest: Array, batch_ndim: int) -> list[
 
 
 def _clip_forward(leaves, largest, batch_ndim):
-    return clip_gradient(leaves, largest, batch_ndim), largest
+    del batch_ndim
+    return leaves, largest
 
 
 def _clip_backward(batch_ndim, largest, gradient):
@@ -98,7 +99,8 @@ def probe_norm(leaves: list[Array], probe: Array, batch_ndim: int) -> list[Array
 
 
 def _probe_forward(leaves, probe, batch_ndim):
-    return probe_norm(leaves, probe, batch_ndim), probe
+    del batch_ndim
+    return leaves, probe
 
 
 def _probe_backward(batch_ndim, probe, gradient):

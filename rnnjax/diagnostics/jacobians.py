@@ -168,7 +168,7 @@ def _singular_values(
         return lax.fori_loop(0, way * (last - first), one, leaves)
 
     def factored(leaves):
-        q, r, _ = products.orthonormalise(flatten(leaves, 1 + batch_ndim))
+        q, r = products.factorise(flatten(leaves, 1 + batch_ndim))
         return unflatten(q, floats, batch_ndim), r
 
     def forward(vectors):
@@ -201,7 +201,7 @@ def _singular_values(
         return ~(change <= tolerance) & (number < max_iterations)
 
     start = jax.random.normal(jax.random.key(0), (width, *flat.shape), flat.dtype)
-    vectors = unflatten(products.orthonormalise(start).q, floats, batch_ndim)
+    vectors = unflatten(products.orthonormalise(start)[0], floats, batch_ndim)
     logs = jnp.full((*flat.shape[:-1], num), jnp.inf, flat.dtype)
     state = vectors, logs, jnp.asarray(jnp.inf, flat.dtype), 0
     if width == flat.shape[-1]:

@@ -56,7 +56,8 @@ def lyapunov_spectrum(
     Returns:
         Exponents, their standard errors (from means over 20 successive blocks of time, so that
         neighbouring steps may depend on each other; NaN where there are fewer than two
-        factorisations), and the largest condition number of Q.
+        factorisations), and the largest condition number of Q. An exponent is -inf if a direction
+        dies: in a singular Jacobian, or in one that is so up to rounding.
 
     Raises:
         ValueError: `num` is not in 1..N, `interval` is not positive, `transient` does not leave a
@@ -109,7 +110,7 @@ def _spectrum(cell, batch_ndim, num, interval, skipped, params, steps):
 
     def factor(leaves, chunk):
         leaves, _ = lax.scan(push, leaves, chunk)
-        q, _, growth = products.orthonormalise(flatten(leaves, 1 + batch_ndim))
+        q, growth = products.orthonormalise(flatten(leaves, 1 + batch_ndim))
         largest = jnp.max(growth, axis=-1)
         smallest = jnp.min(jnp.where(growth > 0, growth, jnp.inf), axis=-1)
         condition = jnp.where(largest > 0, largest / smallest, 1)
@@ -120,7 +121,7 @@ def _spectrum(cell, batch_ndim, num, interval, skipped, params, steps):
         lambda a: a[:whole].reshape(whole // interval, interval, *a.shape[1:]), steps
     )
     start = jax.random.normal(jax.random.key(0), (num, *flat.shape), flat.dtype)
-    vectors = unflatten(products.orthonormalise(start).q, floats, batch_ndim)
+    vectors = unflatten(products.orthonormalise(start)[0], floats, batch_ndim)
     vectors, (logs, condition) = lax.scan(factor, vectors, chunks)
     if whole < total:  # what is left over, less than an interval
         _, last = factor(vectors, jax.tree.map(lambda a: a[whole:], steps))

@@ -13,45 +13,98 @@ from jaxtyping import Array
 UNROLLED = 16  # more vectors than this go to LAPACK
 
 
-class Factors(NamedTuple):
-    """A QR factorisation: v_j = sum over i <= j of R_ij q_i, R_jj >= 0."""
+def orthonormalise(vectors: Array) -> tuple[Array, Array]:
+    """Return Q `[K, *batch, N]` and the diagonal of R `[*batch, K]` of a QR factorisation.
 
-    q: Array  # [K, *batch, N], orthonormal
-    r: Array  # [*batch, K, K], upper triangular
-    growth: Array  # [*batch, K], the diagonal of r
+        v_j = sum over i <= j of R_ij q_i,   R_jj >= 0
 
-
-def orthonormalise(vectors: Array) -> Factors:
-    """Return the QR factorisation of the vectors `[K, *batch, N]`.
-
-    Few vectors go through modified Gram-Schmidt, one
-    column after another: small batched factorisations by LAPACK are several times slower there.
-    Its R is as good as Householder's and its Q orthogonal up to eps cond(R) (Bjorck 1967).
+    Few vectors go through modified Gram-Schmidt, one column after another: small batched
+    factorisations by LAPACK are several times slower there. Its R is as good as Householder's
+    (Bjorck 1967); where columns are nearly parallel a second pass makes Q as good, too (Giraud et
+    al. 2005, "The loss of orthogonality in the Gram-Schmidt orthogonalization process"). A vector
+    of which nothing but rounding is left depends on those before it: its q and R_jj are zero.
     """
-    count = vectors.shape[0]
-    if count > UNROLLED:
-        q, r = jnp.linalg.qr(jnp.moveaxis(vectors, 0, -1))
-        growth = jnp.diagonal(r, axis1=-2, axis2=-1)
-        sign = jnp.where(growth < 0, -1, 1)
-        q = jnp.moveaxis(q * sign[..., None, :], -1, 0)
-        return Factors(q, r * sign[..., :, None], growth * sign)
-    peaks = jnp.max(jnp.abs(vectors), axis=-1)  # lest squares underflow
-    vectors = vectors / jnp.where(peaks > 0, peaks, 1)[..., None]
+    if vectors.shape[0] > UNROLLED:
+        q, r = _by_lapack(vectors)
+        return q, jnp.diagonal(r, axis1=-2, axis2=-1)
+    vectors, peaks = _scaled(vectors)
+    q, columns = _gram_schmidt(vectors)
+
+    def once_more(q, growth):
+        q, columns = _gram_schmidt(q)
+        return q, growth * _diagonal(columns)
+
+    unchanged = _diagonal(columns)
+    q, growth = lax.cond(_parallel(columns), once_more, lambda *a: a, q, unchanged)
+    return q, growth * peaks
+
+
+def factorise(vectors: Array) -> tuple[Array, Array]:
+    """Return Q and the whole of R `[*batch, K, K]`, upper triangular, as `orthonormalise` does."""
+    if vectors.shape[0] > UNROLLED:
+        return _by_lapack(vectors)
+    vectors, peaks = _scaled(vectors)
+    q, columns = _gram_schmidt(vectors)
+
+    def once_more(q, r):
+        q, columns = _gram_schmidt(q)
+        return q, _triangular(columns) @ r
+
+    unchanged = _triangular(columns)
+    q, r = lax.cond(_parallel(columns), once_more, lambda *a: a, q, unchanged)
+    return q, r * peaks[..., None, :]
+
+
+def _by_lapack(vectors):
+    q, r = jnp.linalg.qr(jnp.moveaxis(vectors, 0, -1))
+    sign = jnp.where(jnp.diagonal(r, axis1=-2, axis2=-1) < 0, -1, 1)
+    return jnp.moveaxis(q * sign[..., None, :], -1, 0), r * sign[..., :, None]
+
+
+def _scaled(vectors):
+    """Return the vectors over their largest entries, lest squares underflow, and those."""
+    peaks = jnp.max(jnp.abs(vectors), axis=-1)
+    return vectors / jnp.where(peaks > 0, peaks, 1)[..., None], jnp.moveaxis(peaks, 0, -1)
+
+
+def _gram_schmidt(vectors):
+    """Return Q and the columns of R down to the diagonal: a list of lists of `[*batch]`."""
     unit: list[Array] = []
-    zero, columns = jnp.zeros(vectors.shape[1:-1], vectors.dtype), []
-    for j in range(count):
-        rest, column = vectors[j], []
+    columns: list[list[Array]] = []
+    rounding = 4 * vectors.shape[0] ** 0.5 * jnp.finfo(vectors.dtype).eps
+    for rest in vectors:
+        column = []
         for q in unit:
             along = jnp.sum(q * rest, axis=-1)
             rest = rest - along[..., None] * q
             column.append(along)
         length = jnp.sqrt(jnp.sum(rest**2, axis=-1))
-        unit.append(rest / jnp.where(length > 0, length, 1)[..., None])
-        columns.append([*column, length, *[zero] * (count - j - 1)])
-    growth = jnp.stack([columns[j][j] for j in range(count)], axis=-1)
-    r = jnp.stack([jnp.stack(column, axis=-1) for column in columns], axis=-1)
-    peaks = jnp.moveaxis(peaks, 0, -1)
-    return Factors(jnp.stack(unit), r * peaks[..., None, :], growth * peaks)
+        if column:
+            length = jnp.where(length > rounding * _length(column), length, 0)
+        alive = length > 0
+        unit.append(jnp.where(alive[..., None], rest / jnp.where(alive, length, 1)[..., None], 0))
+        columns.append([*column, length])
+    return jnp.stack(unit), columns
+
+
+def _length(entries):
+    return jnp.sqrt(sum(entry**2 for entry in entries))
+
+
+def _diagonal(columns):
+    return jnp.stack([column[-1] for column in columns], axis=-1)
+
+
+def _triangular(columns):
+    zero = jnp.zeros_like(columns[0][0])
+    full = [jnp.stack([*c, *[zero] * (len(columns) - len(c))], axis=-1) for c in columns]
+    return jnp.stack(full, axis=-1)
+
+
+def _parallel(columns):
+    """Return whether a vector lies within a hundredth of the span of those before it."""
+    close = [(c[-1] < 0.01 * _length(c)) & (c[-1] > 0) for c in columns]
+    return jnp.any(jnp.stack(close))
 
 
 class Graded(NamedTuple):

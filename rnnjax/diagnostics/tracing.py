@@ -60,7 +60,7 @@ def _evaluate(jaxpr, consts, args, rules, found):
         if primitive is primitives.jit_p:
             inner = equation.params["jaxpr"]
             outputs = _evaluate(inner.jaxpr, inner.consts, inputs, rules, found)
-        elif primitive in rules and jnp.issubdtype(inputs[0].dtype, jnp.floating):
+        elif primitive in rules and jnp.issubdtype(equation.invars[0].aval.dtype, jnp.floating):
             outputs = [rules[primitive](inputs[0])]
         else:
             outputs = primitive.bind(*inputs, **primitive.get_bind_params(equation.params))
