@@ -157,7 +157,7 @@ def make_train_step(cell, task, optimizer):
 
 @jax.default_matmul_precision("float32")
 def gradient_profile(cell, task, lags, params, batch):
-    """Return ln(||dL/ds_{T-k}|| / ||dL/ds_T||) at lags k, `[K, B]`, for each part of the carry.
+    """Return ln(||dL/ds_{T-k}|| / ||dL/ds_T||) at lags k, `[K, B]`, and its parts.
 
     L is a sequence's own loss at its last scored step, T that step.
     """
@@ -169,11 +169,12 @@ def gradient_profile(cell, task, lags, params, batch):
         return task.example_losses(outputs[None], answer).sum()
 
     cotangent = jax.grad(loss)(final)
-    parts = diagnostics.log_gradient_profile_by_part(
-        cell, params.cell, batch.inputs, cotangent, lengths=lengths
-    )._asdict()
-    start = jnp.log(sum(jnp.sum(c**2, -1) for c in jax.tree.leaves(cotangent))) / 2
+    where = cell, params.cell, batch.inputs, cotangent
+    parts = diagnostics.log_gradient_profile_by_part(*where, lengths=lengths)._asdict()
     parts["joint"] = functools.reduce(jnp.logaddexp, [2 * p for p in parts.values()]) / 2
+    if isinstance(cell, rnnjax.LSTM):
+        parts |= diagnostics.log_carousel_profile(*where, lengths=lengths)._asdict()
+    start = jnp.log(sum(jnp.sum(c**2, -1) for c in jax.tree.leaves(cotangent))) / 2
     return {part: diagnostics.by_lag(p, lengths, lags) - start for part, p in parts.items()}
 
 
@@ -314,7 +315,13 @@ def draw(run):
     table = run.read_table("learning_curves")
     run.save_figure("learning_curves", figures.learning_curves(table, chance))
     if (run.path / "path_split.csv").exists():
-        paths = {"c": "to the cell state c", "h": "to the hidden state h", "joint": "to both"}
+        paths = {
+            "c": "to the cell state c",
+            "h": "to the hidden state h",
+            "carousel": "through forget gates alone",
+            "rest": "through the recurrent kernel",
+            "joint": "all of it",
+        }
         table = run.read_table("path_split")
         run.save_figure("path_split", figures.path_split(table, titles, paths))
 

@@ -15,12 +15,13 @@ from jaxtyping import Array, Float
 
 from rnnjax.carries import expand, norm, normalise, partition
 from rnnjax.cells.base import Cell
-from rnnjax.diagnostics.linear import Trajectory, linearise, run
+from rnnjax.diagnostics.linear import Trajectory, linearise, precise, run
 from rnnjax.unroll import batch_shape, check_like
 
 PyTree = Any
 
 
+@precise
 def adjoints(
     cell: Cell,
     params: PyTree,
@@ -52,6 +53,7 @@ def adjoints(
     return adjoints_along(cell, params, run(cell, params, xs, carry), loss)
 
 
+@precise
 def log_gradient_profile(
     cell: Cell,
     params: PyTree,
@@ -85,6 +87,7 @@ def log_gradient_profile(
     return _profile(cell, params, xs, cotangent, carry, lengths)[0]
 
 
+@precise
 def log_gradient_profile_by_part(
     cell: Cell,
     params: PyTree,

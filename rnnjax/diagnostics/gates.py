@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rnnjax.cells.base import Cell
-from rnnjax.diagnostics.linear import is_gated, run
+from rnnjax.diagnostics.linear import is_gated, precise, run
 from rnnjax.diagnostics.tracing import named_values
 
 PyTree = Any
@@ -27,6 +27,7 @@ class GateStatistics(NamedTuple):
     edges: Any  # [bins + 1], from 0 to 1
 
 
+@precise
 def gates(
     cell: Cell,
     params: PyTree,

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from rnnjax.carries import flatten, partition, unflatten
 from rnnjax.cells.base import Cell, check_size
 from rnnjax.diagnostics import products
-from rnnjax.diagnostics.linear import linearise, run
+from rnnjax.diagnostics.linear import linearise, precise, run
 from rnnjax.unroll import batch_shape
 
 PyTree = Any
@@ -27,6 +27,7 @@ class SingularValues(NamedTuple):
     log_condition: Any  # [K, *batch], ln of the first over the last of them
 
 
+@precise
 def jacobians(
     cell: Cell, params: PyTree, xs: PyTree, carry: PyTree = None
 ) -> Float[Array, "T *batch N N"]:
@@ -46,6 +47,7 @@ def jacobians(
     return _jacobians(cell, ndim, params, run(cell, params, xs, carry).steps)
 
 
+@precise
 def jacobian_singular_values(
     cell: Cell,
     params: PyTree,

@@ -16,6 +16,9 @@ from rnnjax.unroll import batch_shape, settle_dtypes, start_carry, unroll
 
 PyTree = Any
 
+precise = jax.default_matmul_precision("float32")
+"""Decorator: matrix products in full precision, where an accelerator would take less by default."""
+
 
 class Trajectory(NamedTuple):
     """A run of a cell. The first three are what `linearise` needs, a step at a time."""

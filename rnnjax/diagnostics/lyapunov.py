@@ -13,7 +13,7 @@ from rnnjax.carries import flatten, partition, unflatten
 from rnnjax.cells.base import Cell, check_size
 from rnnjax.diagnostics import products
 from rnnjax.diagnostics.jacobians import carry_size
-from rnnjax.diagnostics.linear import linearise, run
+from rnnjax.diagnostics.linear import linearise, precise, run
 from rnnjax.unroll import batch_shape
 
 PyTree = Any
@@ -28,6 +28,7 @@ class LyapunovSpectrum(NamedTuple):
     condition: Any  # [*batch], the largest condition number of Q before it was orthonormalised
 
 
+@precise
 def lyapunov_spectrum(
     cell: Cell,
     params: PyTree,

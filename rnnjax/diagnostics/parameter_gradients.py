@@ -12,13 +12,14 @@ from jaxtyping import Array, Float
 from rnnjax.carries import partition
 from rnnjax.cells.base import Cell
 from rnnjax.diagnostics.adjoints import arriving_along
-from rnnjax.diagnostics.linear import run
+from rnnjax.diagnostics.linear import precise, run
 from rnnjax.diagnostics.tracing import exact
 from rnnjax.unroll import batch_shape
 
 PyTree = Any
 
 
+@precise
 def parameter_gradient_by_lag(
     cell: Cell,
     params: PyTree,
@@ -51,6 +52,7 @@ def parameter_gradient_by_lag(
     return _gradients(cell, params, xs, steps, arriving)
 
 
+@precise
 def gradient_signal_to_noise(
     cell: Cell,
     params: PyTree,

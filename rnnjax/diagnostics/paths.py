@@ -9,7 +9,7 @@ from jax import lax
 
 from rnnjax.carries import expand, norm, normalise, partition
 from rnnjax.cells.base import Gated
-from rnnjax.diagnostics.linear import need_gated, pull_apart, run
+from rnnjax.diagnostics.linear import need_gated, precise, pull_apart, run
 from rnnjax.unroll import batch_shape, check_like
 
 PyTree = Any
@@ -23,8 +23,15 @@ class CarouselSplit(NamedTuple):
     joint: Any  # of their sum, the whole gradient
 
 
+@precise
 def log_carousel_profile(
-    cell: Gated, params: PyTree, xs: PyTree, cotangent: PyTree, carry: PyTree = None
+    cell: Gated,
+    params: PyTree,
+    xs: PyTree,
+    cotangent: PyTree,
+    carry: PyTree = None,
+    *,
+    lengths: Any = None,
 ) -> CarouselSplit:
     """Return ln of the gradient at every step, split into the constant error carousel and the rest.
 
@@ -38,6 +45,7 @@ def log_carousel_profile(
     Args:
         cell, params, xs, carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
         cotangent: dL/ds_T, a pytree like the carry.
+        lengths: valid steps of each sequence; from there on E = J is the identity.
 
     Raises:
         TypeError: the cell is not of the gated form.
@@ -46,28 +54,37 @@ def log_carousel_profile(
     Source: Hochreiter & Schmidhuber 1997, "Long short-term memory", section 3.1 (the carousel).
     """
     need_gated(cell, "log_carousel_profile")
-    batch, trajectory = batch_shape(cell, xs), run(cell, params, xs, carry)
+    batch, trajectory = batch_shape(cell, xs), run(cell, params, xs, carry, lengths)
     check_like(cotangent, jax.tree.map(lambda s: s[0], trajectory.entering), "cotangent")
-    return _log_carousel_profile(cell, len(batch), params, trajectory.steps, cotangent)
+    lengths = None if lengths is None else jnp.asarray(lengths)
+    return _log_carousel_profile(cell, len(batch), params, trajectory.steps, cotangent, lengths)
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "batch_ndim"))
-def _log_carousel_profile(cell, batch_ndim, params, steps, cotangent):
+def _log_carousel_profile(cell, batch_ndim, params, steps, cotangent, lengths):
     floats, merge = partition(steps[0])
     at_h = merge(list(range(len(floats)))).h
 
-    def pull(step, later):
+    def pull(now, later):
+        t, step = now
         direct, recurrent = pull_apart(cell, params, step, later)
-        return direct, [recurrent if i == at_h else jnp.zeros_like(d) for i, d in enumerate(direct)]
+        parts = (
+            direct,
+            [recurrent if i == at_h else jnp.zeros_like(d) for i, d in enumerate(direct)],
+        )
+        if lengths is None:
+            return parts
+        unchanged = later, [jnp.zeros_like(v) for v in later]
+        return jax.tree.map(lambda a, b: jnp.where(expand(t < lengths, a), a, b), parts, unchanged)
 
-    def pull_back(state, step):
+    def pull_back(state, now):
         """Carry unit vectors of the whole and of the carousel, and the rest as the whole's part."""
         whole, carousel, rest, ratio = state
-        direct, recurrent = pull(step, whole)
+        direct, recurrent = pull(now, whole)
         whole, growth = normalise(_add(direct, recurrent), batch_ndim)
-        direct, injected = pull(step, carousel)
+        direct, injected = pull(now, carousel)
         carousel, factor = normalise(direct, batch_ndim)
-        direct, recurrent = pull(step, rest)
+        direct, recurrent = pull(now, rest)
         share = jnp.exp(ratio)
         injected = [expand(share, v) * v for v in injected]
         safe = jnp.where(growth > 0, growth, 1)
@@ -80,7 +97,8 @@ def _log_carousel_profile(cell, batch_ndim, params, steps, cotangent):
     start = [c.astype(s.dtype) for c, s in zip(floating, floats, strict=True)]
     whole, length = normalise(start, batch_ndim)
     state = whole, whole, [jnp.zeros_like(v) for v in whole], jnp.zeros_like(length)
-    _, (growth, factor, rest) = lax.scan(pull_back, state, steps, reverse=True)
+    now = jnp.arange(floats[0].shape[0]), steps
+    _, (growth, factor, rest) = lax.scan(pull_back, state, now, reverse=True)
     joint, carousel = (
         jnp.log(length) + lax.associative_scan(jnp.add, logs, reverse=True)
         for logs in (growth, factor)
