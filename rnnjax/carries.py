@@ -70,11 +70,9 @@ def unflatten(flat: Array, like: list[Array], batch_ndim: int) -> list[Array]:
     return [p.reshape(*p.shape[:-1], *shape).astype(v.dtype) for p, v, shape in pairs]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def clip_gradient(leaves: list[Array], largest: Array, batch_ndim: int) -> list[Array]:
     """Return `leaves`; scale the gradient that comes back to a norm of at most `largest`."""
-    del largest, batch_ndim
-    return leaves
+    return _clip(leaves, largest, batch_ndim)
 
 
 def _clip_forward(leaves, largest, batch_ndim):
@@ -88,14 +86,9 @@ def _clip_backward(batch_ndim, largest, gradient):
     return [expand(factor, g).astype(g.dtype) * g for g in gradient], jnp.zeros_like(largest)
 
 
-clip_gradient.defvjp(_clip_forward, _clip_backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def probe_norm(leaves: list[Array], probe: Array, batch_ndim: int) -> list[Array]:
     """Return `leaves`; the gradient with respect to `probe [*batch]` is the norm of theirs."""
-    del probe, batch_ndim
-    return leaves
+    return _probe(leaves, probe, batch_ndim)
 
 
 def _probe_forward(leaves, probe, batch_ndim):
@@ -107,4 +100,12 @@ def _probe_backward(batch_ndim, probe, gradient):
     return gradient, norm(gradient, batch_ndim).astype(probe.dtype)
 
 
-probe_norm.defvjp(_probe_forward, _probe_backward)
+def _unchanged(leaves, _, batch_ndim):
+    del batch_ndim
+    return leaves
+
+
+_clip: Any = jax.custom_vjp(_unchanged, nondiff_argnums=(2,))
+_clip.defvjp(_clip_forward, _clip_backward)
+_probe: Any = jax.custom_vjp(_unchanged, nondiff_argnums=(2,))
+_probe.defvjp(_probe_forward, _probe_backward)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from rnnjax.carries import normalise, partition
 from rnnjax.cells.base import Gated
 from rnnjax.diagnostics.linear import need_gated, pull_apart, run
-from rnnjax.unroll import batch_shape, check_like
+from rnnjax.shapes import batch_shape, check_like
 
 PyTree = Any
 

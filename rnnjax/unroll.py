@@ -10,11 +10,20 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.core import Tracer
 from jaxtyping import Array
 
 from rnnjax.carries import clip_gradient, partition, probe_norm
 from rnnjax.cells.base import Cell, check_size
+from rnnjax.shapes import (
+    batch_shape,
+    checked_clip,
+    checked_lengths,
+    checked_perturbations,
+    checked_probe,
+    checked_resets,
+    settle_dtypes,
+    start_carry,
+)
 
 PyTree = Any
 
@@ -100,12 +109,12 @@ def unroll(
         params,
         jax.tree.map(jnp.asarray, xs),
         start_carry(cell, carry, batch, "carry"),
-        _checked_lengths(lengths, total, batch),
-        _checked_resets(resets, total, batch),
+        checked_lengths(lengths, total, batch),
+        checked_resets(resets, total, batch),
         None if resets is None else start_carry(cell, reset_carry, batch, "reset_carry"),
-        _checked_clip(clip_adjoints),
-        _checked_perturbations(cell, perturbations, total, batch),
-        _checked_probe(norm_probe, total, batch),
+        checked_clip(clip_adjoints),
+        checked_perturbations(cell, perturbations, total, batch),
+        checked_probe(norm_probe, total, batch),
         reverse=bool(reverse),
         unroll=int(unroll),
         checkpoint_every=checkpoint_every,
@@ -236,123 +245,3 @@ def _where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
         )
 
     return jax.tree.map(select, new, old)
-
-
-def batch_shape(cell: Cell, xs: PyTree) -> tuple[int, ...]:
-    """Return the batch dimensions of inputs `[T, *batch, D]`, after checking cell and inputs."""
-    if not isinstance(cell, Cell):
-        raise TypeError(f"cell must be an rnnjax.Cell, got {type(cell).__name__}")
-    try:
-        hash(cell)
-    except TypeError as error:
-        raise TypeError(
-            f"cell {type(cell).__name__} is not hashable ({error}); a cell is a frozen dataclass "
-            "of hyperparameters and holds no arrays"
-        ) from None
-    shapes = [jnp.shape(x) for x in jax.tree.leaves(xs)]
-    if not shapes or min(map(len, shapes)) < 2:
-        raise ValueError(f"xs must have shape [T, *batch, D], at least two axes; got {shapes}")
-    if len({shape[:-1] for shape in shapes}) > 1:
-        raise ValueError(f"the leaves of xs must agree on [T, *batch]; got shapes {shapes}")
-    return shapes[0][1:-1]
-
-
-def start_carry(cell: Cell, carry: PyTree, batch: tuple[int, ...], name: str) -> PyTree:
-    """Return `carry`, or the cell's initial one for None, after checking structure and shapes."""
-    if carry is None:
-        return cell.initial_carry(batch)
-    initial = jax.eval_shape(lambda: cell.initial_carry(batch))
-    check_like(carry, initial, name)
-    return jax.tree.map(jnp.asarray, carry)
-
-
-def check_like(tree: PyTree, want: PyTree, name: str) -> None:
-    """Raise a ValueError unless `tree` has the structure and the shapes of `want`."""
-    if jax.tree.structure(tree) != jax.tree.structure(want):
-        raise ValueError(
-            f"{name} must have the structure {jax.tree.structure(want)}, "
-            f"got {jax.tree.structure(tree)}"
-        )
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    for (path, leaf), wanted in zip(leaves, jax.tree.leaves(want), strict=True):
-        if jnp.shape(leaf) != wanted.shape:
-            raise ValueError(
-                f"{name}{jax.tree_util.keystr(path)} must have shape {wanted.shape}, "
-                f"got {jnp.shape(leaf)}"
-            )
-
-
-def settle_dtypes(cell: Cell, params: PyTree, xs: PyTree, carry: PyTree) -> PyTree:
-    """Cast `carry` to the types in which `cell.step` returns it, so that a scan can carry it.
-
-    Float64 parameters, say, make a float64 carry of a float32 initial one.
-    """
-
-    def after(carry):
-        return jax.eval_shape(lambda p, x, c: cell.step(p, c, cell.project(p, x)), params, x, carry)
-
-    x = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), xs)
-    name = f"the carry that {type(cell).__name__}.step returns"
-    check_like(after(carry), carry, name)
-    carry = jax.tree.map(
-        lambda c, n: c if c.dtype == n.dtype else c.astype(n.dtype), carry, after(carry)
-    )
-    for before, now in zip(jax.tree.leaves(carry), jax.tree.leaves(after(carry)), strict=True):
-        if before.dtype != now.dtype:
-            raise ValueError(f"{name} changes type at every step: {before.dtype}, then {now.dtype}")
-    return carry
-
-
-def _checked_lengths(lengths, total, batch):
-    if lengths is None:
-        return None
-    lengths = jnp.asarray(lengths)
-    if not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise TypeError(f"lengths must be integers, got {lengths.dtype}")
-    if lengths.shape != batch:
-        raise ValueError(f"lengths must have the batch shape {batch}, got {lengths.shape}")
-    if not isinstance(lengths, Tracer) and lengths.size:
-        low, high = int(lengths.min()), int(lengths.max())
-        if low < 0 or high > total:
-            raise ValueError(f"lengths must lie in 0..T = 0..{total}, got {low}..{high}")
-    return lengths
-
-
-def _checked_resets(resets, total, batch):
-    if resets is None:
-        return None
-    resets = jnp.asarray(resets)
-    if resets.dtype != jnp.bool_:
-        raise TypeError(f"resets must be booleans, got {resets.dtype}")
-    if resets.shape != (total, *batch):
-        raise ValueError(f"resets must have shape {(total, *batch)}, got {resets.shape}")
-    return resets
-
-
-def _checked_clip(largest):
-    if largest is None:
-        return None
-    largest = jnp.asarray(largest, float)
-    if largest.shape != () or (not isinstance(largest, Tracer) and not largest > 0):
-        raise ValueError(f"clip_adjoints must be a positive number, got {largest}")
-    return largest
-
-
-def _checked_perturbations(cell, perturbations, total, batch):
-    if perturbations is None:
-        return None
-    carry = jax.eval_shape(lambda: cell.initial_carry(batch))
-    over_time = jax.tree.map(lambda c: jax.ShapeDtypeStruct((total, *c.shape), c.dtype), carry)
-    check_like(perturbations, over_time, "perturbations")
-    return jax.tree.map(jnp.asarray, perturbations)
-
-
-def _checked_probe(probe, total, batch):
-    if probe is None:
-        return None
-    probe = jnp.asarray(probe)
-    if probe.shape != (total, *batch):
-        raise ValueError(f"norm_probe must have shape {(total, *batch)}, got {probe.shape}")
-    if not jnp.issubdtype(probe.dtype, jnp.floating):
-        raise TypeError(f"norm_probe must be floating, got {probe.dtype}")
-    return probe

@@ -15,14 +15,15 @@ MAY_IMPORT = {
     "cells": set(),
     "command_line": {"runs", "training"},
     "datasets": set(),
-    "diagnostics": {"carries", "cells", "unroll"},
+    "diagnostics": {"carries", "cells", "shapes", "unroll"},
     "figures": set(),
-    "regularizers": {"carries", "cells", "diagnostics", "unroll"},
+    "regularizers": {"carries", "cells", "diagnostics", "shapes"},
     "runs": set(),
     "tasks": set(),
     "testing": {"cells", "unroll"},
     "training": set(),
-    "unroll": {"carries", "cells"},
+    "shapes": {"cells"},
+    "unroll": {"carries", "cells", "shapes"},
 }
 HEAVY = "tensorflow_datasets", "orbax", "grain", "matplotlib", "optuna", "flax", "optax", "sklearn"
 

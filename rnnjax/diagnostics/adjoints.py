@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from rnnjax.carries import expand, norm, normalise, partition
 from rnnjax.cells.base import Cell
 from rnnjax.diagnostics.linear import Trajectory, linearise, precise, run
-from rnnjax.unroll import batch_shape, check_like
+from rnnjax.shapes import batch_shape, check_like
 
 PyTree = Any
 

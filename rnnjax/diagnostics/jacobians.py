@@ -15,7 +15,7 @@ from rnnjax.carries import flatten, partition, unflatten
 from rnnjax.cells.base import Cell, check_size
 from rnnjax.diagnostics import products
 from rnnjax.diagnostics.linear import linearise, precise, run
-from rnnjax.unroll import batch_shape
+from rnnjax.shapes import batch_shape
 
 PyTree = Any
 

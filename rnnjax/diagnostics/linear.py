@@ -12,7 +12,8 @@ from jax.core import Tracer
 from rnnjax.carries import partition
 from rnnjax.cells.base import Cell, Gated, matmul
 from rnnjax.diagnostics.tracing import exact
-from rnnjax.unroll import batch_shape, settle_dtypes, start_carry, unroll
+from rnnjax.shapes import batch_shape, settle_dtypes, start_carry
+from rnnjax.unroll import unroll
 
 PyTree = Any
 

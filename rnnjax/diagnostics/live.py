@@ -29,7 +29,7 @@ from rnnjax.carries import norm
 from rnnjax.cells.base import Cell, matmul
 from rnnjax.diagnostics.gates import HIGH, LOW, gates_along
 from rnnjax.diagnostics.linear import is_gated
-from rnnjax.unroll import batch_shape
+from rnnjax.shapes import batch_shape
 
 PyTree = Any
 

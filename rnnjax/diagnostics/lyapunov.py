@@ -14,7 +14,7 @@ from rnnjax.cells.base import Cell, check_size
 from rnnjax.diagnostics import products
 from rnnjax.diagnostics.jacobians import carry_size
 from rnnjax.diagnostics.linear import linearise, precise, run
-from rnnjax.unroll import batch_shape
+from rnnjax.shapes import batch_shape
 
 PyTree = Any
 BLOCKS = 20  # over which the standard error is taken

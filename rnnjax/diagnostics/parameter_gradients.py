@@ -14,7 +14,7 @@ from rnnjax.cells.base import Cell
 from rnnjax.diagnostics.adjoints import arriving_along
 from rnnjax.diagnostics.linear import precise, run
 from rnnjax.diagnostics.tracing import exact
-from rnnjax.unroll import batch_shape
+from rnnjax.shapes import batch_shape
 
 PyTree = Any
 

@@ -10,7 +10,7 @@ from jax import lax
 from rnnjax.carries import expand, norm, normalise, partition
 from rnnjax.cells.base import Gated
 from rnnjax.diagnostics.linear import need_gated, precise, pull_apart, run
-from rnnjax.unroll import batch_shape, check_like
+from rnnjax.shapes import batch_shape, check_like
 
 PyTree = Any
 
