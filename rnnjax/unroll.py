@@ -168,8 +168,8 @@ def _unroll(
         cut = (age > 0) & (age % truncate_every == 0)
 
     def step(params, carry, now):
-        u, valid, reset, cut, *marks = now
-        carry = _marked(carry, *marks, clip_adjoints, len(batch))
+        u, valid, reset, cut, perturbation, probe = now
+        carry = _marked(carry, perturbation, probe, clip_adjoints, len(batch))
         if cut is not None:
             carry = _where(cut, lax.stop_gradient(carry), carry)
         if reset is not None:
