@@ -27,7 +27,6 @@ three quarters of the seeds brought the loss below half of chance.
 import collections
 import dataclasses
 import functools
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -38,7 +37,7 @@ import numpy as np
 
 import rnnjax
 from rnnjax import diagnostics, tasks, training
-from rnnjax.command_line import ArgumentError, at_least, in_run, main, positive
+from rnnjax.command_line import ArgumentError, at_least, in_run, main, positive, progress
 from rnnjax.diagnostics import memory, weights
 
 CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
@@ -421,13 +420,6 @@ def draw_weights(run, figures, cell):
             save(f"{what}_{kernel}", figure, f"{label} of the {kernel.replace('_', ' ')}")
         figure = figures.block_maps(unpack(choose(blocks, what=what)))
         save(f"{what}_maps", figure, f"{label} after training")
-
-
-def progress(items, label):
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(items, label, console=Console(stderr=True), disable=not sys.stderr.isatty())
 
 
 def in_order(table):

@@ -22,7 +22,6 @@ above 10 for every seed; else `not reproduced`.
 import dataclasses
 import functools
 import itertools
-import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +32,7 @@ import numpy as np
 import rnnjax
 from rnnjax import diagnostics, training
 from rnnjax.cells.initializers import Fused, Orthogonal
-from rnnjax.command_line import ArgumentError, at_least, in_run, main
+from rnnjax.command_line import ArgumentError, at_least, in_run, main, progress
 
 CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
 KEEPS = {"lstm": "f", "gru": "z"}  # the gate that a forget bias is for
@@ -170,13 +169,6 @@ def measure(config, run):
     summary = {"lags": config.lags, "cells": cells, "verdict": verdict(cells)}
     print_summary(summary)
     return summary
-
-
-def progress(items, label):
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(items, label, console=Console(stderr=True), disable=not sys.stderr.isatty())
 
 
 def radius(cell, params):

@@ -28,7 +28,6 @@ import dataclasses
 import functools
 import itertools
 import math
-import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +38,7 @@ import numpy as np
 import rnnjax
 from rnnjax import diagnostics, training
 from rnnjax.cells.initializers import Chrono
-from rnnjax.command_line import ArgumentError, at_least, in_run, main
+from rnnjax.command_line import ArgumentError, at_least, in_run, main, progress
 from rnnjax.diagnostics import memory
 
 CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
@@ -220,13 +219,6 @@ def verdict(summary):
         return {"verdict": "no gated cell was measured", "checks": checks}
     holds = all(checks.values())
     return {"verdict": "reproduced" if holds else "not reproduced", "checks": checks}
-
-
-def progress(items, label):
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(items, label, console=Console(stderr=True), disable=not sys.stderr.isatty())
 
 
 def draw(run):

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array
 
 PyTree = Any
@@ -42,12 +43,14 @@ def norm(leaves: list[Array], batch_ndim: int) -> Array:
     axes = [tuple(range(batch_ndim, v.ndim)) for v in leaves]
     peaks = [jnp.max(jnp.abs(v), axis, initial=0) for v, axis in zip(leaves, axes, strict=True)]
     peak = functools.reduce(jnp.maximum, peaks)
-    safe = jnp.where(peak > 0, peak, 1)
-    squares = (
+    zero = peak == 0
+    safe = lax.stop_gradient(jnp.where(zero, 1, peak))  # any scale gives the same slope
+    squares = sum(
         jnp.sum(jnp.abs(v / expand(safe, v)) ** 2, axis)
         for v, axis in zip(leaves, axes, strict=True)
     )
-    return safe * jnp.sqrt(sum(squares)) * (peak > 0)
+    # The slope of a norm of zero is given as zero, where the root's would be NaN.
+    return safe * jnp.sqrt(jnp.where(zero, 1, squares)) * ~zero
 
 
 def expand(a: Array, like: Array) -> Array:

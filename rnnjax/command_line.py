@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -117,6 +117,14 @@ def in_run(
     draw(run)
     print(f"Figures, and the numbers behind them, are in {out}")
     return summary
+
+
+def progress(items: Any, label: str) -> Iterable[Any]:
+    """Return the items, with a progress bar on standard error while they last, if a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(items, label, console=Console(stderr=True), disable=not sys.stderr.isatty())
 
 
 def at_least(least: int, config: Any, *names: str) -> None:

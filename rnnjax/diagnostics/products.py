@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-UNROLLED = 16  # more vectors than this go to LAPACK
+UNROLLED = 16  # more vectors than this are taken in blocks
+BLOCK = 8
 
 
 def orthonormalise(vectors: Array) -> tuple[Array, Array]:
@@ -18,20 +19,21 @@ def orthonormalise(vectors: Array) -> tuple[Array, Array]:
 
         v_j = sum over i <= j of R_ij q_i,   R_jj >= 0
 
-    Few vectors go through modified Gram-Schmidt, one column after another: small batched
-    factorisations by LAPACK are several times slower there. Its R is as good as Householder's
-    (Bjorck 1967); where columns are nearly parallel a second pass makes Q as good, too (Giraud et
-    al. 2005, "The loss of orthogonality in the Gram-Schmidt orthogonalization process"). A vector
-    of which nothing but rounding is left depends on those before it: its q and R_jj are zero.
+    By modified Gram-Schmidt, one column after another. LAPACK is several times slower on small
+    batched matrices, and its batched QR deadlocks where two CPU devices call it at once (their
+    threads wait for each other's). R is as good as Householder's (Bjorck 1967); where columns are
+    nearly parallel a second pass makes Q as good, too (Giraud et al. 2005, "The loss of
+    orthogonality in the Gram-Schmidt orthogonalization process"). A vector of which nothing but
+    rounding is left depends on those before it: its q and R_jj are zero.
     """
-    if vectors.shape[0] > UNROLLED:
-        q, r = _by_lapack(vectors)
-        return q, jnp.diagonal(r, axis1=-2, axis2=-1)
     vectors, peaks = _scaled(vectors)
-    q, columns = _gram_schmidt(vectors)
+    if vectors.shape[0] > UNROLLED:
+        q, r = _by_blocks(vectors)
+        return q, jnp.diagonal(r, axis1=-2, axis2=-1) * peaks
+    q, columns = _gram_schmidt(vectors, _least(vectors))
 
     def once_more(q, growth):
-        q, columns = _gram_schmidt(q)
+        q, columns = _gram_schmidt(q, _least(q))
         return q, growth * _diagonal(columns)
 
     unchanged = _diagonal(columns)
@@ -41,24 +43,46 @@ def orthonormalise(vectors: Array) -> tuple[Array, Array]:
 
 def factorise(vectors: Array) -> tuple[Array, Array]:
     """Return Q and the whole of R `[*batch, K, K]`, upper triangular, as `orthonormalise` does."""
-    if vectors.shape[0] > UNROLLED:
-        return _by_lapack(vectors)
     vectors, peaks = _scaled(vectors)
-    q, columns = _gram_schmidt(vectors)
-
-    def once_more(q, r):
-        q, columns = _gram_schmidt(q)
-        return q, _triangular(columns) @ r
-
-    unchanged = _triangular(columns)
-    q, r = lax.cond(_parallel(columns), once_more, lambda *a: a, q, unchanged)
+    by = _by_blocks if vectors.shape[0] > UNROLLED else _at_once
+    q, r = by(vectors)
     return q, r * peaks[..., None, :]
 
 
-def _by_lapack(vectors):
-    q, r = jnp.linalg.qr(jnp.moveaxis(vectors, 0, -1))
-    sign = jnp.where(jnp.diagonal(r, axis1=-2, axis2=-1) < 0, -1, 1)
-    return jnp.moveaxis(q * sign[..., None, :], -1, 0), r * sign[..., :, None]
+def _at_once(vectors, least=None):
+    q, columns = _gram_schmidt(vectors, _least(vectors) if least is None else least)
+
+    def once_more(q, r):
+        q, columns = _gram_schmidt(q, _least(q))
+        return q, _triangular(columns) @ r
+
+    unchanged = _triangular(columns)
+    return lax.cond(_parallel(columns), once_more, lambda *a: a, q, unchanged)
+
+
+def _by_blocks(vectors):
+    """Return Q and R, some columns at a time; each block is projected twice on those before it."""
+    count, least = vectors.shape[0], _least(vectors)
+    blocks = -(-count // BLOCK)
+    spare = [(0, blocks * BLOCK - count)] + [(0, 0)] * (vectors.ndim - 1)
+    vectors, least = jnp.pad(vectors, spare), jnp.pad(least, spare[:-1])
+
+    def one(i, state):
+        q, r = state
+        rest = lax.dynamic_slice_in_dim(vectors, i * BLOCK, BLOCK)
+        above = jnp.zeros((*r.shape[:-1], BLOCK), r.dtype)  # of R's columns
+        for _ in range(2):
+            along = jnp.einsum("i...n,j...n->...ij", q, rest)
+            rest = rest - jnp.einsum("...ij,i...n->j...n", along, q)
+            above = above + along
+        block, corner = _at_once(rest, lax.dynamic_slice_in_dim(least, i * BLOCK, BLOCK))
+        above = lax.dynamic_update_slice_in_dim(above, corner, i * BLOCK, -2)
+        r = lax.dynamic_update_slice_in_dim(r, above, i * BLOCK, -1)
+        return lax.dynamic_update_slice_in_dim(q, block, i * BLOCK, 0), r
+
+    r = jnp.zeros((*vectors.shape[1:-1], blocks * BLOCK, blocks * BLOCK), vectors.dtype)
+    q, r = lax.fori_loop(0, blocks, one, (jnp.zeros_like(vectors), r))
+    return q[:count], r[..., :count, :count]
 
 
 def _scaled(vectors):
@@ -67,28 +91,28 @@ def _scaled(vectors):
     return vectors / jnp.where(peaks > 0, peaks, 1)[..., None], jnp.moveaxis(peaks, 0, -1)
 
 
-def _gram_schmidt(vectors):
+def _least(vectors):
+    """Return the lengths `[K, *batch]` below which what is left of the vectors is rounding."""
+    rounding = 4 * vectors.shape[0] ** 0.5 * jnp.finfo(vectors.dtype).eps
+    return rounding * jnp.sqrt(jnp.sum(vectors**2, axis=-1))
+
+
+def _gram_schmidt(vectors, least):
     """Return Q and the columns of R down to the diagonal: a list of lists of `[*batch]`."""
     unit: list[Array] = []
     columns: list[list[Array]] = []
-    rounding = 4 * vectors.shape[0] ** 0.5 * jnp.finfo(vectors.dtype).eps
-    for rest in vectors:
-        column = []
+    for j in range(vectors.shape[0]):
+        rest, column = vectors[j], []
         for q in unit:
             along = jnp.sum(q * rest, axis=-1)
             rest = rest - along[..., None] * q
             column.append(along)
         length = jnp.sqrt(jnp.sum(rest**2, axis=-1))
-        if column:
-            length = jnp.where(length > rounding * _length(column), length, 0)
-        alive = length > 0
+        alive = length > least[j]
+        length = jnp.where(alive, length, 0)
         unit.append(jnp.where(alive[..., None], rest / jnp.where(alive, length, 1)[..., None], 0))
         columns.append([*column, length])
     return jnp.stack(unit), columns
-
-
-def _length(entries):
-    return jnp.sqrt(sum(entry**2 for entry in entries))
 
 
 def _diagonal(columns):
@@ -103,7 +127,8 @@ def _triangular(columns):
 
 def _parallel(columns):
     """Return whether a vector lies within a hundredth of the span of those before it."""
-    close = [(c[-1] < 0.01 * _length(c)) & (c[-1] > 0) for c in columns]
+    lengths = [jnp.sqrt(sum(entry**2 for entry in column)) for column in columns]
+    close = [(c[-1] < 0.01 * n) & (c[-1] > 0) for c, n in zip(columns, lengths, strict=True)]
     return jnp.any(jnp.stack(close))
 
 
