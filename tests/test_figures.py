@@ -140,7 +140,7 @@ def test_a_cell_of_the_users_own_has_one_colour_everywhere(stored):
     assert len(draw(figures.learning_curves, stored(many), 0.5).axes[0].lines) == 10
 
 
-def grid(mesh):
+def cell_at(mesh):
     """Return the cell of a heat map that covers a point, as a function of x and y."""
     corners, values = mesh.get_coordinates(), mesh.get_array()
 
@@ -168,7 +168,7 @@ def test_heat_maps_have_steps_to_the_right_and_lags_upwards(stored):
     assert [ax.get_title() for ax in panels] == ["GRU", "mgu"]
     for ax, cell in zip(panels, ("gru", "mgu"), strict=True):
         (mesh,) = ax.collections
-        at = grid(mesh)
+        at = cell_at(mesh)
         for (c, step, lag), value in values.items():
             if c == cell and np.isfinite(value):
                 assert at(step, lag) == pytest.approx(value / LN10)
@@ -178,7 +178,7 @@ def test_heat_maps_have_steps_to_the_right_and_lags_upwards(stored):
         finite = [v / LN10 for v in values.values() if np.isfinite(v)]
         assert (lowest, highest) == pytest.approx((min(finite), max(finite)))
     image = panels[0].collections[0]
-    assert grid(image)(20, 3) == image.get_array().min() == pytest.approx(-20 / LN10)
+    assert cell_at(image)(20, 3) == image.get_array().min() == pytest.approx(-20 / LN10)
     assert np.ma.getmaskarray(panels[1].collections[0].get_array())[0, 0]
     assert panels[0].get_xlabel() == "training step" and panels[0].get_ylabel().startswith("lag k")
     assert bar.get_ylabel() == "gradient norm relative to lag 0"
@@ -196,7 +196,7 @@ def test_small_and_flat_heat_maps(stored, steps, lags, value):
     corners = mesh.get_coordinates()
     assert (np.diff(corners[0, :, 0]) > 0).all() and (np.diff(corners[:, 0, 1]) > 0).all()
     if np.isfinite(value):
-        assert grid(mesh)(steps[-1], lags[-1]) == pytest.approx(value / LN10)
+        assert cell_at(mesh)(steps[-1], lags[-1]) == pytest.approx(value / LN10)
 
 
 def test_learning_curves_stand_over_chance(stored):
@@ -270,3 +270,273 @@ assert "matplotlib.pyplot" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"") and b"<svg" in done.stdout
+
+
+def test_curves_have_a_line_and_a_band_for_each_series(stored):
+    parts = [
+        band((i + 1) * LAG, cell=cell, width=width, t=LAG) | {"theory": -(i + 1.0) * LAG}
+        for width in (8, 16)
+        for i, cell in enumerate(("gru", "mgu"))
+        if (width, cell) != (8, "mgu")  # which the first panel lacks
+    ]
+    names = {8: "narrow", "mgu": "minimal"}
+    figure = draw(
+        lambda table: figures.curves(
+            table, "t", "cell", panel="width", names=names, xlabel="time", ylabel="size"
+        ),
+        stored(parts),
+    )
+    narrow, wide = figure.axes
+    assert [ax.get_title() for ax in (narrow, wide)] == ["narrow", "16"]
+    assert legend(narrow) == ["GRU", "minimal"] and narrow.get_ylabel() == "size"
+    assert list(lines(narrow)) == ["GRU"] and list(lines(wide)) == ["GRU", "minimal"]
+    for ax in (narrow, wide):
+        theories, shades = list(lines(ax, "--").values()), bands(ax)
+        for i, (line, (_, low, high)) in enumerate(zip(lines(ax).values(), shades, strict=True)):
+            np.testing.assert_allclose(line.get_ydata(), (i + 1) * LAG)
+            np.testing.assert_allclose(theories[i].get_ydata(), -(i + 1) * LAG)
+            assert same_color(theories[i].get_color(), line.get_color())
+            np.testing.assert_allclose(low, (i + 1) * LAG - 0.5)
+            np.testing.assert_allclose(high, (i + 1) * LAG + 0.25)
+    assert same_color(lines(narrow)["GRU"].get_color(), lines(wide)["GRU"].get_color())
+
+
+def test_curves_on_logarithmic_axes(stored):
+    table = stored([{"kind": "a", "x": LAG, "median": np.where(LAG == 3, -np.inf, -LAG)}])
+
+    def curves(**options):
+        return figures.curves(table, "x", "kind", xlabel="x", ylabel="y", **options)
+
+    (ax,) = draw(lambda: curves(natural_logs=True)).axes
+    (line,) = lines(ax).values()
+    want = np.where(LAG == 3, np.nan, -LAG / LN10)
+    np.testing.assert_allclose(line.get_ydata(), want)
+    assert ax.get_yticklabels()[0].get_text().startswith("$10^{")
+    (ax,) = draw(lambda: curves(log_x=True)).axes
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "linear")
+    np.testing.assert_allclose(lines(ax)["a"].get_ydata()[3:], -LAG[3:])
+    gone = {"kind": "a", "x": LAG, "median": np.full(7, np.nan), "run": 1}
+    table = stored([gone])
+    assert draw(lambda: curves(log_x=True, log_y=True)).axes[0].get_yscale() == "linear"
+    table = stored([gone, gone | {"median": np.exp(LAG), "run": 2}])
+    axes = draw(lambda: curves(log_x=True, log_y=True, panel="run")).axes
+    assert [ax.get_yscale() for ax in axes] == ["log", "log"]
+    table = stored([gone | {"median": np.exp(LAG)}])
+    (ax,) = draw(lambda: curves(log_y=True)).axes
+    assert (ax.get_xscale(), ax.get_yscale()) == ("linear", "log")
+
+
+def heat_maps(table, **options):
+    labels = {"xlabel": "width", "ylabel": "depth", "label": "loss"}
+    return draw(lambda: figures.heat_maps(table, "x", "y", "v", **labels, **options))
+
+
+def test_heat_maps_of_any_grid_are_on_one_scale(stored):
+    """Equal cells, labelled with their values; the panels have the same rows."""
+    values = {("a", 1, 10): 0.5, ("a", 100, 30): -2, ("b", 1, 20): 1, ("b", 7, 30): np.nan}
+    parts = [{"p": p, "x": x, "y": y, "v": v} for (p, x, y), v in values.items()]
+    figure = heat_maps(stored(parts[::-1]), panel="p", names={"a": "first"})
+    *panels, bar = figure.axes
+    assert [ax.get_title() for ax in panels] == ["b", "first"] and bar.get_ylabel() == "loss"
+    for ax, panel in zip(panels, ("b", "a"), strict=True):
+        (mesh,) = ax.collections
+        assert mesh.get_clim() == (-2, 1)
+        columns = [text.get_text() for text in ax.get_xticklabels()]
+        rows = [text.get_text() for text in panels[0].get_yticklabels()]
+        assert rows == ["10", "20", "30"]
+        assert columns == {"a": ["1", "100"], "b": ["1", "7"]}[panel]
+        shown = np.ma.filled(mesh.get_array(), np.nan)
+        want = np.full((3, 2), np.nan)
+        for (p, x, y), v in values.items():
+            if p == panel:
+                want[rows.index(str(y)), columns.index(str(x))] = v
+        np.testing.assert_array_equal(shown, want)
+
+
+def test_colour_scales_of_heat_maps(stored):
+    parts = [{"x": i, "y": 0, "v": v} for i, v in enumerate((-4.0, 0.0, 1e-3, 10.0, np.inf))]
+    table = stored(parts)
+    (mesh,) = heat_maps(table, symmetric=True).axes[0].collections
+    assert mesh.get_clim() == (-10, 10)
+    assert same_color(mesh.cmap(mesh.norm(0.0))[:3], (0.97, 0.97, 0.97)) or mesh.norm(0.0) == 0.5
+    (mesh,) = heat_maps(table, log=True).axes[0].collections
+    assert mesh.get_clim() == (1e-3, 10) and mesh.norm(0.1) == pytest.approx(0.5)
+    (mesh,) = heat_maps(stored([{"x": 1, "y": 1, "v": np.nan}])).axes[0].collections
+    assert np.ma.getmaskarray(mesh.get_array()).all()
+    flat = heat_maps(stored([{"x": i, "y": 1, "v": 0.0} for i in range(2)]), symmetric=True)
+    assert flat.axes[0].collections[0].get_clim() == (-1, 1)
+    with pytest.raises(ValueError, match="both log and symmetric"):
+        heat_maps(table, log=True, symmetric=True)
+
+
+def test_a_large_heat_map_labels_some_of_its_rows(stored):
+    parts = [{"x": i, "y": 2 * j, "v": i + j} for i in range(3) for j in range(20)]
+    (ax, _) = heat_maps(stored(parts)).axes
+    assert [text.get_text() for text in ax.get_yticklabels()] == [
+        f"{value}" for value in range(0, 40, 6)
+    ]
+    np.testing.assert_array_equal(ax.get_yticks(), np.arange(0, 20, 3) + 0.5)
+
+
+COUNTS = {
+    "low": [0.1, 1.0, 10.0],
+    "high": [1.0, 10.0, 100.0],
+    "median": [4.0, 0.0, 2.0],
+    "q25": [3.0, 0.0, 0.0],
+    "q75": [8.0, 1.0, 5.0],
+}
+
+
+def test_histograms_are_steps_with_bands_and_say_what_is_in_no_bin(stored):
+    columns = {name: np.array(column) for name, column in COUNTS.items()}
+    parts = [
+        {"kernel": kernel, "gate": gate, **columns, "zero": zero, "not_finite": lost}
+        for kernel in ("input", "recurrent")
+        for gate, zero, lost in (("f", 0.25, 0), ("n", 0, 3))
+    ]
+    figure = draw(
+        lambda table: figures.histograms(table, "gate", panel="kernel", xlabel="|w|", log_x=True),
+        stored(parts),
+    )
+    assert [ax.get_title() for ax in figure.axes] == ["input", "recurrent"]
+    for ax in figure.axes:
+        assert legend(ax) == ["f, 0.25 zero", "n, 3 not finite"]
+        assert (ax.get_xscale(), ax.get_yscale(), ax.get_xlabel()) == ("log", "log", "|w|")
+        for stairs in ax.patches:
+            values, edges, _ = stairs.get_data()
+            np.testing.assert_array_equal(edges, [0.1, 1, 10, 100])
+            np.testing.assert_array_equal(values, [4, np.nan, 2])  # an empty bin is left out
+        colours = [stairs.get_edgecolor() for stairs in ax.patches]
+        assert not same_color(*colours)
+        for colour, (xs, low, high) in zip(colours, bands(ax), strict=True):
+            np.testing.assert_array_equal(xs, [0.1, 1, 10, 100])
+            # the quartiles, on both sides of an edge; down to the least of all where q25 is zero
+            np.testing.assert_array_equal(low, [3, 1, 1, 1])
+            np.testing.assert_array_equal(high, [8, 8, 5, 5])
+            assert len(colour) == 4
+    bare = draw(lambda table: figures.histograms(table, "gate", xlabel="w"), stored(parts[:1]))
+    assert bare.axes[0].get_xscale() == "linear"
+    empty = dict.fromkeys(("median", "q25", "q75"), np.zeros(3))  # a bias that is zero, say
+    none = draw(
+        lambda table: figures.histograms(table, "gate", xlabel="w"), stored([parts[0] | empty])
+    )
+    assert legend(none.axes[0]) == ["f, 0.25 zero"]
+
+
+def test_block_maps_have_a_row_for_each_kernel_and_one_scale_in_it():
+    rng = np.random.default_rng(0)
+    blocks = {
+        "recurrent_kernel": {"r": rng.normal(size=(5, 5)), "n": 9 * rng.normal(size=(5, 5))},
+        "bias": {"r": np.zeros(5), "n": np.zeros(5)},
+        "recurrent_bias": {"": np.array([1.0, np.nan, -np.inf, 0.5, -2.0])},
+    }
+    figure = draw(figures.block_maps, blocks)
+    maps = [ax for ax in figure.axes if ax.images]
+    flat = [(kernel, gate) for kernel, gates in blocks.items() for gate in gates]
+    assert len(maps) == len(flat) == 5
+    assert [ax.get_title() for ax in maps] == [gate for _, gate in flat]
+    kernel = blocks["recurrent_kernel"]
+    highest = {
+        "recurrent_kernel": max(np.abs(block).max() for block in kernel.values()),
+        "bias": 1,
+        "recurrent_bias": 2,
+    }
+    for ax, (kernel, gate) in zip(maps, flat, strict=True):
+        (image,) = ax.images
+        want = np.atleast_2d(blocks[kernel][gate])
+        shown = np.ma.filled(image.get_array(), np.nan)
+        np.testing.assert_array_equal(shown, np.where(np.isfinite(want), want, np.nan))
+        assert image.get_clim() == (-highest[kernel], highest[kernel])
+    rows = [ax.get_ylabel().replace("\n", "_") for ax in maps if ax.get_ylabel()]
+    assert rows == list(blocks)
+
+
+def test_eigenvalues_lie_in_the_plane_with_the_unit_circle(stored):
+    real, imag = np.array([0.5, -2.0]), np.array([1.0, 0.0])
+    parts = [
+        {"gate": gate, "step": step, "real": sign * real, "imag": imag}
+        for step in (50, 0)
+        for gate, sign in (("f", 1), ("o", -1))
+    ]
+    *panels, bar = draw(figures.eigenvalues, stored(parts)).axes
+    assert [ax.get_title() for ax in panels] == ["f", "o"]
+    assert bar.get_ylabel() == "training step"
+    for ax, sign in zip(panels, (1, -1), strict=True):
+        (circle,) = ax.lines
+        np.testing.assert_allclose(np.hypot(*circle.get_data()), 1)
+        (dots,) = ax.collections
+        want = np.stack([sign * real, imag], axis=1)
+        np.testing.assert_array_equal(dots.get_offsets(), [*want, *want])
+        np.testing.assert_array_equal(dots.get_array(), [0, 0, 50, 50])  # the last on top
+        assert dots.get_clim() == (0, 50) and ax.get_aspect() == 1
+    (ax, _) = draw(figures.eigenvalues, stored(parts[:1])).axes
+    assert ax.collections[0].get_clim() == (50, 51)
+
+
+def test_singular_values_are_followed_by_rank(stored):
+    values = {1: [3.0, 2.0, 1.5], 2: [1e-3, 0.0, 0.5], 3: [0.0, 0.0, 1e-2]}
+    parts = [
+        {"gate": "h", "step": step, "rank": rank, "value": column[i]}
+        for i, step in enumerate((0, 10, 20))
+        for rank, column in values.items()
+    ]
+    ax, bar = draw(figures.singular_values, stored(parts)).axes
+    *ranks, one = ax.lines
+    np.testing.assert_array_equal(one.get_ydata(), [1, 1])
+    assert len(ranks) == 3 and ax.get_yscale() == "log" and bar.get_ylabel() == "rank"
+    for line, column in zip(ranks, values.values(), strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), [0, 10, 20])
+        shown = [value or np.nan for value in column]
+        np.testing.assert_array_equal(line.get_ydata(), shown)
+    assert len({tuple(line.get_color()) for line in ranks}) == 3
+    assert [line.get_marker() for line in ranks] == ["", "", "."]
+
+
+def test_a_loss_surface_has_the_paths_in_it(stored):
+    xs, ys = np.array([4.0, 5.0, 6.0]), np.array([-3.0, -2.5])
+    grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
+    loss = np.exp(grid[:, 0]) * grid[:, 1] ** 2
+    loss[0] = 1e-30  # far below what the colours tell apart
+    slope = np.where(grid[:, 0] == 6, -np.inf, 2.0 * grid[:, 0])
+    order = np.random.default_rng(0).permutation(6)
+    columns = {"w": grid[:, 0], "b": grid[:, 1], "loss": loss, "log_gradient_norm": slope}
+    table = stored([{name: column[order] for name, column in columns.items()}])
+    ways = {"plain": ([5.0, 5.5, 70.0], [-2.6, -2.7, 50.0]), "clipped": ([5.0, 4.5], [-2.6, -2.8])}
+    paths = stored([{"path": name, "w": w, "b": b} for name, (w, b) in ways.items()])
+    figure = draw(
+        lambda: figures.loss_surface(
+            table, "w", "b", paths, names={"plain": "thrown"}, xlabel="weight", ylabel="bias"
+        )
+    )
+    left, right, *bars = figure.axes
+    assert (left.get_title(), right.get_title(), len(bars)) == ("loss", "gradient norm", 2)
+    (text,) = figure.legends
+    assert [entry.get_text() for entry in text.get_texts()] == ["thrown", "clipped"]
+    for ax, values in ((left, loss), (right, slope / LN10)):
+        (mesh,) = ax.collections
+        at = cell_at(mesh)
+        for (x, y), value in zip(grid, values, strict=True):
+            if np.isfinite(value):
+                assert at(x, y) == pytest.approx(value)
+            else:
+                assert np.ma.is_masked(at(x, y))
+        assert (ax.get_xlim(), ax.get_ylim()) == ((3.5, 6.5), (-3.25, -2.25))  # no throw widens it
+        drawn = [line for line in ax.lines if len(line.get_xdata()) > 1]
+        for line, (w, b) in zip(drawn, ways.values(), strict=True):
+            np.testing.assert_array_equal(line.get_data(), [w, b])
+        assert not same_color(drawn[0].get_color(), drawn[1].get_color())
+        ends = [(*line.get_data(), line.get_marker()) for line in ax.lines if line not in drawn]
+        assert ([5.0], [-2.6], "o") in [(list(x), list(y), m) for x, y, m in ends]
+        assert ([4.5], [-2.8], "s") in [(list(x), list(y), m) for x, y, m in ends]
+    low, high = left.collections[0].get_clim()
+    assert high == loss.max() and low == pytest.approx(1e-6 * high, rel=1e-5)
+    assert left.collections[0].norm(np.sqrt(low * high)) == pytest.approx(0.5)
+
+
+def test_a_loss_that_is_not_positive_has_linear_colours(stored):
+    columns = {"x": [0.0, 1.0], "y": [2.0, 2.0], "loss": [-1.0, 3.0], "log_gradient_norm": [0, 1]}
+    table = stored([columns])
+    figure = draw(lambda: figures.loss_surface(table, "x", "y", xlabel="x", ylabel="y"))
+    mesh = figure.axes[0].collections[0]
+    assert mesh.get_clim() == (-1, 3) and mesh.norm(1.0) == pytest.approx(0.5)
+    assert not figure.legends

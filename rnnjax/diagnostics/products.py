@@ -67,22 +67,26 @@ def _by_blocks(vectors):
     spare = [(0, blocks * BLOCK - count)] + [(0, 0)] * (vectors.ndim - 1)
     vectors, least = jnp.pad(vectors, spare), jnp.pad(least, spare[:-1])
 
+    batch_first = jnp.moveaxis(vectors, 0, -2)  # as batched products like it
+
     def one(i, state):
         q, r = state
-        rest = lax.dynamic_slice_in_dim(vectors, i * BLOCK, BLOCK)
+        rest = lax.dynamic_slice_in_dim(batch_first, i * BLOCK, BLOCK, -2)
         above = jnp.zeros((*r.shape[:-1], BLOCK), r.dtype)  # of R's columns
         for _ in range(2):
-            along = jnp.einsum("i...n,j...n->...ij", q, rest)
-            rest = rest - jnp.einsum("...ij,i...n->j...n", along, q)
+            along = q @ jnp.swapaxes(rest, -1, -2)
+            rest = rest - jnp.swapaxes(along, -1, -2) @ q
             above = above + along
-        block, corner = _at_once(rest, lax.dynamic_slice_in_dim(least, i * BLOCK, BLOCK))
+        least_here = lax.dynamic_slice_in_dim(least, i * BLOCK, BLOCK)
+        block, corner = _at_once(jnp.moveaxis(rest, -2, 0), least_here)
         above = lax.dynamic_update_slice_in_dim(above, corner, i * BLOCK, -2)
         r = lax.dynamic_update_slice_in_dim(r, above, i * BLOCK, -1)
-        return lax.dynamic_update_slice_in_dim(q, block, i * BLOCK, 0), r
+        block = jnp.moveaxis(block, 0, -2)
+        return lax.dynamic_update_slice_in_dim(q, block, i * BLOCK, -2), r
 
     r = jnp.zeros((*vectors.shape[1:-1], blocks * BLOCK, blocks * BLOCK), vectors.dtype)
-    q, r = lax.fori_loop(0, blocks, one, (jnp.zeros_like(vectors), r))
-    return q[:count], r[..., :count, :count]
+    q, r = lax.fori_loop(0, blocks, one, (jnp.zeros_like(batch_first), r))
+    return jnp.moveaxis(q, -2, 0)[:count], r[..., :count, :count]
 
 
 def _scaled(vectors):

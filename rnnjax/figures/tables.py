@@ -33,7 +33,8 @@ def curves(
         panel: name of the column that says which panel, in order of first appearance.
         names: titles and labels of values of `panel` and `series`; the value itself otherwise.
         xlabel, ylabel: of the axes.
-        log_x, log_y: logarithmic axes, for tables of plain numbers.
+        log_x, log_y: logarithmic axes, for tables of plain numbers; what is not positive is left
+            out, unless nothing is.
         natural_logs: the numbers are natural logarithms; the axis is labelled in powers of ten.
     """
     parts = drawing.split(table, panel)
@@ -52,9 +53,9 @@ def curves(
         ax.set(xlabel=xlabel)
         if panel is not None:
             ax.set(title=drawing.label(part[panel][0], names))
-        if log_x:
+        if log_x and np.any(table[x] > 0):
             ax.set(xscale="log")
-        if log_y:
+        if log_y and np.any(table["median"] > 0):
             ax.set(yscale="log")
     axes[0].set(ylabel=ylabel)
     lines = {

@@ -40,6 +40,7 @@ def histograms(
     colours = drawing.colours(table[series])
     known = np.concatenate([table[name] for name in ("median", "q25", "q75")])
     least = np.min(known[known > 0], initial=1.0)  # where a band down to zero ends
+    ends = 0.8 * least, 1.5 * np.max(known[known > 0], initial=least)
     for ax, part in zip(axes, parts, strict=True):
         for rows in drawing.split(part, series):
             value, edges = rows[series][0], [*rows["low"], rows["high"][-1]]
@@ -52,7 +53,7 @@ def histograms(
             floor = np.where(rows["q25"] > 0, rows["q25"], least)
             shade = {"step": "post", "color": colours[value], "alpha": 0.2, "linewidth": 0}
             ax.fill_between(edges, _post(floor), _post(counts["q75"]), **shade)
-        ax.set(xlabel=xlabel, yscale="log", xscale="log" if log_x else "linear")
+        ax.set(ylim=ends, yscale="log", xlabel=xlabel, xscale="log" if log_x else "linear")
         if panel is not None:
             ax.set(title=drawing.label(part[panel][0], names))
         ax.legend(fontsize="small")
