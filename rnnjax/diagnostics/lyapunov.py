@@ -58,7 +58,8 @@ def lyapunov_spectrum(
         Exponents, their standard errors (from means over 20 successive blocks of time, so that
         neighbouring steps may depend on each other; NaN where there are fewer than two
         factorisations), and the largest condition number of Q. An exponent is -inf if a direction
-        dies: in a singular Jacobian, or in one that is so up to rounding.
+        dies, in a singular Jacobian or in one that is so up to rounding; the condition number is
+        infinite then.
 
     Raises:
         ValueError: `num` is not in 1..N, `interval` is not positive, `transient` does not leave a
@@ -66,7 +67,7 @@ def lyapunov_spectrum(
         FloatingPointError: a carry is not finite.
 
     Warns:
-        RuntimeWarning: Q became too ill-conditioned for its type, so that the later exponents are
+        RuntimeWarning: Q became too ill-conditioned for its type, so that the last exponents may be
             wrong (not seen under a transformation: look at `condition`).
 
     Source: Benettin et al. 1980, "Lyapunov characteristic exponents for smooth dynamical systems";
@@ -92,8 +93,9 @@ def lyapunov_spectrum(
         if worst > bound:
             remedy = "compute in float64" if interval == 1 else "take a smaller one"
             warnings.warn(
-                f"interval={interval} lets the condition number of Q reach {worst:.1e}, beyond "
-                f"{bound:.1e} for {found.exponents.dtype}: the later exponents are wrong; {remedy}",
+                f"with interval={interval} the condition number of Q reaches {worst:.1e}, beyond "
+                f"{bound:.1e} for {found.exponents.dtype}: unless a Jacobian is singular, so that "
+                f"exponents are -inf, the last ones are wrong; {remedy}",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -112,9 +114,8 @@ def _spectrum(cell, batch_ndim, num, interval, skipped, params, steps):
     def factor(leaves, chunk):
         leaves, _ = lax.scan(push, leaves, chunk)
         q, growth = products.orthonormalise(flatten(leaves, 1 + batch_ndim))
-        largest = jnp.max(growth, axis=-1)
-        smallest = jnp.min(jnp.where(growth > 0, growth, jnp.inf), axis=-1)
-        condition = jnp.where(largest > 0, largest / smallest, 1)
+        condition = jnp.max(growth, axis=-1) / jnp.min(growth, axis=-1)
+        condition = jnp.where(jnp.isnan(condition), jnp.inf, condition)
         return unflatten(q, floats, batch_ndim), (jnp.log(growth), condition)
 
     whole = total - total % interval

@@ -1,0 +1,114 @@
+"""The experiment on Lyapunov exponents: its theory, its claim in small, its files and manners."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_every_experiment import load
+
+SCRIPT = Path(__file__).parents[1] / "experiments" / "lyapunov.py"
+lyapunov = load(SCRIPT)
+TINY = lyapunov.Config(
+    gains=(0.7, 2.0),
+    units=12,
+    steps=20,
+    transient=5,
+    sizes=(4, 6),
+    cells=("gru",),
+    length=6,
+    features=4,
+    updates=4,
+    snapshots=2,
+    leading=2,
+    seeds=2,
+)
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("lyapunov") / "run"
+    return out, lyapunov.run(dataclasses.replace(TINY, out=out))
+
+
+def test_mean_field_theory_is_the_published_one():
+    for gain, value in {1.5: 0.0652, 2.0: 0.1547, 3.0: 0.3103}.items():
+        assert lyapunov.mean_field(gain) == pytest.approx(value, abs=1.5e-4)
+
+
+def test_the_claim_holds_in_small():
+    """Below gain 1 the first exponent is ln |mu_1| of each seed; at gain 3 it is mean-field's."""
+    config = dataclasses.replace(TINY, steps=600, transient=200, seeds=2)
+    exponents, error, contracting = lyapunov.random_spectra(config, 40, 0.6, 1)
+    allowed = np.maximum(3 * error[:, 0], 0.005)
+    assert (np.abs(exponents[:, 0] - contracting) < allowed).all()
+    exponents, _, _ = lyapunov.random_spectra(config, 120, 3.0, 1)
+    assert exponents.mean() == pytest.approx(lyapunov.mean_field(3.0), abs=0.05)
+
+
+def test_a_run_writes_everything_it_promises(tiny_run):
+    out, summary = tiny_run
+    assert json.loads((out / "summary.json").read_text()) == summary
+    assert set(summary) == {"gains", "distance_of_spectra", "cells", "verdict"}
+    assert list(summary["gains"]) == ["0.7", "2.0"] and list(summary["cells"]) == ["gru"]
+    for name in ("first_exponent", "spectra", "training"):
+        for ending in ("png", "svg", "csv"):
+            assert (out / f"{name}.{ending}").stat().st_size > 100
+    header, *rows = (out / "spectra.csv").read_text().splitlines()
+    assert header.startswith("size,place,median") and len(rows) == 4 + 6
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 0  # fewer than ten updates
+
+
+def test_the_same_arguments_give_the_same_bytes(tiny_run, tmp_path):
+    out, _ = tiny_run
+    lyapunov.run(dataclasses.replace(TINY, out=tmp_path / "again"))
+    for name in ("summary.json", "first_exponent.csv", "spectra.csv", "training.csv"):
+        assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes(), name
+
+
+def test_figures_can_be_redrawn(tiny_run):
+    out, summary = tiny_run
+    (out / "spectra.png").unlink()
+    assert lyapunov.run(dataclasses.replace(TINY, out=out, redraw=True)) == summary
+    assert (out / "spectra.png").exists()
+
+
+def test_the_verdict_follows_its_rule():
+    good = {"of_seeds": [-0.5], "log_spectral_radius_of_seeds": [-0.501]}
+    good |= {"standard_error_of_seeds": [0.0], "mean": -0.5, "theory": -0.501}
+    chaotic = dict(good, mean=0.15, theory=0.16)
+    summary = {"gains": {"0.5": good, "2.0": chaotic}, "distance_of_spectra": 0.01}
+    assert lyapunov.verdict(summary) == "reproduced"
+    for change in (
+        {"distance_of_spectra": 0.06},
+        {"gains": {"0.5": dict(good, of_seeds=[-0.51])}},
+        {"gains": {"2.0": dict(chaotic, mean=0.11)}},
+        {"gains": {"2.0": dict(chaotic, mean=-0.01, theory=0.01)}},
+    ):
+        assert lyapunov.verdict(summary | change) == "not reproduced"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ("--gains 0", ("--gains", "positive")),
+        ("--sizes 10", ("--sizes", "two or more")),
+        ("--leading 40", ("--leading", "--features", "40")),
+        ("--length 1", ("--length", "at least 2")),
+        ("--cells gru gru", ("--cells", "once")),
+        ("--redraw", ("--redraw", "--out")),
+    ],
+)
+def test_a_wrong_argument_is_one_line_and_exit_code_2(
+    arguments, names, monkeypatch, capsys, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments.split()])
+    with pytest.raises(SystemExit) as stop:
+        lyapunov.main(lyapunov.Config, lyapunov.run)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert all(name in error for name in names)
