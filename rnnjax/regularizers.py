@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from rnnjax.carries import normalise, partition
-from rnnjax.cells.base import Gated
+from rnnjax.cells.base import Cell
 from rnnjax.diagnostics.linear import need_gated, pull_apart, run
 from rnnjax.shapes import batch_shape, check_like
 
@@ -17,7 +17,7 @@ PyTree = Any
 
 
 def omega(
-    cell: Gated,
+    cell: Cell,
     params: PyTree,
     xs: PyTree,
     adjoints: PyTree,

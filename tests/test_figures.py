@@ -321,6 +321,7 @@ def test_curves_on_logarithmic_axes(stored):
     table = stored([gone, gone | {"median": np.exp(LAG), "run": 2}])
     axes = draw(lambda: curves(log_x=True, log_y=True, panel="run")).axes
     assert [ax.get_yscale() for ax in axes] == ["log", "log"]
+    assert [ax.get_xscale() for ax in axes] == ["linear", "log"]
     table = stored([gone | {"median": np.exp(LAG)}])
     (ax,) = draw(lambda: curves(log_y=True)).axes
     assert (ax.get_xscale(), ax.get_yscale()) == ("linear", "log")

@@ -96,7 +96,9 @@ def test_gradients_of_any_size_have_a_logarithm():
 
         found = surfaces.surface(function, jnp.zeros(2), list(jnp.eye(2)), [0.0, 1.0], [0.0])
         np.testing.assert_allclose(found.log_gradient_norm, np.log(5 * slope), rtol=1e-6)
-    flat = surfaces.surface(lambda params: 0.0 * params[0], jnp.ones(2), list(jnp.eye(2)), [0.0], [0.0])
+    flat = surfaces.surface(
+        lambda params: 0.0 * params[0], jnp.ones(2), list(jnp.eye(2)), [0.0], [0.0]
+    )
     assert flat.log_gradient_norm[0, 0] == -np.inf
 
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnnjax.carries import expand, norm, normalise, partition
-from rnnjax.cells.base import Gated
+from rnnjax.carries import expand, normalise, partition
+from rnnjax.cells.base import Cell
 from rnnjax.diagnostics.linear import need_gated, precise, pull_apart, run
 from rnnjax.shapes import batch_shape, check_like
 
@@ -25,7 +25,7 @@ class CarouselSplit(NamedTuple):
 
 @precise
 def log_carousel_profile(
-    cell: Gated,
+    cell: Cell,
     params: PyTree,
     xs: PyTree,
     cotangent: PyTree,
@@ -78,32 +78,34 @@ def _log_carousel_profile(cell, batch_ndim, params, steps, cotangent, lengths):
         return jax.tree.map(lambda a, b: jnp.where(expand(t < lengths, a), a, b), parts, unchanged)
 
     def pull_back(state, now):
-        """Carry unit vectors of the whole and of the carousel, and the rest as the whole's part."""
+        """Carry unit vectors of the whole, of the carousel and of the rest, each by itself.
+
+        `ratio` is ln of the carousel's norm over the rest's (over its own while there is no rest).
+        Where the two cancel, both outgrow the whole by more than the type can hold.
+        """
         whole, carousel, rest, ratio = state
-        direct, recurrent = pull(now, whole)
-        whole, growth = normalise(_add(direct, recurrent), batch_ndim)
+        whole, growth = normalise(_add(*pull(now, whole)), batch_ndim)
         direct, injected = pull(now, carousel)
         carousel, factor = normalise(direct, batch_ndim)
-        direct, recurrent = pull(now, rest)
-        share = jnp.exp(ratio)
-        injected = [expand(share, v) * v for v in injected]
-        safe = jnp.where(growth > 0, growth, 1)
-        rest = [v / expand(safe, v) for v in _add(_add(direct, recurrent), injected)]
-        growth, factor = jnp.log(growth), jnp.log(factor)
-        ratio = jnp.where(factor == -jnp.inf, -jnp.inf, ratio + factor - growth)
-        return (whole, carousel, rest, ratio), (growth, factor, jnp.log(norm(rest, batch_ndim)))
+        scale = jnp.maximum(ratio, 0)
+        kept, share = jnp.exp(-scale), jnp.exp(ratio - scale)
+        rest = [expand(kept, v) * v for v in _add(*pull(now, rest))]
+        rest, gain = normalise(_add(rest, [expand(share, v) * v for v in injected]), batch_ndim)
+        growth, factor, gain, alive = jnp.log(growth), jnp.log(factor), jnp.log(gain), gain > 0
+        change = jnp.where(alive, scale + gain, ratio + factor)
+        ratio = jnp.where(alive, ratio + factor - change, 0)
+        return (whole, carousel, rest, ratio), (factor, change, growth, alive)
 
     floating = partition(cotangent, like=steps[0])[0]
     start = [c.astype(s.dtype) for c, s in zip(floating, floats, strict=True)]
     whole, length = normalise(start, batch_ndim)
     state = whole, whole, [jnp.zeros_like(v) for v in whole], jnp.zeros_like(length)
     now = jnp.arange(floats[0].shape[0]), steps
-    _, (growth, factor, rest) = lax.scan(pull_back, state, now, reverse=True)
-    joint, carousel = (
-        jnp.log(length) + lax.associative_scan(jnp.add, logs, reverse=True)
-        for logs in (growth, factor)
+    _, (*factors, alive) = lax.scan(pull_back, state, now, reverse=True)
+    carousel, rest, joint = (
+        jnp.log(length) + lax.associative_scan(jnp.add, logs, reverse=True) for logs in factors
     )
-    return CarouselSplit(carousel, joint + rest, joint)
+    return CarouselSplit(carousel, jnp.where(alive, rest, -jnp.inf), joint)
 
 
 def _add(a, b):

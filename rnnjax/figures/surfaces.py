@@ -27,8 +27,8 @@ def loss_surface(
 
     Both have logarithmic colours, unless the loss is not positive everywhere; a loss below a
     millionth of the largest has the last colour. What is not finite, and a gradient of exactly
-    zero, is left white. A path begins at a circle and ends at a square; what leaves the plane's edges is
-    cut off.
+    zero, is left white. A path begins at a circle and ends at a square; what leaves the plane's
+    edges is cut off.
 
     Args:
         table: columns `x`, `y`, `loss` and `log_gradient_norm` (natural logs), in any order of

@@ -53,10 +53,10 @@ def curves(
         ax.set(xlabel=xlabel)
         if panel is not None:
             ax.set(title=drawing.label(part[panel][0], names))
-        if log_x and np.any(table[x] > 0):
+        if log_x and np.any((part[x] > 0) & np.isfinite(part["median"])):
             ax.set(xscale="log")
-        if log_y and np.any(table["median"] > 0):
-            ax.set(yscale="log")
+    if log_y and np.any(table["median"] > 0):
+        axes[0].set(yscale="log")  # and with it those that share it
     axes[0].set(ylabel=ylabel)
     lines = {
         label: line
