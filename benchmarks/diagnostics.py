@@ -42,7 +42,7 @@ class Config:
     """D."""
     features: int = 128
     """H."""
-    exponents: tuple[int, ...] = (1, 4, 8, 16)
+    exponents: tuple[int, ...] = (1, 4, 8, 16, 32)
     """How many Lyapunov exponents to ask for."""
     values: int = 8
     """Leading singular values, at ten lags from 1 to T."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from rnnjax.cells.base import Cell
@@ -76,17 +77,23 @@ def settle_dtypes(cell: Cell, params: PyTree, xs: PyTree, carry: PyTree) -> PyTr
     return carry
 
 
+def _known(value: Any) -> np.ndarray | None:
+    """Return a value that can be looked at, within `jax.jit` too, or None while it is traced."""
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
+    return None if traced else np.asarray(value)
+
+
 def checked_lengths(lengths: Any, total: int, batch: tuple[int, ...]) -> Any:
     """Return lengths as integers `[*batch]` in 0..T."""
     if lengths is None:
         return None
-    lengths = jnp.asarray(lengths)
+    known, lengths = _known(lengths), jnp.asarray(lengths)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise TypeError(f"lengths must be integers, got {lengths.dtype}")
     if lengths.shape != batch:
         raise ValueError(f"lengths must have the batch shape {batch}, got {lengths.shape}")
-    if not isinstance(lengths, Tracer) and lengths.size:
-        low, high = int(lengths.min()), int(lengths.max())
+    if known is not None and known.size:
+        low, high = int(known.min()), int(known.max())
         if low < 0 or high > total:
             raise ValueError(f"lengths must lie in 0..T = 0..{total}, got {low}..{high}")
     return lengths
@@ -108,10 +115,10 @@ def checked_clip(largest: Any) -> Any:
     """Return the bound of `clip_adjoints` as a positive scalar."""
     if largest is None:
         return None
-    largest = jnp.asarray(largest, float)
-    if largest.shape != () or (not isinstance(largest, Tracer) and not largest > 0):
+    known = _known(largest)
+    if jnp.shape(largest) != () or (known is not None and not known > 0):
         raise ValueError(f"clip_adjoints must be a positive number, got {largest}")
-    return largest
+    return jnp.asarray(largest, float)
 
 
 def checked_perturbations(

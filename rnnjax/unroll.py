@@ -166,6 +166,8 @@ def _unroll(
         last = (total if lengths is None else lengths) - 1
         age = last - times if reverse else times  # steps already processed
         cut = (age > 0) & (age % truncate_every == 0)
+    if valid is not None:  # no step, nothing to cut or to reset
+        cut, resets = (flag if flag is None else flag & valid for flag in (cut, resets))
 
     def step(params, carry, now):
         u, valid, reset, cut, perturbation, probe = now

@@ -1,6 +1,8 @@
-"""The experiment on singular values: what it measures, its files and manners."""
+"""The experiment on singular values: its theory, its claims in small, its files and manners."""
 
+import copy
 import dataclasses
+import functools
 import json
 import math
 import sys
@@ -13,11 +15,23 @@ import pytest
 from test_every_experiment import load
 
 import rnnjax
-from rnnjax.cells.initializers import Orthogonal
+from rnnjax.cells.initializers import Gaussian, Orthogonal
+from rnnjax.runs import Run
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "jacobian_spectrum.py"
 spectrum = load(SCRIPT)
-TINY = spectrum.Config(cells=("elman",), gains=(0.5, 2.0), features=3, lags=8, examples=2, seeds=2)
+TINY = spectrum.Config(
+    cells=("elman", "gru"),
+    kernels=("orthogonal",),
+    gains=(1.0, 3.0),
+    forget_biases=(3.0,),
+    features=10,
+    length=20,
+    lags=4,
+    seeds=2,
+)
+FIGURES = "leading_orthogonal", "condition_orthogonal", "mean_field", "forget_bias", "spectrum"
+TABLES = "leading", "condition", "root_mean_square", "forget_bias", "spectrum"
 
 
 @pytest.fixture(scope="module")
@@ -26,88 +40,145 @@ def tiny_run(tmp_path_factory):
     return out, spectrum.run(dataclasses.replace(TINY, out=out))
 
 
-def test_the_values_are_those_of_brute_force_products():
-    """The second seed at the second gain, against NumPy on a Python loop."""
-    found = spectrum.singular_values(TINY, "elman")[1, 1]  # [K, B, N]
-    with jax.enable_x64(True):
-        cell_key, input_key = jax.random.split(jax.random.key(1))
-        cell = rnnjax.Elman(3, recurrent_kernel_init=Orthogonal(), param_dtype=jnp.float64)
-        W, U, b = map(np.asarray, cell.init(cell_key, 1))
-        xs = np.asarray(jax.random.normal(input_key, (50 + 8, 2, 1)))
-    U = 2.0 * U
-    for example in range(2):
-        h, steps = np.zeros(3), []
-        for x in xs[:, example]:
-            h = np.tanh(x @ W + h @ U + b)
-            steps.append((1 - h**2)[:, None] * U.T)
-        product, by_lag = np.eye(3), []
-        for step in reversed(steps[-8:]):
-            product = product @ step
-            by_lag.append(np.log(np.linalg.svd(product, compute_uv=False)))
-        lags = np.array(TINY.measured_lags)
-        np.testing.assert_allclose(found[:, example], np.array(by_lag)[lags - 1], atol=1e-6)
+def test_the_values_are_those_of_products_of_hand_made_jacobians(x64):
+    config = dataclasses.replace(TINY, seed=1, seeds=1)
+    found, log_norm = spectrum.spectra(config, "elman", "orthogonal", 1.5, None)
+    assert found.shape == (5, 1, 2, 10) and log_norm == pytest.approx(math.log(1.5))
+    params_key, inputs_key = jax.random.split(jax.random.key(1))
+    cell = rnnjax.Elman(
+        10,
+        kernel_init=Gaussian(config.input_scale),
+        recurrent_kernel_init=Orthogonal(1.5),
+        param_dtype=jnp.float64,
+    )
+    W, U, b = map(np.asarray, cell.init(params_key, 10))
+    h, steps = np.zeros(10), []
+    for x in np.asarray(jax.random.normal(inputs_key, (40, 2, 10)))[:, 0]:
+        h = np.tanh(x @ W + h @ U + b)
+        steps.append((1 - h**2)[:, None] * U.T)
+    assert config.all_lags.tolist() == [1, 5, 10, 15, 20]
+    for i, lag in ((0, 1), (1, 5)):
+        product = functools.reduce(np.matmul, steps[: -lag - 1 : -1])
+        want = np.linalg.svd(product, compute_uv=False)
+        np.testing.assert_allclose(found[i, 0, 0], np.log(want), rtol=1e-7, atol=1e-7)
 
 
-def test_mean_field_theory_against_a_large_network():
-    """In a wide network with inputs of its own to every unit."""
+def test_a_linear_orthogonal_network_scales_every_direction_alike(x64):
+    config = dataclasses.replace(TINY, features=2, seeds=1)
+    found, log_norm = spectrum.spectra(config, "linear", "orthogonal", 3.0, None)
+    want = np.array(config.all_lags)[:, None, None, None] * math.log(3)
+    np.testing.assert_allclose(found, np.broadcast_to(want, found.shape), atol=1e-9)
+    place = {"cell": "linear", "kernel": "orthogonal", "gain": 3.0}
+    _, entry = spectrum.describe(config, place, found, log_norm)
+    rules = spectrum.verdict(config, [entry], [], 1.7)
+    assert len(rules) == 2 and all(rules.values())
+    broken = spectrum.verdict(config, [entry | {"largest_condition": 1e-6}], [], 1.7)
+    assert list(broken.values()) == [False, True]
+
+
+def test_mean_field_theory_is_the_published_one():
+    assert spectrum.gaussian_mean(spectrum.squared_slope, 1) == pytest.approx(0.46440, abs=5e-6)
+    at_unit_variance = spectrum.mean_field_rate(1.0, TINY.input_scale)
+    assert at_unit_variance == pytest.approx(math.log(0.46440) / 2, abs=2e-5)
+    for gain, value in {1.5: 0.0652, 2.0: 0.1547, 3.0: 0.3103}.items():
+        assert spectrum.mean_field_rate(gain, 0.0) == pytest.approx(value, abs=1e-4)
+
+
+def test_growth_begins_at_the_critical_gain_of_a_large_network():
     rng = np.random.default_rng(0)
-    gain, width = 1.5, 1000
-    U = gain * np.linalg.qr(rng.normal(size=(width, width)))[0]
+    critical, width = spectrum.critical_gain(0.8), 800
+    U = critical * np.linalg.qr(rng.normal(size=(width, width)))[0]
     h, v, logs = np.zeros(width), rng.normal(size=width), []
-    for t in range(60):
-        h = np.tanh(h @ U + rng.normal(size=width))
+    for _ in range(80):
+        h = np.tanh(h @ U + 0.8 * rng.normal(size=width))
         v = (v @ U) * (1 - h**2)
-        if t >= 20:
-            logs.append(math.log(np.linalg.norm(v)))
+        logs.append(math.log(np.linalg.norm(v)))
         v /= np.linalg.norm(v)
-    assert np.mean(logs) == pytest.approx(spectrum.mean_field(gain), abs=0.02)
+    assert np.mean(logs[20:]) == pytest.approx(0, abs=0.02)
 
 
-def test_a_run_writes_everything_it_promises(tiny_run):
+def test_the_line_is_fitted_to_the_later_three_quarters():
+    lags = np.array([1, 10, 20, 30, 40])
+    fit = spectrum.line(lags, np.array([50, 3, 1, -1, -3]))
+    assert fit["rate"] == pytest.approx(-0.2) and fit["r2"] == pytest.approx(1)
+
+
+def test_a_small_run_finds_what_is_claimed_and_writes_what_it_promises(tiny_run):
     out, summary = tiny_run
     assert json.loads((out / "summary.json").read_text()) == summary
-    assert list(summary["cells"]["elman"]) == ["0.5", "2.0"]
-    for name in ("leading", "condition", "spectra"):
-        for ending in ("png", "svg", "csv"):
-            assert (out / f"{name}.{ending}").stat().st_size > 100
-    rates = [row["leading_rate"] for row in summary["cells"]["elman"].values()]
-    assert rates[0] < rates[1] and rates[0] == pytest.approx(math.log(0.5), abs=0.7)
+    places = [(e["cell"], e["gain"]) for e in summary["initialisations"]]
+    assert places == [(cell, gain) for cell in TINY.cells for gain in TINY.gains]
+    for name in FIGURES:
+        for ending in ("png", "svg"):
+            assert (out / f"{name}.{ending}").stat().st_size > 1000
+    rules = summary["verdict"]["rules"]
+    assert len(rules) == 7
+    for words in ("exceeds", "falls exponentially", "grows exponentially", "3/4", "outlives"):
+        assert [holds for rule, holds in rules.items() if words in rule] == [True], words
+    rates = {(e["cell"], e["gain"]): e["leading"]["rate"] for e in summary["initialisations"]}
+    assert rates["elman", 1.0] < -0.3 and rates["elman", 3.0] > rates["elman", 1.0] + 0.2
+    table = Run(out).read_table("leading")
+    elman = table["cell"] == "elman"
+    bound = table["lag"] * np.log(table["gain"])
+    np.testing.assert_allclose(table["theory"][elman], bound[elman], atol=1e-9)
+    assert (table["q75"][elman] <= bound[elman] + 1e-9).all()
 
 
 def test_the_same_arguments_give_the_same_bytes(tiny_run, tmp_path):
     out, _ = tiny_run
     spectrum.run(dataclasses.replace(TINY, out=tmp_path / "again"))
-    for name in ("summary.json", "leading.csv", "condition.csv", "spectra.csv"):
+    for name in ("summary.json", *(f"{table}.csv" for table in TABLES)):
         assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes(), name
 
 
 def test_figures_can_be_redrawn(tiny_run):
     out, summary = tiny_run
-    (out / "leading.png").unlink()
+    before = {name: (out / f"{name}.svg").read_bytes() for name in FIGURES}
+    for name in FIGURES:
+        (out / f"{name}.svg").unlink()
     assert spectrum.run(dataclasses.replace(TINY, out=out, redraw=True)) == summary
-    assert (out / "leading.png").exists()
+    assert {name: (out / f"{name}.svg").read_bytes() for name in FIGURES} == before
 
 
-def test_the_verdict_follows_its_rule():
-    low = {"leading_rate": -0.5, "condition_rate": 1.0}
-    high = {"leading_rate": 0.1, "condition_rate": 2.0}
-    assert spectrum.verdict({"gru": {"2.0": high, "0.5": low}}) == "reproduced"
-    for first, last in (
-        (dict(low, leading_rate=0.1), dict(high, leading_rate=0.2)),
-        (low, dict(high, leading_rate=-0.6)),
-        (low, dict(high, condition_rate=-0.1)),
+def test_every_rule_can_fail_and_is_left_out_without_data(tiny_run):
+    summary = tiny_run[1]
+
+    def rules(changes=None, bias=None):
+        entries, biased = copy.deepcopy((summary["initialisations"], summary["forget_biases"]))
+        growing = {("elman", 3.0, "leading"): {"rate": 0.1}}  # ten units are too few for it
+        for (cell, gain, key), value in (growing | (changes or {})).items():
+            (entry,) = [e for e in entries if (e["cell"], e["gain"]) == (cell, gain)]
+            entry[key] = entry[key] | value if isinstance(value, dict) else value
+        biased[0]["leading"] |= bias or {}
+        critical = summary["critical_gain_of_mean_field"]
+        found = spectrum.verdict(TINY, entries, biased, critical)
+        return [rule for rule, holds in found.items() if not holds and "/H" not in rule]
+
+    assert rules() == []
+    for changes, word in (
+        ({("elman", 3.0, "largest_over_bound"): 1e-3}, "exceeds"),
+        ({("elman", 1.0, "leading"): {"r2": 0.9}}, "falls exponentially"),
+        ({("elman", 3.0, "leading"): {"rate": -0.1}}, "grows"),
+        ({("gru", 3.0, "condition"): {"rate": -0.1}}, "condition number"),
     ):
-        assert spectrum.verdict({"gru": {"0.5": first, "2.0": last}}) == "not reproduced"
+        (rule,) = rules(changes)
+        assert word in rule
+    assert len(rules(bias={"rate": -1.0})) == 2  # too fast, and faster than the carousel alone
+    assert spectrum.verdict(TINY, [], [], 1.7) == {}
 
 
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        ("--gains 1", ("--gains", "two or more")),
-        ("--gains 1 nan", ("--gains", "finite")),
-        ("--lags 3", ("--lags", "at least 8", "3")),
-        ("--features 1", ("--features", "at least 2")),
-        ("--draw uniform", ("--draw", "gaussian", "uniform")),
+        ("--gains 1 nan", ("--gains", "positive", "nan")),
+        ("--gains 1 1", ("--gains", "once")),
+        ("--lags 3", ("--lags", "at least 4", "3")),
+        ("--length 5", ("--length", "at least 10", "5")),
+        ("--features 1", ("--features", "at least 2", "1")),
+        ("--input-scale 0", ("--input-scale", "positive", "0")),
+        ("--forget-biases inf", ("--forget-biases", "finite", "inf")),
+        ("--kernels uniform", ("--kernels", "gaussian", "uniform")),
+        ("--cells gru gru", ("--cells", "once")),
         ("--redraw", ("--redraw", "--out")),
     ],
 )

@@ -90,7 +90,7 @@ def gate_statistics(
     valid = jnp.ones(values.shape[:-1], bool)
     if lengths is not None:
         times = jnp.arange(values.shape[0]).reshape(-1, *(1 for _ in values.shape[1:-1]))
-        valid = times < lengths
+        valid = times < jnp.asarray(lengths)
     flat, weight = values.reshape(-1, values.shape[-1]), valid.reshape(-1, 1)
     total = jnp.maximum(weight.sum(), 1)
 
