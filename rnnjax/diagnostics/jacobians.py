@@ -187,7 +187,8 @@ def _singular_values(
         def one(i, leaves):
             first = total - 1 - i * interval
             last = jnp.maximum(first - interval, total - lag - 1)
-            return factored(move(1, leaves, first, last, -1))[0]
+            flat = flatten(move(1, leaves, first, last, -1), 1 + batch_ndim)
+            return unflatten(products.basis(flat), floats, batch_ndim)
 
         return lax.fori_loop(0, rounds, one, vectors)
 

@@ -10,130 +10,134 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-UNROLLED = 16  # more vectors than this are taken in blocks
-BLOCK = 8
+BLOCK = 8  # vectors at once: more of them compile slowly
+PASSES = 3  # after the first, where vectors are nearly parallel
 
 
 def orthonormalise(vectors: Array) -> tuple[Array, Array]:
-    """Return Q `[K, *batch, N]` and the diagonal of R `[*batch, K]` of a QR factorisation.
+    """Return Q `[K, *batch, N]` and the diagonal of R `[*batch, K]` of `factorise`."""
+    q, r = factorise(vectors)
+    return q, _diagonal(r)
+
+
+def factorise(vectors: Array) -> tuple[Array, Array]:
+    """Return Q `[K, *batch, N]` and R `[*batch, K, K]` of a QR factorisation.
 
         v_j = sum over i <= j of R_ij q_i,   R_jj >= 0
 
     By modified Gram-Schmidt, one column after another. LAPACK is several times slower on small
     batched matrices, and its batched QR deadlocks where two CPU devices call it at once (their
-    threads wait for each other's). R is as good as Householder's (Bjorck 1967); where columns are
-    nearly parallel a second pass makes Q as good, too (Giraud et al. 2005, "The loss of
-    orthogonality in the Gram-Schmidt orthogonalization process"). A vector of which nothing but
-    rounding is left depends on those before it: its q and R_jj are zero.
+    threads wait for each other's). R is as good as Householder's (Bjorck 1967). Where vectors are
+    nearly parallel more passes make Q as good, too (Giraud et al. 2005, "The loss of orthogonality
+    in the Gram-Schmidt orthogonalization process"), and R_jj far below eps right where the entries
+    of all vectors differ in scale alike, as behind saturated units. A vector of which nothing but
+    rounding is left, entry by entry, depends on those before it: its q and R_jj are zero.
     """
-    vectors, peaks = _scaled(vectors)
-    if vectors.shape[0] > UNROLLED:
-        q, r = _by_blocks(vectors)
-        return q, jnp.diagonal(r, axis1=-2, axis2=-1) * peaks
-    q, columns = _gram_schmidt(vectors, _least(vectors))
-
-    def once_more(q, growth):
-        q, columns = _gram_schmidt(q, _least(q))
-        return q, growth * _diagonal(columns)
-
-    unchanged = _diagonal(columns)
-    q, growth = lax.cond(_parallel(columns), once_more, lambda *a: a, q, unchanged)
-    return q, growth * peaks
+    rounding = 4 * vectors.shape[0] ** 0.5 * jnp.finfo(vectors.dtype).eps
+    return _factors(vectors, rounding)
 
 
-def factorise(vectors: Array) -> tuple[Array, Array]:
-    """Return Q and the whole of R `[*batch, K, K]`, upper triangular, as `orthonormalise` does."""
-    vectors, peaks = _scaled(vectors)
-    by = _by_blocks if vectors.shape[0] > UNROLLED else _at_once
-    q, r = by(vectors)
-    return q, r * peaks[..., None, :]
+def basis(vectors: Array) -> Array:
+    """Return an orthonormal basis Q `[K, *batch, N]` of the vectors, the first of them first.
+
+    Where one depends on those before it, rounding gives it a direction of its own; only that of a
+    vector that is exactly zero without them is zero.
+    """
+    return _factors(vectors, 0)[0]
 
 
-def _at_once(vectors, least=None):
-    q, columns = _gram_schmidt(vectors, _least(vectors) if least is None else least)
+def _factors(vectors, rounding):
+    """Return Q and R; what is left of a vector is nothing up to `rounding`, entry by entry."""
+    peaks = lax.stop_gradient(jnp.max(jnp.abs(vectors), axis=-1))  # lest squares underflow
+    vectors = vectors / jnp.where(peaks > 0, peaks, 1)[..., None]
+    least = rounding * jnp.max(jnp.abs(vectors), axis=0)
+    if vectors.shape[0] > BLOCK:
+        q, r = _by_blocks(vectors, least)
+    else:
+        nothing = jnp.zeros((*vectors.shape[1:-1], 0, vectors.shape[-1]), vectors.dtype)
+        q, _, r = _beyond(nothing, vectors, least)
+    return q, r * jnp.moveaxis(peaks, 0, -1)[..., None, :]
 
-    def once_more(q, r):
-        q, columns = _gram_schmidt(q, _least(q))
-        return q, _triangular(columns) @ r
 
-    unchanged = _triangular(columns)
-    return lax.cond(_parallel(columns), once_more, lambda *a: a, q, unchanged)
-
-
-def _by_blocks(vectors):
-    """Return Q and R, some columns at a time; each block is projected twice on those before it."""
-    count, least = vectors.shape[0], _least(vectors)
+def _by_blocks(vectors, least):
+    """Return Q and R, some columns at a time."""
+    count = vectors.shape[0]
     blocks = -(-count // BLOCK)
-    spare = [(0, blocks * BLOCK - count)] + [(0, 0)] * (vectors.ndim - 1)
-    vectors, least = jnp.pad(vectors, spare), jnp.pad(least, spare[:-1])
-
-    batch_first = jnp.moveaxis(vectors, 0, -2)  # as batched products like it
+    vectors = jnp.pad(vectors, [(0, blocks * BLOCK - count)] + [(0, 0)] * (vectors.ndim - 1))
 
     def one(i, state):
         q, r = state
-        rest = lax.dynamic_slice_in_dim(batch_first, i * BLOCK, BLOCK, -2)
-        above = jnp.zeros((*r.shape[:-1], BLOCK), r.dtype)  # of R's columns
-        for _ in range(2):
-            along = q @ jnp.swapaxes(rest, -1, -2)
-            rest = rest - jnp.swapaxes(along, -1, -2) @ q
-            above = above + along
-        least_here = lax.dynamic_slice_in_dim(least, i * BLOCK, BLOCK)
-        block, corner = _at_once(jnp.moveaxis(rest, -2, 0), least_here)
+        block = lax.dynamic_slice_in_dim(vectors, i * BLOCK, BLOCK)
+        block, above, corner = _beyond(q, block, least)
         above = lax.dynamic_update_slice_in_dim(above, corner, i * BLOCK, -2)
         r = lax.dynamic_update_slice_in_dim(r, above, i * BLOCK, -1)
         block = jnp.moveaxis(block, 0, -2)
         return lax.dynamic_update_slice_in_dim(q, block, i * BLOCK, -2), r
 
-    r = jnp.zeros((*vectors.shape[1:-1], blocks * BLOCK, blocks * BLOCK), vectors.dtype)
-    q, r = lax.fori_loop(0, blocks, one, (jnp.zeros_like(batch_first), r))
+    q = jnp.zeros((*vectors.shape[1:-1], blocks * BLOCK, vectors.shape[-1]), vectors.dtype)
+    r = jnp.zeros((*q.shape[:-1], blocks * BLOCK), vectors.dtype)
+    q, r = lax.fori_loop(0, blocks, one, (q, r))
     return jnp.moveaxis(q, -2, 0)[:count], r[..., :count, :count]
 
 
-def _scaled(vectors):
-    """Return the vectors over their largest entries, lest squares underflow, and those."""
-    peaks = jnp.max(jnp.abs(vectors), axis=-1)
-    return vectors / jnp.where(peaks > 0, peaks, 1)[..., None], jnp.moveaxis(peaks, 0, -1)
+def _beyond(before, vectors, least):
+    """Return Q of what the vectors have beyond `before [*batch, M, N]`, orthonormal or zero.
 
+    Also R: what they have of `before`, `[*batch, M, K]`, and of Q, `[*batch, K, K]`.
+    """
 
-def _least(vectors):
-    """Return the lengths `[K, *batch]` below which what is left of the vectors is rounding."""
-    rounding = 4 * vectors.shape[0] ** 0.5 * jnp.finfo(vectors.dtype).eps
-    return rounding * jnp.sqrt(jnp.sum(vectors**2, axis=-1))
+    def once(vectors, least):
+        along = before @ jnp.moveaxis(vectors, 0, -1)
+        rest = vectors - jnp.moveaxis(jnp.swapaxes(along, -1, -2) @ before, -2, 0)
+        q, corner = _gram_schmidt(rest, least)
+        return q, along, corner
+
+    def more(q, above, corner):
+        def once_more(state, _):
+            q, above, corner = state
+            q, along, again = once(q, 0)
+            return (q, above + along @ corner, again @ corner), _diagonal(again)
+
+        (q, above, corner), kept = lax.scan(once_more, (q, above, corner), length=PASSES)
+        alive = kept[-1] > 0.5
+        q = jnp.where(jnp.moveaxis(alive, -1, 0)[..., None], q, 0)
+        return q, above, jnp.where(alive[..., None], corner, 0)
+
+    q, above, corner = once(vectors, least)
+    growth = _diagonal(corner)
+    close = (growth < 0.01 * jnp.moveaxis(_length(vectors), 0, -1)) & (growth > 0)
+    return lax.cond(jnp.any(close), more, lambda *a: a, q, above, corner)
 
 
 def _gram_schmidt(vectors, least):
-    """Return Q and the columns of R down to the diagonal: a list of lists of `[*batch]`."""
+    """Return Q and R of one pass, column by column; what is `least [*batch, N]` or less is zero."""
     unit: list[Array] = []
-    columns: list[list[Array]] = []
+    zero, columns = jnp.zeros(vectors.shape[1:-1], vectors.dtype), []
     for j in range(vectors.shape[0]):
         rest, column = vectors[j], []
         for q in unit:
             along = jnp.sum(q * rest, axis=-1)
             rest = rest - along[..., None] * q
             column.append(along)
-        length = jnp.sqrt(jnp.sum(rest**2, axis=-1))
-        alive = length > least[j]
-        length = jnp.where(alive, length, 0)
-        unit.append(jnp.where(alive[..., None], rest / jnp.where(alive, length, 1)[..., None], 0))
-        columns.append([*column, length])
-    return jnp.stack(unit), columns
+        alive = jnp.any(jnp.abs(rest) > least, axis=-1, keepdims=True)
+        rest = jnp.where(alive, rest, 0)
+        length = _length(rest)
+        unit.append(rest / jnp.where(length > 0, length, 1)[..., None])
+        column = [*column, length, *[zero] * (vectors.shape[0] - j - 1)]
+        columns.append(jnp.stack(column, axis=-1))
+    return jnp.stack(unit), jnp.stack(columns, axis=-1)
 
 
-def _diagonal(columns):
-    return jnp.stack([column[-1] for column in columns], axis=-1)
+def _length(vectors):
+    """Return the norms over the last axis, free of underflow; their slope at zero is zero."""
+    peak = lax.stop_gradient(jnp.max(jnp.abs(vectors), axis=-1))
+    alive = peak > 0
+    squares = jnp.sum((vectors / jnp.where(alive, peak, 1)[..., None]) ** 2, axis=-1)
+    return jnp.where(alive, peak * jnp.sqrt(jnp.where(alive, squares, 1)), 0)
 
 
-def _triangular(columns):
-    zero = jnp.zeros_like(columns[0][0])
-    full = [jnp.stack([*c, *[zero] * (len(columns) - len(c))], axis=-1) for c in columns]
-    return jnp.stack(full, axis=-1)
-
-
-def _parallel(columns):
-    """Return whether a vector lies within a hundredth of the span of those before it."""
-    lengths = [jnp.sqrt(sum(entry**2 for entry in column)) for column in columns]
-    close = [(c[-1] < 0.01 * n) & (c[-1] > 0) for c, n in zip(columns, lengths, strict=True)]
-    return jnp.any(jnp.stack(close))
+def _diagonal(r):
+    return jnp.diagonal(r, axis1=-2, axis2=-1)
 
 
 class Graded(NamedTuple):
