@@ -139,25 +139,9 @@ def spectra(config, name, kernel, gain, bias):
     return np.stack(logs, 1), math.log(max(norms))
 
 
-def gaussian_mean(function, variance):
-    """Return E[function(x)], x ~ N(0, variance)."""
-    z = np.linspace(-10, 10, 20001)
-    weight = np.exp(-(z**2) / 2)
-    return float(weight @ function(math.sqrt(variance) * z) / weight.sum())
-
-
 def squared_slope(x):
     """Return tanh'(x)^2."""
     return (1 - np.tanh(x) ** 2) ** 2
-
-
-def mean_field_rate(gain, input_scale):
-    """Return ln(g^2 E[phi'^2]) / 2 at the self-consistent variance of a tanh network."""
-    variance, before = input_scale**2 + gain**2, 0.0
-    while abs(variance - before) > 1e-10 * variance:
-        power = gaussian_mean(lambda x: np.tanh(x) ** 2, variance)
-        variance, before = input_scale**2 + gain**2 * power, variance
-    return math.log(gain**2 * gaussian_mean(squared_slope, variance)) / 2
 
 
 def critical_gain(input_scale):
@@ -165,7 +149,7 @@ def critical_gain(input_scale):
     low, high = 0.5, 100.0
     while high - low > 1e-6:
         middle = (low + high) / 2
-        grows = mean_field_rate(middle, input_scale) > 0
+        grows = diagnostics.mean_field_exponent(middle, input_scale**2) > 0
         low, high = (low, middle) if grows else (middle, high)
     return high
 
@@ -191,7 +175,9 @@ def describe(config, place, logs, log_norm):
     if place["cell"] in ("linear", "elman"):
         theory["leading"] = log_norm
     if place["cell"] == "elman":
-        theory["root_mean_square"] = mean_field_rate(place["gain"], config.input_scale)
+        theory["root_mean_square"] = diagnostics.mean_field_exponent(
+            place["gain"], config.input_scale**2
+        )
     rows, entry = {}, dict(place)
     for name, value in values.items():
         found = diagnostics.quartiles(value.reshape(len(lags), -1))
@@ -245,7 +231,7 @@ def measure_in_float64(config, run):
             run.write_table(table, parts)
     critical = critical_gain(config.input_scale)
     summary = {
-        "squared_slope_at_unit_variance": gaussian_mean(squared_slope, 1),
+        "squared_slope_at_unit_variance": diagnostics.gaussian_mean(squared_slope, 1.0),
         "critical_gain_of_mean_field": critical,
         "initialisations": entries,
         "forget_biases": biased,

@@ -56,9 +56,9 @@ class Config:
     """Steps that exponents of random networks are averaged over."""
     transient: int = 300
     """Steps before them, in which the state and Q settle."""
-    sizes: tuple[int, ...] = (40, 80, 160)
+    sizes: tuple[int, ...] = (50, 100, 200)
     """Sizes N of the networks whose whole spectra are compared."""
-    spectrum_gain: float = 2.0
+    spectrum_gain: float = 3.0
     """Their gain g."""
     cells: tuple[Literal[tuple(CELLS)], ...] = tuple(CELLS)  # pyright: ignore
     """Which cells to train."""
@@ -139,17 +139,6 @@ class RandomNetwork(rnnjax.Cell):
 
     def output(self, carry: RandomCarry) -> Any:
         return carry.x
-
-
-def mean_field(gain):
-    """Return lambda_1 of the infinite network, by Gauss-Hermite quadrature."""
-    z, weight = np.polynomial.hermite_e.hermegauss(200)
-    weight = weight / weight.sum()
-    variance = gain**2
-    for _ in range(10_000):
-        variance = gain**2 * weight @ np.tanh(math.sqrt(variance) * z) ** 2
-    slope = 1 - np.tanh(math.sqrt(variance) * z) ** 2
-    return math.log(gain**2 * weight @ slope**2) / 2
 
 
 @jax.enable_x64(True)
@@ -264,7 +253,9 @@ def measure(config, run):
     for gain in progress(config.gains, "gains"):
         exponents, error, contracting = random_spectra(config, config.units, gain, 1)
         values = exponents[:, 0]
-        theory = mean_field(gain) if gain > 1 else float(np.median(contracting))
+        theory = (
+            diagnostics.mean_field_exponent(gain) if gain > 1 else float(np.median(contracting))
+        )
         rows.append({"gain": gain, **diagnostics.quartiles(values), "theory": theory})
         by_gain[str(gain)] = {
             "mean": float(values.mean()),

@@ -112,7 +112,11 @@ def in_run(
         run = Run.create(out, config, overwrite=config.overwrite)
     except OSError as error:
         raise ArgumentError(f"--out: {error}") from None
-    summary = measure(run)
+    try:
+        summary = measure(run)
+    except ArgumentError:
+        run.withdraw()
+        raise
     run.write_json("summary.json", summary)
     draw(run)
     print(f"Figures, and the numbers behind them, are in {out}")

@@ -13,6 +13,7 @@ not finite are NaN, Infinity and -Infinity in JSON, as Python writes and reads t
 none, so other readers may refuse), and nan, inf and -inf in tables.
 """
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -60,6 +61,14 @@ class Run:
         except OSError as error:
             raise type(error)(f"cannot write to {path}: {error.strerror}") from error
         return run
+
+    def withdraw(self) -> None:
+        """Remove a run that wrote only config.json, and its directory if nothing else is there."""
+        if self._written() == ["config.json"]:
+            for name in ("config.json", WRITTEN):
+                (self.path / name).unlink()
+            with contextlib.suppress(OSError):  # it holds something else
+                self.path.rmdir()
 
     def write_json(self, name: str, value: Any) -> None:
         """Write `value` to a file as JSON; arrays and tuples become lists, paths strings."""

@@ -1,5 +1,7 @@
 """Do the arrays fit the cell? Shapes and types, checked where the user gave them."""
 
+import operator
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -143,3 +145,12 @@ def checked_probe(probe: Any, total: int, batch: tuple[int, ...]) -> Any:
     if not jnp.issubdtype(probe.dtype, jnp.floating):
         raise TypeError(f"norm_probe must be floating, got {probe.dtype}")
     return probe
+
+
+def checked_lags(lags: Iterable[int], largest: int, name: str) -> list[int]:
+    """Return lags as integers in 1..`largest`, which is called `name`."""
+    lags = [operator.index(lag) for lag in lags]
+    for lag in lags:
+        if not 1 <= lag <= largest:
+            raise ValueError(f"lags must lie in 1..{name} = 1..{largest}, got {lag}")
+    return lags

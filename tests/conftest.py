@@ -5,6 +5,7 @@ the processes that tests start. `JAX_DISABLE_MOST_OPTIMIZATIONS=0 pytest` tests 
 """
 
 import os
+import sys
 
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # before JAX reads it
 
@@ -19,3 +20,22 @@ def x64():
     """Run the test with 64-bit types."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def refuses(monkeypatch, capsys, tmp_path):
+    """Return a check that an experiment refuses arguments: exit code 2, one line that has words."""
+
+    def check(module, arguments, words, **options):
+        monkeypatch.chdir(tmp_path)  # where runs/ would be made
+        monkeypatch.setattr(sys, "argv", [module.__file__, *arguments.split()])
+        with pytest.raises(SystemExit) as stop:
+            module.main(module.Config, module.run, **options)
+        assert stop.value.code == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and error.count("\n") == 1
+        for word in words:
+            assert word in error
+        assert not list(tmp_path.glob("runs/*"))
+
+    return check

@@ -2,27 +2,19 @@
 
 import copy
 import dataclasses
-import importlib.util
 import json
 import math
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.linalg import solve_discrete_lyapunov
+from scripts import ROOT, load
 
-from rnnjax.command_line import parse
 from rnnjax.runs import Run
 
-SCRIPT = Path(__file__).parents[1] / "experiments" / "curse_of_memory.py"
-spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
-assert spec and spec.loader
-curse = importlib.util.module_from_spec(spec)
-sys.modules[SCRIPT.stem] = curse
-spec.loader.exec_module(curse)
+curse = load(ROOT / "experiments" / "curse_of_memory.py")
 
 TINY = curse.Config(
     rhos=(0.0, 0.5, 1.0), lambdas=3, closest=0.05, steps=1000, chains=160, seeds=8, seed=1
@@ -165,11 +157,5 @@ def test_the_largest_of_many_deviations_is_rarely_beyond_what_is_allowed():
         ("--chains none", ("--chains", "whole number", "none")),
     ],
 )
-def test_a_wrong_argument_is_one_line_and_exit_code_2(arguments, names, capsys):
-    with pytest.raises(SystemExit) as stop:
-        parse(curse.Config, arguments.split())
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    for name in names:
-        assert name in error
+def test_a_wrong_argument_is_one_line_and_exit_code_2(arguments, names, refuses):
+    refuses(curse, arguments, names)

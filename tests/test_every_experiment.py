@@ -1,26 +1,15 @@
 """What holds for every experiment file: it explains itself, quickly, and shares its manners."""
 
 import dataclasses
-import importlib.util
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from scripts import ROOT, load
 
-ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(ROOT.glob("experiments/*.py"))
 NAMES = [path.stem for path in SCRIPTS]
-
-
-def load(path):
-    spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=NAMES)

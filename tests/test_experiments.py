@@ -1,34 +1,22 @@
 """Experiments run, twice alike, from Python and from the shell; and what they claim is so."""
 
 import dataclasses
-import importlib.util
 import json
 import math
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scripts import ROOT, load
 
 from rnnjax import LSTM, tasks
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+EXPERIMENTS = ROOT / "experiments"
 SCRIPT = EXPERIMENTS / "vanishing_gradients.py"
 SUMMARY = ("parameters", "half_life_init", "half_life_trained", "final_loss", "chance", "success")
-
-
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
 
 vanishing = load(SCRIPT)
 TINY = vanishing.Config(
@@ -202,39 +190,16 @@ def test_training_that_diverges_stops_with_a_message_and_keeps_its_metrics(tmp_p
     ],
 )
 def test_a_wrong_argument_is_one_line_and_exit_code_2(
-    arguments, names, monkeypatch, capsys, tmp_path
+    arguments, names, refuses, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("RNNJAX_DATA", str(tmp_path))
-    monkeypatch.chdir(tmp_path)  # where runs/ would be made
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments.split()])
-    with pytest.raises(SystemExit) as stop:
-        vanishing.main(vanishing.Config, vanishing.run, presets=vanishing.PRESETS)
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    for name in names:
-        assert name in error
+    refuses(vanishing, arguments, names, presets=vanishing.PRESETS)
 
 
 def test_a_wrong_argument_in_the_shell():
     done = shell("--features", "none", check=2)
     assert done.stderr.startswith("error: --features") and done.stderr.count("\n") == 1
     assert done.stdout == ""
-
-
-def test_help_teaches_and_is_quick():
-    def children():
-        times = os.times()  # processor seconds: they do not depend on what else the machine does
-        return times.children_user + times.children_system
-
-    seconds = []
-    for _ in range(3):
-        start = children()
-        done = shell("--help", check=0)
-        seconds.append(children() - start)
-    assert min(seconds) < 1.5
-    for field in dataclasses.fields(vanishing.Config):
-        assert "--" + field.name.replace("_", "-") in done.stdout
 
 
 def test_the_long_preset_changes_defaults_only():

@@ -2,11 +2,8 @@
 
 import copy
 import dataclasses
-import importlib.util
 import json
 import math
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -14,18 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scripts import ROOT, load
 
 import rnnjax
 from rnnjax import diagnostics, tasks, training
-from rnnjax.command_line import parse
 from rnnjax.runs import Run
 
-SCRIPT = Path(__file__).parents[1] / "experiments" / "gates.py"
-spec = importlib.util.spec_from_file_location("gates_experiment", SCRIPT)
-assert spec and spec.loader
-experiment = importlib.util.module_from_spec(spec)
-sys.modules["gates_experiment"] = experiment
-spec.loader.exec_module(experiment)
+experiment = load(ROOT / "experiments" / "gates.py")
 
 TINY = experiment.Config(
     cells=("gru",),
@@ -202,11 +194,5 @@ def test_the_claim_holds_in_small(tiny_run):
         ("--snapshots some", ("--snapshots", "whole number", "some")),
     ],
 )
-def test_a_wrong_argument_is_one_line_and_exit_code_2(arguments, names, capsys):
-    with pytest.raises(SystemExit) as stop:
-        parse(experiment.Config, arguments.split())
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    for name in names:
-        assert name in error
+def test_a_wrong_argument_is_one_line_and_exit_code_2(arguments, names, refuses):
+    refuses(experiment, arguments, names)

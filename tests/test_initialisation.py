@@ -2,28 +2,20 @@
 
 import copy
 import dataclasses
-import importlib.util
 import json
 import math
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scripts import ROOT, load
 
 import rnnjax
 from rnnjax.cells.initializers import Fused, Orthogonal
-from rnnjax.command_line import parse
 from rnnjax.runs import Run
 
-SCRIPT = Path(__file__).parents[1] / "experiments" / "initialisation.py"
-spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
-assert spec and spec.loader
-initialisation = importlib.util.module_from_spec(spec)
-sys.modules[SCRIPT.stem] = initialisation
-spec.loader.exec_module(initialisation)
+initialisation = load(ROOT / "experiments" / "initialisation.py")
 
 TINY = initialisation.Config(
     gains=(0.5, 2.0), forget_biases=(0.0, 3.0), features=32, examples=4, seeds=4
@@ -169,11 +161,5 @@ def test_every_part_of_the_verdict_counts(tiny_run):
         ("--seeds none", ("--seeds", "whole number", "none")),
     ],
 )
-def test_a_wrong_argument_is_one_line_and_exit_code_2(arguments, names, capsys):
-    with pytest.raises(SystemExit) as stop:
-        parse(initialisation.Config, arguments.split())
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    for name in names:
-        assert name in error
+def test_a_wrong_argument_is_one_line_and_exit_code_2(arguments, names, refuses):
+    refuses(initialisation, arguments, names)

@@ -5,20 +5,18 @@ import dataclasses
 import functools
 import json
 import math
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_every_experiment import load
+from scripts import ROOT, load
 
 import rnnjax
 from rnnjax.cells.initializers import Gaussian, Orthogonal
 from rnnjax.runs import Run
 
-SCRIPT = Path(__file__).parents[1] / "experiments" / "jacobian_spectrum.py"
+SCRIPT = ROOT / "experiments" / "jacobian_spectrum.py"
 spectrum = load(SCRIPT)
 TINY = spectrum.Config(
     cells=("elman", "gru"),
@@ -74,14 +72,6 @@ def test_a_linear_orthogonal_network_scales_every_direction_alike(x64):
     assert len(rules) == 2 and all(rules.values())
     broken = spectrum.verdict(config, [entry | {"largest_condition": 1e-6}], [], 1.7)
     assert list(broken.values()) == [False, True]
-
-
-def test_mean_field_theory_is_the_published_one():
-    assert spectrum.gaussian_mean(spectrum.squared_slope, 1) == pytest.approx(0.46440, abs=5e-6)
-    at_unit_variance = spectrum.mean_field_rate(1.0, TINY.input_scale)
-    assert at_unit_variance == pytest.approx(math.log(0.46440) / 2, abs=2e-5)
-    for gain, value in {1.5: 0.0652, 2.0: 0.1547, 3.0: 0.3103}.items():
-        assert spectrum.mean_field_rate(gain, 0.0) == pytest.approx(value, abs=1e-4)
 
 
 def test_growth_begins_at_the_critical_gain_of_a_large_network():
@@ -182,14 +172,5 @@ def test_every_rule_can_fail_and_is_left_out_without_data(tiny_run):
         ("--redraw", ("--redraw", "--out")),
     ],
 )
-def test_a_wrong_argument_is_one_line_and_exit_code_2(
-    arguments, names, monkeypatch, capsys, tmp_path
-):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments.split()])
-    with pytest.raises(SystemExit) as stop:
-        spectrum.main(spectrum.Config, spectrum.run)
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    assert all(name in error for name in names)
+def test_a_wrong_argument_is_one_line_and_exit_code_2(arguments, names, refuses):
+    refuses(spectrum, arguments, names)

@@ -2,14 +2,14 @@
 
 import dataclasses
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from test_every_experiment import load
+from scripts import ROOT, load
 
-SCRIPT = Path(__file__).parents[1] / "experiments" / "lyapunov.py"
+from rnnjax.diagnostics import mean_field_exponent
+
+SCRIPT = ROOT / "experiments" / "lyapunov.py"
 lyapunov = load(SCRIPT)
 TINY = lyapunov.Config(
     gains=(0.7, 2.0),
@@ -33,11 +33,6 @@ def tiny_run(tmp_path_factory):
     return out, lyapunov.run(dataclasses.replace(TINY, out=out))
 
 
-def test_mean_field_theory_is_the_published_one():
-    for gain, value in {1.5: 0.0652, 2.0: 0.1547, 3.0: 0.3103}.items():
-        assert lyapunov.mean_field(gain) == pytest.approx(value, abs=1.5e-4)
-
-
 def test_the_claim_holds_in_small():
     """Below gain 1 the first exponent is ln |mu_1| of each seed; at gain 3 it is mean-field's."""
     config = dataclasses.replace(TINY, steps=600, transient=200, seeds=2)
@@ -45,7 +40,7 @@ def test_the_claim_holds_in_small():
     allowed = np.maximum(3 * error[:, 0], 0.005)
     assert (np.abs(exponents[:, 0] - contracting) < allowed).all()
     exponents, _, _ = lyapunov.random_spectra(config, 120, 3.0, 1)
-    assert exponents.mean() == pytest.approx(lyapunov.mean_field(3.0), abs=0.05)
+    assert exponents.mean() == pytest.approx(mean_field_exponent(3.0), abs=0.05)
 
 
 def test_a_run_writes_everything_it_promises(tiny_run):
@@ -101,14 +96,5 @@ def test_the_verdict_follows_its_rule():
         ("--redraw", ("--redraw", "--out")),
     ],
 )
-def test_a_wrong_argument_is_one_line_and_exit_code_2(
-    arguments, names, monkeypatch, capsys, tmp_path
-):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments.split()])
-    with pytest.raises(SystemExit) as stop:
-        lyapunov.main(lyapunov.Config, lyapunov.run)
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    assert all(name in error for name in names)
+def test_a_wrong_argument_is_one_line_and_exit_code_2(arguments, names, refuses):
+    refuses(lyapunov, arguments, names)

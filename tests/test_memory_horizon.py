@@ -1,25 +1,17 @@
 """Memory horizons: closed forms, what a run writes, and the claim in small."""
 
 import dataclasses
-import importlib.util
 import json
 import math
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from scripts import ROOT, load
 
-from rnnjax.command_line import parse
 from rnnjax.runs import Run
 
-SCRIPT = Path(__file__).parents[1] / "experiments" / "memory_horizon.py"
-spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
-assert spec and spec.loader
-experiment = importlib.util.module_from_spec(spec)
-sys.modules[SCRIPT.stem] = experiment
-spec.loader.exec_module(experiment)
+experiment = load(ROOT / "experiments" / "memory_horizon.py")
 
 TINY = experiment.Config(
     cells=("elman", "gru"),
@@ -166,11 +158,5 @@ def test_every_part_of_the_verdict_counts():
         ("--lags many", ("--lags", "whole number", "many")),
     ],
 )
-def test_a_wrong_argument_is_one_line_and_exit_code_2(arguments, names, capsys):
-    with pytest.raises(SystemExit) as stop:
-        parse(experiment.Config, arguments.split())
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    for name in names:
-        assert name in error
+def test_a_wrong_argument_is_one_line_and_exit_code_2(arguments, names, refuses):
+    refuses(experiment, arguments, names)

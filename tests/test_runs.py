@@ -342,3 +342,17 @@ def test_the_same_figure_gives_the_same_bytes(run):
         assert first.read_bytes().startswith(magic) and first.stat().st_size > 1000
         assert all(other.read_bytes() == first.read_bytes() for other in others)
     assert not [name for name in names(run.path) if name.startswith(".")]
+
+
+def test_a_run_that_wrote_nothing_but_its_config_can_be_withdrawn(run):
+    run.withdraw()
+    assert not run.path.exists()
+    begun = Run.create(run.path, Config())
+    begun.append("metrics.jsonl", [{"step": 1}])
+    before = contents(begun.path)
+    begun.withdraw()
+    assert contents(begun.path) == before
+    other = Run.create(run.path.parent / "other", Config())
+    (other.path / "notes.txt").write_text("mine")
+    other.withdraw()
+    assert contents(other.path) == {Path("notes.txt"): b"mine"}

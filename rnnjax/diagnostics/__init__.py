@@ -15,6 +15,7 @@ from rnnjax.diagnostics.live import (
     zero_perturbations,
 )
 from rnnjax.diagnostics.lyapunov import LyapunovSpectrum, lyapunov_spectrum
+from rnnjax.diagnostics.mean_field import gaussian_mean, mean_field_exponent
 from rnnjax.diagnostics.memory import (
     Estimate,
     confidence_interval,
@@ -71,6 +72,7 @@ __all__ = [
     "gate_saturation",
     "gate_statistics",
     "gates",
+    "gaussian_mean",
     "gradient_signal_to_noise",
     "half_life",
     "health",
@@ -84,6 +86,7 @@ __all__ = [
     "log_histogram",
     "log_spaced",
     "lyapunov_spectrum",
+    "mean_field_exponent",
     "memory_horizon",
     "parameter_gradient_by_lag",
     "project_path",

@@ -107,15 +107,18 @@ def log_gradient_profile_by_part(
 
 def adjoints_along(cell: Any, params: PyTree, trajectory: Trajectory, loss: Callable) -> PyTree:
     """Return `adjoints` around a trajectory that has been run already."""
-    outputs = trajectory.outputs
-    if (shape := jax.eval_shape(loss, outputs).shape) != ():
-        raise ValueError(f"loss must return a scalar, got shape {shape}")
-    return _adjoints(cell, params, trajectory, jax.grad(loss)(outputs))[0]
+    return _adjoints(cell, params, trajectory, _slope(loss, trajectory.outputs))[0]
 
 
 def arriving_along(cell: Any, params: PyTree, trajectory: Trajectory, loss: Callable) -> PyTree:
     """Return dL/ds_{t+1} for every t, output y_t included: what arrives after each step."""
-    return _adjoints(cell, params, trajectory, jax.grad(loss)(trajectory.outputs))[1]
+    return _adjoints(cell, params, trajectory, _slope(loss, trajectory.outputs))[1]
+
+
+def _slope(loss, outputs):
+    if (shape := jax.eval_shape(loss, outputs).shape) != ():
+        raise ValueError(f"loss must return a scalar, got shape {shape}")
+    return jax.grad(loss)(outputs)
 
 
 def _profile(cell, params, xs, cotangent, carry, lengths):

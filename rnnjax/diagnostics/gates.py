@@ -102,11 +102,11 @@ def gate_statistics(
     place = jnp.clip((flat * bins).astype(int), 0, bins - 1)
     counts = jnp.zeros(bins, int).at[place].add(jnp.broadcast_to(weight, place.shape).astype(int))
     return GateStatistics(
-        mean, share(flat < LOW), share(flat > HIGH), half_life(mean), counts, edges
+        mean, share(flat < LOW), share(flat > HIGH), _half_life(mean), counts, edges
     )
 
 
-def half_life(mean: Array) -> Array:
+def _half_life(mean):
     """Return ln 0.5 / ln `mean`: steps in which a state multiplied by it halves; inf at 1."""
     rate = -jnp.log(mean)
     return jnp.where(rate > 0, jnp.log(2.0) / jnp.where(rate > 0, rate, 1), jnp.inf)

@@ -1,8 +1,7 @@
 """Jacobians of one step, and the singular values of their products over many."""
 
 import functools
-import operator
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +14,7 @@ from rnnjax.carries import flatten, partition, unflatten
 from rnnjax.cells.base import Cell, check_size
 from rnnjax.diagnostics import products
 from rnnjax.diagnostics.linear import linearise, precise, run
-from rnnjax.shapes import batch_shape
+from rnnjax.shapes import batch_shape, checked_lags
 
 PyTree = Any
 
@@ -52,7 +51,7 @@ def jacobian_singular_values(
     cell: Cell,
     params: PyTree,
     xs: PyTree,
-    lags: Sequence[int],
+    lags: Iterable[int],
     num: int | None = None,
     *,
     carry: PyTree = None,
@@ -88,7 +87,7 @@ def jacobian_singular_values(
     iteration); Oliveira & Stewart 2000, "Exponentials of products of matrices" (log space).
     """
     batch, total = batch_shape(cell, xs), jax.tree.leaves(xs)[0].shape[0]
-    lags = [_checked_lag(lag, total) for lag in lags]
+    lags = checked_lags(lags, total, "T")
     size = carry_size(cell, batch, carry)
     if num is not None and not 1 <= num <= size:
         raise ValueError(f"num must lie in 1..N = 1..{size}, got {num}")
@@ -122,13 +121,6 @@ def carry_size(cell: Cell, batch: tuple[int, ...], carry: PyTree = None) -> int:
     shapes = jax.eval_shape(lambda: cell.initial_carry(batch)) if carry is None else carry
     floats = partition(shapes)[0]
     return sum(int(np.prod(np.shape(leaf)[len(batch) :])) for leaf in floats)
-
-
-def _checked_lag(lag, total):
-    lag = operator.index(lag)
-    if not 1 <= lag <= total:
-        raise ValueError(f"lags must lie in 1..T = 1..{total}, got {lag}")
-    return lag
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "batch_ndim"))

@@ -52,11 +52,15 @@ def run(
     _, outputs, after = unroll(cell, params, xs, first, lengths=lengths, return_carries=True)
     check_finite(after, len(batch))
     entering = jax.tree.map(lambda s, ss: jnp.concatenate([s[None], ss[:-1]]), first, after)
-    products = None
-    if is_gated(cell):
-        assert isinstance(cell, Gated)
-        products = cell.split(matmul(entering.h, params.recurrent_kernel, cell.dtype))
+    products = recurrent_products(cell, params, entering)
     return Trajectory(entering, cell.project(params, xs), products, after, outputs)
+
+
+def recurrent_products(cell: Any, params: PyTree, carries: PyTree) -> tuple | None:
+    """Return h U of known carries, split by gate; None for a cell that is not gated."""
+    if not is_gated(cell):
+        return None
+    return cell.split(matmul(carries.h, params.recurrent_kernel, cell.dtype))
 
 
 def linearise(cell: Any, params: PyTree, step: Any) -> tuple[Callable, Callable]:

@@ -18,7 +18,7 @@
 All are finite for finite arguments, as a training loop that stops at NaN needs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -26,10 +26,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rnnjax.carries import norm
-from rnnjax.cells.base import Cell, matmul
+from rnnjax.cells.base import Cell
 from rnnjax.diagnostics.gates import HIGH, LOW, gates_along
-from rnnjax.diagnostics.linear import is_gated
-from rnnjax.shapes import batch_shape
+from rnnjax.diagnostics.linear import recurrent_products
+from rnnjax.shapes import batch_shape, checked_lags
 
 PyTree = Any
 
@@ -53,7 +53,7 @@ def zero_perturbations(cell: Cell, xs: PyTree) -> PyTree:
 
 
 def adjoint_norms(
-    norms: Float[Array, "T *batch"], lags: Sequence[int] | None = None
+    norms: Float[Array, "T *batch"], lags: Iterable[int] | None = None
 ) -> dict[str, Array]:
     """Return the median over the batch of ||dL/ds_{T-k}|| at lags k, as `adjoint_norm_lag_k`.
 
@@ -68,10 +68,7 @@ def adjoint_norms(
         ValueError: a lag is not in 1..T.
     """
     total = norms.shape[0]
-    lags = log_spaced(total) if lags is None else lags
-    for lag in lags:
-        if not 1 <= lag <= total:
-            raise ValueError(f"lags must lie in 1..T = 1..{total}, got {lag}")
+    lags = checked_lags(log_spaced(total) if lags is None else lags, total, "T")
     return {f"adjoint_norm_lag_{lag}": jnp.median(norms[total - lag]) for lag in lags}
 
 
@@ -95,7 +92,7 @@ def gate_saturation(
     params: PyTree,
     xs: PyTree,
     carries: PyTree,
-    lags: Sequence[int] | None = None,
+    lags: Iterable[int] | None = None,
 ) -> dict[str, Array]:
     """Return mean and saturation of each gate at some steps, as `gate_f_mean`, `_low`, `_high`.
 
@@ -110,18 +107,13 @@ def gate_saturation(
         ValueError: a lag is not in 1..T-1.
     """
     total = jax.tree.leaves(xs)[0].shape[0]
-    lags = log_spaced(total - 1) if lags is None else lags
-    for lag in lags:
-        if not 1 <= lag < total:
-            raise ValueError(f"lags must lie in 1..T-1 = 1..{total - 1}, got {lag}")
+    lags = checked_lags(log_spaced(total - 1) if lags is None else lags, total - 1, "T-1")
     if not lags:
         return {}
     steps = jnp.array([total - lag for lag in lags])
     carry = jax.tree.map(lambda s: s[steps - 1], carries)
     u = cell.project(params, jax.tree.map(lambda x: x[steps], xs))
-    v = None
-    if is_gated(cell):
-        v = cell.split(matmul(carry.h, params.recurrent_kernel, cell.dtype))
+    v = recurrent_products(cell, params, carry)
     found = {}
     for name, values in gates_along(cell, params, (carry, u, v)).items():
         found[f"gate_{name}_mean"] = values.mean()

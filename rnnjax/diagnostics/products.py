@@ -10,14 +10,29 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-BLOCK = 8  # vectors at once: more of them compile slowly
+from rnnjax.carries import norm
+
+AT_ONCE = 16  # vectors whose whole R is not needed
+BLOCK = 8  # other vectors at once: more of them compile slowly
 PASSES = 3  # after the first, where vectors are nearly parallel
 
 
 def orthonormalise(vectors: Array) -> tuple[Array, Array]:
     """Return Q `[K, *batch, N]` and the diagonal of R `[*batch, K]` of `factorise`."""
-    q, r = factorise(vectors)
-    return q, _diagonal(r)
+    if vectors.shape[0] > AT_ONCE:
+        q, r = factorise(vectors)
+        return q, _diagonal(r)
+    # One pass will mostly do, and putting together the rest of R would double its time.
+    scaled, peaks, least = _scaled(vectors, _rounding(vectors))
+    q, columns = _columns(scaled, least)
+    growth = jnp.stack([column[-1] for column in columns], axis=-1)
+
+    def with_care(*_):
+        q, r = factorise(scaled)
+        return q, _diagonal(r)
+
+    q, growth = lax.cond(_any_close(scaled, growth), with_care, lambda *a: a, q, growth)
+    return q, growth * jnp.moveaxis(peaks, 0, -1)
 
 
 def factorise(vectors: Array) -> tuple[Array, Array]:
@@ -33,8 +48,7 @@ def factorise(vectors: Array) -> tuple[Array, Array]:
     of all vectors differ in scale alike, as behind saturated units. A vector of which nothing but
     rounding is left, entry by entry, depends on those before it: its q and R_jj are zero.
     """
-    rounding = 4 * vectors.shape[0] ** 0.5 * jnp.finfo(vectors.dtype).eps
-    return _factors(vectors, rounding)
+    return _factors(vectors, _rounding(vectors))
 
 
 def basis(vectors: Array) -> Array:
@@ -46,11 +60,23 @@ def basis(vectors: Array) -> Array:
     return _factors(vectors, 0)[0]
 
 
+def _rounding(vectors):
+    return 4 * vectors.shape[0] ** 0.5 * jnp.finfo(vectors.dtype).eps
+
+
+def _scaled(vectors, rounding):
+    """Return vectors of largest entries 1, lest squares underflow, those, and `least [*batch, N]`.
+
+    What is left of any vector is nothing where its entries are not above `least`.
+    """
+    peaks = lax.stop_gradient(jnp.max(jnp.abs(vectors), axis=-1))
+    vectors = vectors / jnp.where(peaks > 0, peaks, 1)[..., None]
+    return vectors, peaks, rounding * jnp.max(jnp.abs(vectors), axis=0)
+
+
 def _factors(vectors, rounding):
     """Return Q and R; what is left of a vector is nothing up to `rounding`, entry by entry."""
-    peaks = lax.stop_gradient(jnp.max(jnp.abs(vectors), axis=-1))  # lest squares underflow
-    vectors = vectors / jnp.where(peaks > 0, peaks, 1)[..., None]
-    least = rounding * jnp.max(jnp.abs(vectors), axis=0)
+    vectors, peaks, least = _scaled(vectors, rounding)
     if vectors.shape[0] > BLOCK:
         q, r = _by_blocks(vectors, least)
     else:
@@ -104,15 +130,27 @@ def _beyond(before, vectors, least):
         return q, above, jnp.where(alive[..., None], corner, 0)
 
     q, above, corner = once(vectors, least)
-    growth = _diagonal(corner)
-    close = (growth < 0.01 * jnp.moveaxis(_length(vectors), 0, -1)) & (growth > 0)
-    return lax.cond(jnp.any(close), more, lambda *a: a, q, above, corner)
+    close = _any_close(vectors, _diagonal(corner))
+    return lax.cond(close, more, lambda *a: a, q, above, corner)
+
+
+def _any_close(vectors, growth):
+    """Return whether a vector lies within a hundredth of the span of those before it."""
+    return jnp.any((growth < 0.01 * jnp.moveaxis(_length(vectors), 0, -1)) & (growth > 0))
 
 
 def _gram_schmidt(vectors, least):
-    """Return Q and R of one pass, column by column; what is `least [*batch, N]` or less is zero."""
+    """Return Q and R of one pass; what is `least [*batch, N]` or less is zero."""
+    q, columns = _columns(vectors, least)
+    zero = jnp.zeros_like(columns[0][0])
+    full = [jnp.stack([*c, *[zero] * (len(columns) - len(c))], axis=-1) for c in columns]
+    return q, jnp.stack(full, axis=-1)
+
+
+def _columns(vectors, least):
+    """Return Q, and the columns of R down to the diagonal: a list of lists of `[*batch]`."""
     unit: list[Array] = []
-    zero, columns = jnp.zeros(vectors.shape[1:-1], vectors.dtype), []
+    columns: list[list[Array]] = []
     for j in range(vectors.shape[0]):
         rest, column = vectors[j], []
         for q in unit:
@@ -123,17 +161,12 @@ def _gram_schmidt(vectors, least):
         rest = jnp.where(alive, rest, 0)
         length = _length(rest)
         unit.append(rest / jnp.where(length > 0, length, 1)[..., None])
-        column = [*column, length, *[zero] * (vectors.shape[0] - j - 1)]
-        columns.append(jnp.stack(column, axis=-1))
-    return jnp.stack(unit), jnp.stack(columns, axis=-1)
+        columns.append([*column, length])
+    return jnp.stack(unit), columns
 
 
 def _length(vectors):
-    """Return the norms over the last axis, free of underflow; their slope at zero is zero."""
-    peak = lax.stop_gradient(jnp.max(jnp.abs(vectors), axis=-1))
-    alive = peak > 0
-    squares = jnp.sum((vectors / jnp.where(alive, peak, 1)[..., None]) ** 2, axis=-1)
-    return jnp.where(alive, peak * jnp.sqrt(jnp.where(alive, squares, 1)), 0)
+    return norm([vectors], vectors.ndim - 1)
 
 
 def _diagonal(r):

@@ -1,0 +1,53 @@
+"""What theory says of networks of infinitely many tanh units with Gaussian weights."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from rnnjax.cells.base import check_size
+
+Z = np.linspace(-10, 10, 4001)
+WEIGHT = np.exp(-(Z**2) / 2) / np.exp(-(Z**2) / 2).sum()
+
+
+def gaussian_mean(function: Callable[[np.ndarray], np.ndarray], variance: float) -> float:
+    """Return E[function(x)], x ~ N(0, variance), by the trapezoidal rule, for smooth functions."""
+    return float(WEIGHT @ function(math.sqrt(variance) * Z))
+
+
+def mean_field_exponent(gain: float, input_variance: float = 0.0, rounds: int = 10_000) -> float:
+    """Return the rate at which differences grow in a random tanh network, in nats per step.
+
+        x' = W tanh(x) + u,   W ~ N(0, g^2 / N),   u ~ N(0, sigma^2),   N -> infinity:
+        Delta = g^2 E[tanh(x)^2] + sigma^2,   lambda_1 = ln(g^2 E[tanh'(x)^2]) / 2
+
+    with x ~ N(0, Delta).
+    Without inputs the state dies for g < 1, and lambda_1 = ln g.
+
+    Args:
+        gain: g, positive.
+        input_variance: sigma^2, not negative.
+        rounds: of fixed-point iteration, at most; near g = 1 without inputs it converges slowly.
+
+    Raises:
+        ValueError: `gain` is not positive, or `input_variance` is negative.
+
+    Source: Molgedey, Schuchhardt, Schuster 1992, "Suppressing chaos in neural networks by noise";
+    Sompolinsky, Crisanti, Sommers 1988, "Chaos in random neural networks".
+    """
+    check_size("rounds", rounds)
+    if not 0 < gain < math.inf:
+        raise ValueError(f"gain must be positive and finite, got {gain}")
+    if not 0 <= input_variance < math.inf:
+        raise ValueError(f"input_variance must be finite and not negative, got {input_variance}")
+    if gain <= 1 and input_variance == 0:
+        return math.log(gain)
+    variance, before = input_variance + gain**2, 0.0
+    for _ in range(rounds):
+        if abs(variance - before) <= 1e-12 * variance:
+            break
+        power = gaussian_mean(lambda x: np.tanh(x) ** 2, variance)
+        variance, before = input_variance + gain**2 * power, variance
+    slope = gaussian_mean(lambda x: (1 - np.tanh(x) ** 2) ** 2, variance)
+    return math.log(gain**2 * slope) / 2
