@@ -5,7 +5,7 @@ Everything else here says from which carry a step starts, and where the tape is 
 
 import functools
 import math
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jaxtyping import Array
 
 from rnnjax.carries import clip_gradient, partition, probe_norm
 from rnnjax.cells.base import Cell, check_size
+from rnnjax.fast import fast_scan, served
 from rnnjax.shapes import (
     batch_shape,
     checked_clip,
@@ -169,35 +170,67 @@ def _unroll(
     if valid is not None:  # no step, nothing to cut or to reset
         cut, resets = (flag if flag is None else flag & valid for flag in (cut, resets))
 
-    def step(params, carry, now):
-        u, valid, reset, cut, perturbation, probe = now
-        carry = _marked(carry, perturbation, probe, clip_adjoints, len(batch))
-        if cut is not None:
-            carry = _where(cut, lax.stop_gradient(carry), carry)
-        if reset is not None:
-            carry = _where(reset, reset_carry, carry)
-        new = cell.step(params, carry, u)
-        output = cell.output(new)
-        if valid is not None:
-            new = _where(valid, new, carry)
-            output = _where(valid, output, jnp.zeros_like(output))
-        return new, (output, new if return_carries else None)
+    now = _Now(valid, resets, cut, perturbations, norm_probe)
+    shared = reset_carry, clip_adjoints
+    enter = functools.partial(_enter, len(batch))
 
-    def scan(params, carry, inputs):
-        xs, *flags = inputs
+    def scan(read, params, carry, xs, now, shared):
+        def step(carry, inputs):
+            u, now = inputs
+            carry = enter(shared, carry, now)
+            carry = _leave(carry, cell.step(params, carry, u), now)
+            return carry, read(carry)
+
         us = cell.project(params, xs)
-        return lax.scan(
-            functools.partial(step, params), carry, (us, *flags), reverse=reverse, unroll=unroll
-        )
+        return lax.scan(step, carry, (us, now), reverse=reverse, unroll=unroll)
 
-    inputs = xs, valid, resets, cut, perturbations, norm_probe
-    if checkpoint_every is None:
-        final, (outputs, carries) = scan(params, carry, inputs)
+    def read(carry):
+        return cell.output(carry), carry if return_carries else None
+
+    def run(carry, inputs):
+        arguments = params, carry, *inputs, shared
+        if served(cell, arguments):
+            lean, plain = checkpoint_every == 1, functools.partial(scan, lambda carry: carry)
+            walk = functools.partial(fast_scan, cell, plain, enter, _leave)
+            final, carries = walk(arguments, reverse=reverse, lean=lean)
+            outputs, carries = read(carries)
+        else:
+            final, (outputs, carries) = scan(read, *arguments)
+        if (valid := inputs[1].valid) is not None:
+            outputs = _where(valid, outputs, jnp.zeros_like(outputs))
+        return final, (outputs, carries)
+
+    if checkpoint_every in (None, 1):
+        final, (outputs, carries) = run(carry, (xs, now))
     else:
         final, (outputs, carries) = _scan_chunks(
-            functools.partial(scan, params), carry, inputs, total, checkpoint_every, reverse
+            run, carry, (xs, now), total, checkpoint_every, reverse
         )
     return (final, outputs, carries) if return_carries else (final, outputs)
+
+
+class _Now(NamedTuple):
+    """What is particular to a step, beside its input; leaves `[T, *batch, ...]`, or None."""
+
+    valid: Any
+    reset: Any
+    cut: Any
+    perturbation: Any
+    probe: Any
+
+
+def _enter(batch_ndim, shared, carry, now):
+    """Return the carry as it enters a step."""
+    reset_carry, clip = shared
+    carry = _marked(carry, now.perturbation, now.probe, clip, batch_ndim)
+    if now.cut is not None:
+        carry = _where(now.cut, lax.stop_gradient(carry), carry)
+    return carry if now.reset is None else _where(now.reset, reset_carry, carry)
+
+
+def _leave(carry, new, now):
+    """Return the carry after a step, which is as before where there was none."""
+    return new if now.valid is None else _where(now.valid, new, carry)
 
 
 def _marked(carry, perturbation, probe, clip, batch_ndim):

@@ -1,15 +1,14 @@
-"""A function rewritten by way of its jaxpr: exact slopes of saturated units, values by name."""
+"""Exact slopes of saturated units, and values by their names."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Literal, primitives
+from jax.extend.core import primitives
 from jaxtyping import Array
 
-PyTree = Any
+from rnnjax.jaxprs import evaluated
 
 
 def exact(function: Callable) -> Callable:
@@ -21,7 +20,14 @@ def exact(function: Callable) -> Callable:
     slopes are 6e-8 and 4e-8. These keep their digits down to the smallest number of the type.
     Values stay as they are, and so do derivatives inside loops and custom rules.
     """
-    return _rewritten(function, _SLOPES, {})
+
+    def handle(equation, inputs):
+        rule = _SLOPES.get(equation.primitive)
+        if rule and jnp.issubdtype(equation.invars[0].aval.dtype, jnp.floating):
+            return [rule(inputs[0])]
+        return None
+
+    return evaluated(function, handle)
 
 
 def named_values(function: Callable) -> Callable:
@@ -33,42 +39,15 @@ def named_values(function: Callable) -> Callable:
 
     def collect(*args):
         found: dict[str, Array] = {}
-        _rewritten(function, {}, found)(*args)
+
+        def handle(equation, inputs):
+            if equation.primitive is primitives.name_p:
+                found[equation.params["name"]] = inputs[0]
+
+        evaluated(function, handle)(*args)
         return found
 
     return collect
-
-
-def _rewritten(function, rules, found):
-    def run(*args):
-        closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
-        values = _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(args), rules, found)
-        return jax.tree.unflatten(jax.tree.structure(shape), values)
-
-    return run
-
-
-def _evaluate(jaxpr, consts, args, rules, found):
-    """Evaluate a jaxpr with other rules for some primitives, and note the values with names."""
-    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
-
-    def read(atom):
-        return atom.val if isinstance(atom, Literal) else known[atom]
-
-    for equation in jaxpr.eqns:
-        inputs, primitive = [read(atom) for atom in equation.invars], equation.primitive
-        if primitive is primitives.jit_p:
-            inner = equation.params["jaxpr"]
-            outputs = _evaluate(inner.jaxpr, inner.consts, inputs, rules, found)
-        elif primitive in rules and jnp.issubdtype(equation.invars[0].aval.dtype, jnp.floating):
-            outputs = [rules[primitive](inputs[0])]
-        else:
-            outputs = primitive.bind(*inputs, **primitive.get_bind_params(equation.params))
-            outputs = outputs if primitive.multiple_results else [outputs]
-        if primitive is primitives.name_p:
-            found[equation.params["name"]] = outputs[0]
-        known |= dict(zip(equation.outvars, outputs, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
 
 
 @jax.custom_jvp

@@ -1,0 +1,329 @@
+"""The fast path of gated cells: one matmul a step in each direction, all else outside the step.
+
+forward    u = x W + b                                  a chunk of steps at once
+           v = h U;  s' = gates(s, u, v)                step by step
+backward   (ds, du, dv) = gates'^T ds';  dh += dv U^T   step by step
+           dU += h^T dv;  dW, db, dx = project'^T du    a chunk of steps at once
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rnnjax.carries import partition
+from rnnjax.cells.base import Gated, matmul
+from rnnjax.derivatives import with_backward
+from rnnjax.halves import Half, cut
+
+PyTree = Any
+CHUNK_BYTES = 1 << 20
+
+
+def served(cell: Any, arguments: tuple) -> bool:
+    """Return whether `fast_scan` can do it: a gated cell, floats, and a step to do."""
+    _, carry, xs, _, _ = arguments
+    kind = type(cell)
+    if not isinstance(cell, Gated) or (kind.step, kind.project) != (Gated.step, Gated.project):
+        return False
+    leaves = jax.tree.leaves((carry, xs))
+    return all(a.size and jnp.issubdtype(a.dtype, jnp.floating) for a in leaves)
+
+
+def fast_scan(
+    cell: Gated,
+    plain: Callable,
+    enter: Callable,
+    leave: Callable,
+    arguments: tuple,
+    *,
+    reverse: bool,
+    lean: bool,
+) -> tuple[PyTree, PyTree]:
+    """Return `plain(*arguments) = (final, carries)`, with the backward pass above.
+
+    A step is `s = enter(shared, s, now_t)`, then `leave(s, gates(s, u, v), now_t)`, and the
+    arguments are `(params, carry, xs, now, shared)`, where `xs` and `now` have leaves
+    `[T, *batch, ...]`; `carries` are those after each step. Forward mode and derivatives of the
+    gradient are those of `plain`.
+
+    Args:
+        lean: keep nothing but the carries for the backward pass, which then computes the gates of
+            a chunk again, all its steps at once.
+    """
+    params, carry, xs, now, _ = arguments
+    leaves, structure = jax.tree.flatten(arguments)
+    floating = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
+    carry_tree, outs = jax.tree.structure(carry), jax.tree.structure((carry, carry))
+    total, batch = jax.tree.leaves(xs)[0].shape[0], carry.h.shape[:-1]
+
+    def gates(carry, u, v, weights, now):
+        return leave(carry, cell.gates(weights, carry, u, v), now)
+
+    x, here = jax.eval_shape(lambda xs, now: _at((xs, now), 0), xs, now)
+    u = jax.eval_shape(cell.project, params, x)
+    v = jax.eval_shape(functools.partial(_product, cell), params, carry)
+    weights = jax.eval_shape(functools.partial(_over_batch, cell, batch), params)
+    half = cut(gates, carry, u, v, weights, here)
+    # On a CPU, chunks of a megabyte of gates are in cache still when the large matmuls read them.
+    # Accelerators take all steps at once, unless that would undo what `lean` saves.
+    small = max(4, min(64, CHUNK_BYTES // max(1, sum(a.size * a.dtype.itemsize for a in u))))
+    large = max(64, math.isqrt(total)) if lean else total
+    walk = functools.partial(_Walk, cell, enter, half, reverse, lean, total)
+    walks = {"cpu": walk(_whole(small, total)), "default": walk(_whole(large, total))}
+
+    def by_platform(method, *args):
+        if len({w.size for w in walks.values()}) == 1:
+            return method(walks["cpu"], *args)
+        return lax.platform_dependent(
+            *args, **{name: functools.partial(method, w) for name, w in walks.items()}
+        )
+
+    def join(floats, others):
+        floats, others = iter(floats), iter(others)
+        return structure.unflatten([next(floats if f else others) for f in floating])
+
+    def plainly(floats, others):
+        return jax.tree.leaves(plain(*join(floats, others)))
+
+    def forward(floats, others):
+        final, carries, kept = by_platform(_Walk.forward, *join(floats, others))
+        return jax.tree.leaves((final, carries)), kept
+
+    def backward(wanted, floats, others, found, kept, cotangents):
+        del wanted
+        after, count = outs.unflatten(found)[1], len(found) // 2
+        pairs = zip(found[:count], cotangents[:count], strict=True)
+        later = [jnp.zeros_like(a) if c is None else c for a, c in pairs]
+        given = carry_tree.unflatten(later), cotangents[count:]
+        return by_platform(_Walk.backward, *join(floats, others), after, kept, *given)
+
+    run = with_backward(plainly, forward, backward)
+    floats, others = (
+        [leaf for leaf, f in zip(leaves, floating, strict=True) if f is want]
+        for want in (True, False)
+    )
+    return outs.unflatten(run(floats, others))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Walk:
+    """The loops over T steps, by chunks of `size`, in processing order.
+
+    Where `size` does not divide T the last chunk starts early and skips the steps done already.
+    """
+
+    cell: Gated
+    enter: Callable
+    half: Half
+    reverse: bool
+    lean: bool
+    total: int
+    size: int
+
+    def chunks(self, one, loop, *, backwards=False):
+        """Do `loop = one(start, skip, loop)` for each chunk; `skip` of its steps are done."""
+        count, left = divmod(self.total, self.size)
+        if self.size == self.total:
+            return one(0, 0, loop)
+
+        def body(c, loop):
+            c = count + bool(left) - 1 - c if backwards else c
+            if not left:
+                return one(c * self.size, 0, loop)
+            start = jnp.minimum(c * self.size, self.total - self.size)
+            return one(start, c * self.size - start, loop)
+
+        return lax.fori_loop(0, count + bool(left), body, loop)
+
+    def row(self, k):
+        """Return where step k of a chunk stands in the chunk's arrays, which are in input order."""
+        return self.size - 1 - k if self.reverse else k
+
+    def base(self, start):
+        """Return where the arrays of a chunk begin in those of all T steps."""
+        return self.total - self.size - start if self.reverse else start
+
+    def forward(self, params, carry, xs, now, shared):
+        """Return the final carry, the carries after each step, and what backward needs."""
+        cell, half = self.cell, self.half
+        weights = _over_batch(cell, carry.h.shape[:-1], params)
+
+        def step(base, us, k, loop):
+            carry, after, kept = loop
+            row = self.row(k)
+            here = _at(now, base + row)
+            carry = self.enter(shared, carry, here)
+            v = _product(cell, params, carry)
+            carry, found = half.forward(carry, _at(us, row), v, weights, here)
+            after = _put(after, carry, base + row)
+            return carry, after, kept if self.lean else _put(kept, found, base + row)
+
+        def chunk(start, skip, loop):
+            base = self.base(start)
+            us = cell.project(params, _rows(xs, base, self.size))
+            return lax.fori_loop(skip, self.size, functools.partial(step, base, us), loop)
+
+        after, kept = (
+            [jnp.zeros((self.total, *a.shape), a.dtype) for a in found] for found in half.shapes
+        )
+        after = jax.tree.unflatten(jax.tree.structure(carry), after)
+        return self.chunks(chunk, (carry, after, [] if self.lean else kept))
+
+    def backward(self, params, first, xs, now, shared, after, kept, later, arriving):
+        """Return the gradients of the first five arguments, a list without those of integers."""
+        cell, half, size, batch = self.cell, self.half, self.size, first.h.shape[:-1]
+        weights = _over_batch(cell, batch, params)
+        transposed = params.recurrent_kernel.T  # once: 30 % of the step's matmul if left to it
+
+        def before(at, of_first):
+            """Return the carries that left the steps before, which `first` did for the first."""
+            return jax.tree.map(lambda f, a: jnp.where(of_first, f, a), first, at)
+
+        def step(base, start, saved, j, loop):
+            later, sums, dnow, rows = loop
+            k = size - 1 - j
+            row = self.row(k)
+            t, here = base + row, _at(now, base + row)
+            earlier = _at(after, jnp.clip(t + (1 if self.reverse else -1), 0, self.total - 1))
+            floats, merge = partition(here)
+            carry, pull = jax.vjp(
+                lambda *given: self.enter(*given[:2], merge(given[2])),
+                shared,
+                before(earlier, start + k == 0),
+                floats,
+            )
+            leaves, tree = jax.tree.flatten(later)
+            pairs = zip(leaves, arriving, strict=True)
+            later = tree.unflatten([s if a is None else s + _at(a, t) for s, a in pairs])
+            saved = _at(saved, row if self.lean else t)
+            later, du, dv, of_weights = half.backward(
+                carry, _at(after, t), saved, weights, here, later
+            )
+            du = [d for d, same in zip(du, half.same, strict=True) if not same]
+            dv = jnp.concatenate(dv, axis=-1)
+            later = later._replace(h=later.h + matmul(dv, transposed, cell.dtype))
+            of_shared, later, floats = pull(later)
+            sums = jax.tree.map(jnp.add, sums, (of_weights, of_shared))
+            return later, sums, _put(dnow, floats, t), _put(rows, (carry.h, du, dv), row)
+
+        def again(base, start):
+            """Return what the forward pass did not keep of a chunk."""
+            at = base + jnp.arange(size) + (1 if self.reverse else -1)
+            earlier = jax.tree.map(lambda a: a[jnp.clip(at, 0, self.total - 1)], after)
+            of_first = (start == 0) & (jnp.arange(size) == self.row(0))
+            of_first = of_first.reshape(size, *(1 for _ in (*batch, cell.features)))
+            here = _rows(now, base, size)
+            carry = self.enter(shared, before(earlier, of_first), here)
+            us = cell.project(params, _rows(xs, base, size))
+            return half.forward(carry, us, _product(cell, params, carry), weights, here)[1]
+
+        def chunk(start, skip, loop):
+            *loop, kernels, dxs = loop
+            base = self.base(start)
+            saved = again(base, start) if self.lean else kept
+            one = functools.partial(step, base, start, saved)
+            loop = lax.fori_loop(0, size - skip, one, tuple(loop))
+            hs, apart, dv = loop[-1]
+            apart, parts = iter(apart), zip(cell.split(dv), half.same, strict=True)
+            du = jnp.concatenate([p if same else next(apart) for p, same in parts], axis=-1)
+            found = (
+                _outer(cell, _rows(xs, base, size), du),
+                _outer(cell, hs, dv),
+                du.sum(tuple(range(du.ndim - 1))),
+            )
+            kernels = jax.tree.map(lambda s, g: s + g.astype(s.dtype), kernels, found)
+            dx = matmul(du, params.input_kernel.T, cell.dtype)
+            return *loop, kernels, _put(dxs, dx, base, size)
+
+        def wide(a):  # sums over chunks, of parameters in bfloat16 too
+            return jnp.zeros(a.shape, jnp.promote_types(a.dtype, jnp.float32))
+
+        gate = jnp.zeros((size, *first.h.shape), transposed.dtype)
+        rows = (
+            jnp.zeros((size, *first.h.shape), first.h.dtype),
+            [gate for same in half.same if not same],
+            jnp.concatenate([gate] * len(half.same), axis=-1),
+        )
+        sums = jax.tree.map(jnp.zeros_like, (weights, shared))
+        kernels = jax.tree.map(wide, (params.input_kernel, params.recurrent_kernel, params.bias))
+        dnow = [jnp.zeros(a.shape, a.dtype) for a in partition(now)[0]]
+        loop = later, sums, dnow, rows, kernels, jnp.zeros(xs.shape, xs.dtype)
+        later, sums, dnow, _, kernels, dxs = self.chunks(chunk, loop, backwards=True)
+        named = zip(("input_kernel", "recurrent_kernel", "bias"), kernels, strict=True)
+        dparams = jax.tree.map(_like, sums[0], cell.elementwise(params))
+        dparams = dparams._replace(
+            **{name: sum_.astype(getattr(params, name).dtype) for name, sum_ in named}
+        )
+        return jax.tree.leaves((dparams, later, dxs, dnow, sums[1]))
+
+
+def _outer(cell, rows, cotangents):
+    """Return the gradient of W in `rows W`, summed over time and batch.
+
+    Transposed beforehand, it is the same kernel as the other matmuls, and up to four times faster.
+    """
+    kind = None if cell.dtype is None else cotangents.dtype
+    if kind is not None:
+        rows, cotangents = rows.astype(cell.dtype), cotangents.astype(cell.dtype)
+    rows = lax.optimization_barrier(jnp.moveaxis(rows, -1, 0))
+    return jnp.tensordot(rows, cotangents, rows.ndim - 1, preferred_element_type=kind)
+
+
+def _whole(size, total):
+    """Return the size of chunks, at most `size`: one that divides T if that is not far below."""
+    size = min(size, total)
+    return next((k for k in range(size, size // 2, -1) if total % k == 0), size)
+
+
+def _product(cell, params, carry):
+    """Return h U, split by gate."""
+    return cell.split(matmul(carry.h, params.recurrent_kernel, cell.dtype))
+
+
+def _over_batch(cell, batch, params):
+    """Return the elementwise parameters, those `[H]` repeated for each example.
+
+    Their gradients are then elementwise too, and summed over the batch once, after the loop.
+    """
+
+    def repeat(p):
+        return jnp.broadcast_to(p, (*batch, *p.shape)) if p.shape == (cell.features,) else p
+
+    return jax.tree.map(repeat, cell.elementwise(params))
+
+
+def _like(gradient, param):
+    """Undo `_over_batch`."""
+    return gradient.sum(tuple(range(gradient.ndim - param.ndim)))
+
+
+def _rows(tree, start, size):
+    """Return `size` entries of the leading axis, from `start` on."""
+    return jax.tree.map(
+        lambda a: lax.dynamic_slice_in_dim(a, start, size, allow_negative_indices=False), tree
+    )
+
+
+def _at(tree, t):
+    """Return entry t of the leading axis."""
+    return jax.tree.map(
+        lambda a: lax.dynamic_index_in_dim(a, t, keepdims=False, allow_negative_indices=False), tree
+    )
+
+
+def _put(tree, values, t, size=None):
+    """Write entry t of the leading axis, or `size` of them from t on."""
+
+    def put(a, value):
+        value = value.astype(a.dtype) if size else value.astype(a.dtype)[None]
+        return lax.dynamic_update_slice(
+            a, value, (t,) + (0,) * (a.ndim - 1), allow_negative_indices=False
+        )
+
+    return jax.tree.map(put, tree, values)
