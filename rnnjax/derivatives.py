@@ -44,9 +44,9 @@ def with_backward(plain: Callable, forward: Callable, backward: Callable) -> Cal
         outs, kept = run_and_keep(*primals)
         given = tuple(not isinstance(t, SymbolicZero) for t in tangents[0])
         groups = *primals, outs, kept, [t for t in tangents[0] if not isinstance(t, SymbolicZero)]
-        rule = _Rule(
-            functools.partial(_push_plain, plain, given), backward, given, tuple(map(len, groups))
-        )
+        push = functools.partial(_push_plain, plain, given)
+        pull = functools.partial(_pull_plain, plain)
+        rule = _Rule(push, pull, backward, given, tuple(map(len, groups)))
         return outs, kept, _push.bind(*itertools.chain(*groups), rule=rule)
 
     def run_jvp(primals, tangents):
@@ -67,7 +67,8 @@ class _Rule:
     """One tangent map: how it is pushed forward and pulled back, and what its operands are."""
 
     push: Callable  # (floats, others, tangents of those given) -> tangents of outs
-    backward: Callable
+    pull: Callable  # (floats, others, cotangents) -> gradients, as JAX differentiates
+    backward: Callable  # the same and more arguments -> gradients
     given: tuple[bool, ...]  # which of the floats have a tangent
     sizes: tuple[int, ...]  # of floats, others, outs, kept and tangents
 
@@ -83,6 +84,12 @@ def _push_plain(plain, given, floats, others, tangents):
 
     moving = [f for g, f in zip(given, floats, strict=True) if g]
     return jax.jvp(function, (moving,), (tangents,))[1]
+
+
+def _pull_plain(plain, floats, others, cotangents):
+    outs, vjp = jax.vjp(lambda floats: plain(floats, others), floats)
+    filled = zip(outs, cotangents, strict=True)
+    return vjp([jnp.zeros_like(o) if c is None else c for o, c in filled])[0]
 
 
 def _apply(*operands, rule):
@@ -107,10 +114,12 @@ def _transpose(cotangents, *operands, rule):
     wanted = _spread(linear, rule.given, False)
     zero = [isinstance(c, ad.Zero) for c in cotangents]
 
+    def fill(cotangents):
+        return _spread(cotangents, [not z for z in zero], None)
+
     @jax.custom_jvp
     def pull(floats, others, outs, kept, cotangents):
-        cotangents = _spread(cotangents, [not z for z in zero], None)
-        found = rule.backward(wanted, floats, others, outs, kept, cotangents)
+        found = rule.backward(wanted, floats, others, outs, kept, fill(cotangents))
         return [g for g, w in zip(found, wanted, strict=True) if w]
 
     @pull.defjvp
@@ -118,15 +127,8 @@ def _transpose(cotangents, *operands, rule):
         floats, others, _, _, cotangents = primals
 
         def function(floats, cotangents):
-            def push(moving):
-                blank = [jnp.zeros_like(f) for g, f in zip(rule.given, floats, strict=True) if g]
-                moving = _spread(moving, linear, None)
-                pushed = [b if m is None else m for m, b in zip(moving, blank, strict=True)]
-                outs = rule.push(floats, others, pushed)
-                return [o for o, z in zip(outs, zero, strict=True) if not z]
-
-            like = [f for w, f in zip(wanted, floats, strict=True) if w]
-            return jax.linear_transpose(push, like)(cotangents)[0]
+            found = rule.pull(floats, others, fill(cotangents))
+            return [g for g, w in zip(found, wanted, strict=True) if w]
 
         return jax.jvp(function, (floats, cotangents), (moves[0], moves[4]))
 
@@ -161,8 +163,13 @@ def _batch(operands, dims, *, rule):
         on_cotangents = [None if c is None else 0 for c in args[-1]]
         return jax.vmap(one, (*axes, on_cotangents), axis_size=size)(*args)
 
+    def pull(floats, others, cotangents):
+        on_cotangents = [None if c is None else 0 for c in cotangents]
+        mapped = jax.vmap(rule.pull, (*axes[:2], on_cotangents), axis_size=size)
+        return mapped(floats, others, cotangents)
+
     push = jax.vmap(rule.push, (*axes[:2], 0), axis_size=size)
-    mapped = dataclasses.replace(rule, push=push, backward=backward)
+    mapped = dataclasses.replace(rule, push=push, pull=pull, backward=backward)
     return _push.bind(*itertools.chain(*groups, tangents), rule=mapped), [0] * len(groups[2])
 
 
