@@ -19,13 +19,17 @@ from jax.interpreters import ad, batching, mlir
 Arrays = Sequence[Any]
 
 
-def with_backward(plain: Callable, forward: Callable, backward: Callable) -> Callable:
+def with_backward(
+    plain: Callable, values: Callable, forward: Callable, backward: Callable
+) -> Callable:
     """Return `run(floats, others) -> outs`, differentiable in every way with respect to `floats`.
 
     All arguments and results are lists of arrays; `others` may be of any type.
 
     Args:
         plain: `(floats, others) -> outs`, which JAX can differentiate.
+        values: the same but for rules of its own that `plain` may have for gradients: what is
+            differentiated where `outs` are part of a gradient.
         forward: `(floats, others) -> (outs, kept)`: the same values, and what `backward` needs.
         backward: `(wanted, floats, others, outs, kept, cotangents) -> gradients`, a list as long
             as `floats`; entries that `wanted` (booleans) does not ask for may be None, and so may
@@ -40,21 +44,22 @@ def with_backward(plain: Callable, forward: Callable, backward: Callable) -> Cal
     def run_and_keep(floats, others):
         return forward(floats, others)
 
-    def push(primals, tangents):
+    def run_jvp(primals, tangents):
         outs, kept = run_and_keep(*primals)
         given = tuple(not isinstance(t, SymbolicZero) for t in tangents[0])
         groups = *primals, outs, kept, [t for t in tangents[0] if not isinstance(t, SymbolicZero)]
         push = functools.partial(_push_plain, plain, given)
         pull = functools.partial(_pull_plain, plain)
-        rule = _Rule(push, pull, backward, given, tuple(map(len, groups)))
-        return outs, kept, _push.bind(*itertools.chain(*groups), rule=rule)
-
-    def run_jvp(primals, tangents):
-        outs, _, pushed = push(primals, tangents)
-        return outs, pushed
+        shapes = tuple(jnp.shape(f) for f in primals[0])
+        rule = _Rule(push, pull, backward, given, tuple(map(len, groups)), shapes)
+        return outs, _push.bind(*itertools.chain(*groups), rule=rule)
 
     def run_and_keep_jvp(primals, tangents):
-        outs, kept, pushed = push(primals, tangents)
+        outs, kept = run_and_keep(*primals)
+        given = tuple(not isinstance(t, SymbolicZero) for t in tangents[0])
+        pushed = _push_plain(
+            values, given, *primals, [t for t, g in zip(tangents[0], given, strict=True) if g]
+        )
         return (outs, kept), (pushed, [SymbolicZero(jax.typeof(k).to_tangent_aval()) for k in kept])
 
     run.defjvp(run_jvp, symbolic_zeros=True)
@@ -71,6 +76,7 @@ class _Rule:
     backward: Callable  # the same and more arguments -> gradients
     given: tuple[bool, ...]  # which of the floats have a tangent
     sizes: tuple[int, ...]  # of floats, others, outs, kept and tangents
+    shapes: tuple[tuple[int, ...], ...]  # of the gradients of the floats
 
     def split(self, operands):
         operands = iter(operands)
@@ -111,29 +117,29 @@ def _differentiate(primals, tangents, *, rule):
 def _transpose(cotangents, *operands, rule):
     *groups, tangents = rule.split(operands)
     linear = [ad.is_undefined_primal(t) for t in tangents]
-    wanted = _spread(linear, rule.given, False)
-    zero = [isinstance(c, ad.Zero) for c in cotangents]
+    wanted = tuple(_spread(linear, rule.given, False))
+    known = tuple(not isinstance(c, ad.Zero) for c in cotangents)
+    rule = dataclasses.replace(rule, sizes=(*rule.sizes[:4], sum(known)))
+    groups.append([c for c, k in zip(cotangents, known, strict=True) if k])
+    found = _pull.bind(*itertools.chain(*groups), rule=rule, wanted=wanted, known=known)
+    return [None] * (len(operands) - len(tangents)) + _spread(found, linear, None)
 
-    def fill(cotangents):
-        return _spread(cotangents, [not z for z in zero], None)
 
-    @jax.custom_jvp
-    def pull(floats, others, outs, kept, cotangents):
-        found = rule.backward(wanted, floats, others, outs, kept, fill(cotangents))
+def _apply_transpose(*operands, rule, wanted, known):
+    *groups, cotangents = rule.split(operands)
+    found = rule.backward(wanted, *groups, _spread(cotangents, known, None))
+    return [g for g, w in zip(found, wanted, strict=True) if w]
+
+
+def _differentiate_transpose(primals, tangents, *, rule, wanted, known):
+    floats, others, _, _, cotangents = rule.split(primals)
+    moved, _, _, _, turned = rule.split(map(ad.instantiate_zeros, tangents))
+
+    def function(floats, cotangents):
+        found = rule.pull(floats, others, _spread(cotangents, known, None))
         return [g for g, w in zip(found, wanted, strict=True) if w]
 
-    @pull.defjvp
-    def _(primals, moves):
-        floats, others, _, _, cotangents = primals
-
-        def function(floats, cotangents):
-            found = rule.pull(floats, others, fill(cotangents))
-            return [g for g, w in zip(found, wanted, strict=True) if w]
-
-        return jax.jvp(function, (floats, cotangents), (moves[0], moves[4]))
-
-    found = pull(*groups, [c for c in cotangents if not isinstance(c, ad.Zero)])
-    return [None] * (len(operands) - len(tangents)) + _spread(found, linear, None)
+    return jax.jvp(function, (floats, cotangents), (moved, turned))
 
 
 def _spread(values, places, blank):
@@ -142,42 +148,64 @@ def _spread(values, places, blank):
     return [next(values) if place else blank for place in places]
 
 
-def _batch(operands, dims, *, rule):
-    """Map the tangent map; what is pushed, and what comes out of it, has the new axis first."""
+def _batch(primitive, operands, dims, *, rule, **params):
+    """Map the rule's functions; what is pushed or pulled, and what comes of it, has axis 0."""
     (size,) = {x.shape[d] for x, d in zip(operands, dims, strict=True) if d is not None}
 
     def first(x, dim):
         return jnp.broadcast_to(x, (size, *x.shape)) if dim is None else jnp.moveaxis(x, dim, 0)
 
-    *groups, tangents = rule.split(operands)
-    *axes, tangent_axes = rule.split(dims)
-    groups[2] = [first(x, d) for x, d in zip(groups[2], axes[2], strict=True)]
-    tangents = [first(x, d) for x, d in zip(tangents, tangent_axes, strict=True)]
-    axes[2] = [0] * len(groups[2])
+    groups, axes = rule.split(operands), rule.split(dims)
+    for i in (2, 4):
+        groups[i] = [first(x, d) for x, d in zip(groups[i], axes[i], strict=True)]
+        axes[i] = [0] * len(groups[i])
+
+    def mapped(function, *axes):
+        def on(*args):
+            on_last = [None if c is None else 0 for c in args[-1]]
+            return jax.vmap(function, (*axes, on_last), axis_size=size)(*args)
+
+        return on
 
     def backward(wanted, *args):
         def one(*args):
             found = rule.backward(wanted, *args)
             return [g if w else None for g, w in zip(found, wanted, strict=True)]
 
-        on_cotangents = [None if c is None else 0 for c in args[-1]]
-        return jax.vmap(one, (*axes, on_cotangents), axis_size=size)(*args)
+        return mapped(one, *axes[:4])(*args)
 
-    def pull(floats, others, cotangents):
-        on_cotangents = [None if c is None else 0 for c in cotangents]
-        mapped = jax.vmap(rule.pull, (*axes[:2], on_cotangents), axis_size=size)
-        return mapped(floats, others, cotangents)
-
-    push = jax.vmap(rule.push, (*axes[:2], 0), axis_size=size)
-    mapped = dataclasses.replace(rule, push=push, pull=pull, backward=backward)
-    return _push.bind(*itertools.chain(*groups, tangents), rule=mapped), [0] * len(groups[2])
+    push, pull = (mapped(function, *axes[:2]) for function in (rule.push, rule.pull))
+    shapes = tuple((size, *shape) for shape in rule.shapes)
+    own = dataclasses.replace(rule, push=push, pull=pull, backward=backward, shapes=shapes)
+    found = primitive.bind(*itertools.chain(*groups), rule=own, **params)
+    return found, [0] * len(found)
 
 
-_push = Primitive("push_forward")
-_push.multiple_results = True
-_push.def_impl(_apply)
-_push.def_abstract_eval(lambda *avals, rule: [a.to_tangent_aval() for a in rule.split(avals)[2]])
-mlir.register_lowering(_push, mlir.lower_fun(_apply, multiple_results=True))
-ad.primitive_jvps[_push] = _differentiate
+def _like_outs(*avals, rule):
+    return [a.to_tangent_aval() for a in rule.split(avals)[2]]
+
+
+def _like_floats(*avals, rule, wanted, known):
+    del known
+    floats = zip(rule.split(avals)[0], rule.shapes, wanted, strict=True)
+    return [
+        (a if a.shape == shape else a.update(shape=shape)).to_tangent_aval()
+        for a, shape, want in floats
+        if want
+    ]
+
+
+def _primitive(name, apply, differentiate, like):
+    primitive = Primitive(name)
+    primitive.multiple_results = True
+    primitive.def_impl(apply)
+    primitive.def_abstract_eval(like)
+    mlir.register_lowering(primitive, mlir.lower_fun(apply, multiple_results=True))
+    ad.primitive_jvps[primitive] = differentiate
+    batching.primitive_batchers[primitive] = functools.partial(_batch, primitive)
+    return primitive
+
+
+_push = _primitive("push_forward", _apply, _differentiate, _like_outs)
+_pull = _primitive("pull_back", _apply_transpose, _differentiate_transpose, _like_floats)
 ad.primitive_transposes[_push] = _transpose
-batching.primitive_batchers[_push] = _batch

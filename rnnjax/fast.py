@@ -38,6 +38,7 @@ def served(cell: Any, arguments: tuple) -> bool:
 def fast_scan(
     cell: Gated,
     plain: Callable,
+    values: Callable,
     enter: Callable,
     leave: Callable,
     arguments: tuple,
@@ -50,7 +51,7 @@ def fast_scan(
     A step is `s = enter(shared, s, now_t)`, then `leave(s, gates(s, u, v), now_t)`, and the
     arguments are `(params, carry, xs, now, shared)`, where `xs` and `now` have leaves
     `[T, *batch, ...]`; `carries` are those after each step. Forward mode and derivatives of the
-    gradient are those of `plain`.
+    gradient are those of `plain`; `values` is `plain` without marks on the gradient.
 
     Args:
         lean: keep nothing but the carries for the backward pass, which then computes the gates of
@@ -88,8 +89,8 @@ def fast_scan(
         floats, others = iter(floats), iter(others)
         return structure.unflatten([next(floats if f else others) for f in floating])
 
-    def plainly(floats, others):
-        return jax.tree.leaves(plain(*join(floats, others)))
+    def flat(function):
+        return lambda floats, others: jax.tree.leaves(function(*join(floats, others)))
 
     def forward(floats, others):
         final, carries, kept = by_platform(_Walk.forward, *join(floats, others))
@@ -103,7 +104,7 @@ def fast_scan(
         given = carry_tree.unflatten(later), cotangents[count:]
         return by_platform(_Walk.backward, *join(floats, others), after, kept, *given)
 
-    run = with_backward(plainly, forward, backward)
+    run = with_backward(flat(plain), flat(values), forward, backward)
     floats, others = (
         [leaf for leaf, f in zip(leaves, floating, strict=True) if f is want]
         for want in (True, False)

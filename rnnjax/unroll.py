@@ -190,9 +190,13 @@ def _unroll(
     def run(carry, inputs):
         arguments = params, carry, *inputs, shared
         if served(cell, arguments):
-            lean, plain = checkpoint_every == 1, functools.partial(scan, lambda carry: carry)
-            walk = functools.partial(fast_scan, cell, plain, enter, _leave)
-            final, carries = walk(arguments, reverse=reverse, lean=lean)
+            plain = functools.partial(scan, lambda carry: carry)
+
+            def values(params, carry, xs, now, shared):
+                return plain(params, carry, xs, now._replace(probe=None), (shared[0], None))
+
+            walk = functools.partial(fast_scan, cell, plain, values, enter, _leave)
+            final, carries = walk(arguments, reverse=reverse, lean=checkpoint_every == 1)
             outputs, carries = read(carries)
         else:
             final, (outputs, carries) = scan(read, *arguments)
