@@ -76,11 +76,9 @@ def fast_scan(
     small = max(4, min(64, CHUNK_BYTES // max(1, sum(a.size * a.dtype.itemsize for a in u))))
     large = max(64, math.isqrt(total)) if lean else total
     walk = functools.partial(_Walk, cell, enter, half, reverse, lean, total)
-    walks = {"cpu": walk(_whole(small, total)), "default": walk(_whole(large, total))}
+    walks = {"cpu": walk(False, _whole(small, total)), "default": walk(True, _whole(large, total))}
 
     def by_platform(method, *args):
-        if len({w.size for w in walks.values()}) == 1:
-            return method(walks["cpu"], *args)
         return lax.platform_dependent(
             *args, **{name: functools.partial(method, w) for name, w in walks.items()}
         )
@@ -94,7 +92,7 @@ def fast_scan(
 
     def forward(floats, others):
         final, carries, kept = by_platform(_Walk.forward, *join(floats, others))
-        return jax.tree.leaves((final, carries)), kept
+        return jax.tree.leaves((final, carries)), [kept]
 
     def backward(wanted, floats, others, found, kept, cotangents):
         del wanted
@@ -102,7 +100,7 @@ def fast_scan(
         pairs = zip(found[:count], cotangents[:count], strict=True)
         later = [jnp.zeros_like(a) if c is None else c for a, c in pairs]
         given = carry_tree.unflatten(later), cotangents[count:]
-        return by_platform(_Walk.backward, *join(floats, others), after, kept, *given)
+        return by_platform(_Walk.backward, *join(floats, others), after, *kept, *given)
 
     run = with_backward(flat(plain), flat(values), forward, backward)
     floats, others = (
@@ -125,6 +123,7 @@ class _Walk:
     reverse: bool
     lean: bool
     total: int
+    stack: bool
     size: int
 
     def chunks(self, one, loop, *, backwards=False):
@@ -163,18 +162,27 @@ class _Walk:
             v = _product(cell, params, carry)
             carry, found = half.forward(carry, _at(us, row), v, weights, here)
             after = _put(after, carry, base + row)
-            return carry, after, kept if self.lean else _put(kept, found, base + row)
+            return carry, after, kept if self.lean else self.keep(kept, found, base + row)
 
         def chunk(start, skip, loop):
             base = self.base(start)
             us = cell.project(params, _rows(xs, base, self.size))
             return lax.fori_loop(skip, self.size, functools.partial(step, base, us), loop)
 
-        after, kept = (
-            [jnp.zeros((self.total, *a.shape), a.dtype) for a in found] for found in half.shapes
-        )
-        after = jax.tree.unflatten(jax.tree.structure(carry), after)
-        return self.chunks(chunk, (carry, after, [] if self.lean else kept))
+        after = jax.tree.map(lambda a: jnp.zeros((self.total, *a.shape), a.dtype), carry)
+        shape = self.total, 0 if self.lean else half.count, *carry.h.shape
+        return self.chunks(chunk, (carry, after, jnp.zeros(shape, carry.h.dtype)))
+
+    def keep(self, kept, found, t):
+        """Write what a step keeps, `[n, *batch, H]`: on a CPU one after another, in place."""
+        if self.stack and found:
+            return _put(kept, jnp.stack(found), t)
+        for i, one in enumerate(found):
+            start = t, i, *(0 for _ in one.shape)
+            kept = lax.dynamic_update_slice(
+                kept, one.astype(kept.dtype)[None, None], start, allow_negative_indices=False
+            )
+        return kept
 
     def backward(self, params, first, xs, now, shared, after, kept, later, arriving):
         """Return the gradients of the first five arguments, a list without those of integers."""
@@ -182,27 +190,23 @@ class _Walk:
         weights = _over_batch(cell, batch, params)
         transposed = params.recurrent_kernel.T  # once: 30 % of the step's matmul if left to it
 
-        def before(at, of_first):
-            """Return the carries that left the steps before, which `first` did for the first."""
-            return jax.tree.map(lambda f, a: jnp.where(of_first, f, a), first, at)
+        back = 1 if self.reverse else -1
 
         def step(base, start, saved, j, loop):
             later, sums, dnow, rows = loop
             k = size - 1 - j
             row = self.row(k)
             t, here = base + row, _at(now, base + row)
-            earlier = _at(after, jnp.clip(t + (1 if self.reverse else -1), 0, self.total - 1))
+            before = _at(after, jnp.clip(t + back, 0, self.total - 1))
+            before = jax.tree.map(lambda f, a: jnp.where(start + k == 0, f, a), first, before)
             floats, merge = partition(here)
             carry, pull = jax.vjp(
-                lambda *given: self.enter(*given[:2], merge(given[2])),
-                shared,
-                before(earlier, start + k == 0),
-                floats,
+                lambda *given: self.enter(*given[:2], merge(given[2])), shared, before, floats
             )
             leaves, tree = jax.tree.flatten(later)
             pairs = zip(leaves, arriving, strict=True)
             later = tree.unflatten([s if a is None else s + _at(a, t) for s, a in pairs])
-            saved = _at(saved, row if self.lean else t)
+            saved = list(_at(saved, row if self.lean else t))
             later, du, dv, of_weights = half.backward(
                 carry, _at(after, t), saved, weights, here, later
             )
@@ -211,31 +215,39 @@ class _Walk:
             later = later._replace(h=later.h + matmul(dv, transposed, cell.dtype))
             of_shared, later, floats = pull(later)
             sums = jax.tree.map(jnp.add, sums, (of_weights, of_shared))
-            return later, sums, _put(dnow, floats, t), _put(rows, (carry.h, du, dv), row)
+            return later, sums, _put(dnow, floats, t), _put(rows, (du, dv), row)
 
-        def again(base, start):
+        def entering(base, start):
+            """Return the carries as they entered the steps of a chunk, all at once."""
+
+            def shift(f, a):
+                rows = _rows(
+                    a, jnp.clip(base + back, 0, self.total - size), size
+                )  # but at the start
+                f, a = f[None], _rows(a, base, size)
+                shifted = [a[1:], f] if self.reverse else [f, a[:-1]]
+                return jnp.where(start == 0, jnp.concatenate(shifted), rows)
+
+            return self.enter(shared, jax.tree.map(shift, first, after), _rows(now, base, size))
+
+        def again(base, carry):
             """Return what the forward pass did not keep of a chunk."""
-            at = base + jnp.arange(size) + (1 if self.reverse else -1)
-            earlier = jax.tree.map(lambda a: a[jnp.clip(at, 0, self.total - 1)], after)
-            of_first = (start == 0) & (jnp.arange(size) == self.row(0))
-            of_first = of_first.reshape(size, *(1 for _ in (*batch, cell.features)))
-            here = _rows(now, base, size)
-            carry = self.enter(shared, before(earlier, of_first), here)
-            us = cell.project(params, _rows(xs, base, size))
-            return half.forward(carry, us, _product(cell, params, carry), weights, here)[1]
+            us, v = cell.project(params, _rows(xs, base, size)), _product(cell, params, carry)
+            return jnp.stack(half.forward(carry, us, v, weights, _rows(now, base, size))[1], axis=1)
 
         def chunk(start, skip, loop):
             *loop, kernels, dxs = loop
             base = self.base(start)
-            saved = again(base, start) if self.lean else kept
+            carry = entering(base, start)
+            saved = again(base, carry) if self.lean and half.count else kept
             one = functools.partial(step, base, start, saved)
             loop = lax.fori_loop(0, size - skip, one, tuple(loop))
-            hs, apart, dv = loop[-1]
+            apart, dv = loop[-1]
             apart, parts = iter(apart), zip(cell.split(dv), half.same, strict=True)
             du = jnp.concatenate([p if same else next(apart) for p, same in parts], axis=-1)
             found = (
                 _outer(cell, _rows(xs, base, size), du),
-                _outer(cell, hs, dv),
+                _outer(cell, carry.h, dv),
                 du.sum(tuple(range(du.ndim - 1))),
             )
             kernels = jax.tree.map(lambda s, g: s + g.astype(s.dtype), kernels, found)
@@ -246,11 +258,8 @@ class _Walk:
             return jnp.zeros(a.shape, jnp.promote_types(a.dtype, jnp.float32))
 
         gate = jnp.zeros((size, *first.h.shape), transposed.dtype)
-        rows = (
-            jnp.zeros((size, *first.h.shape), first.h.dtype),
-            [gate for same in half.same if not same],
-            jnp.concatenate([gate] * len(half.same), axis=-1),
-        )
+        apart = [gate for same in half.same if not same]
+        rows = apart, jnp.concatenate([gate] * len(half.same), axis=-1)
         sums = jax.tree.map(jnp.zeros_like, (weights, shared))
         kernels = jax.tree.map(wide, (params.input_kernel, params.recurrent_kernel, params.bias))
         dnow = [jnp.zeros(a.shape, a.dtype) for a in partition(now)[0]]

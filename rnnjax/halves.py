@@ -28,7 +28,7 @@ class Half(NamedTuple):
     forward: Callable  # its arguments -> new carry, and kept, a list of arrays
     backward: Callable  # carry, new carry, kept, shared, flags, cotangent -> d(carry, u, v, shared)
     same: tuple[bool, ...]  # for each gate, whether du and dv are one array
-    shapes: tuple[list, list]  # of the leaves of the new carry, and of kept
+    count: int  # of arrays kept
 
 
 def cut(half: Callable, carry: PyTree, u: tuple, v: tuple, shared: PyTree, flags: PyTree) -> Half:
@@ -98,8 +98,7 @@ def cut(half: Callable, carry: PyTree, u: tuple, v: tuple, shared: PyTree, flags
         return pull(carry, known, shared, flags, cotangent)
 
     same = tuple(a is b for a, b in zip(du, dv, strict=True))
-    kept = [x for x, store in zip(values, stored, strict=True) if store]
-    return Half(forward, backward, same, (jax.tree.leaves(new), kept))
+    return Half(forward, backward, same, sum(stored))
 
 
 def _adds(equation, inputs, u, v):

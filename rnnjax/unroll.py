@@ -280,7 +280,7 @@ def _where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
 
     def select(a, b):
         return jnp.where(
-            condition.reshape(condition.shape + (1,) * (a.ndim - condition.ndim)), a, b
+            condition.reshape(condition.shape + (1,) * (b.ndim - condition.ndim)), a, b
         )
 
     return jax.tree.map(select, new, old)
