@@ -59,17 +59,27 @@ def use_all_cores() -> None:
         jax.config.update("jax_num_cpu_devices", cores or 1)
 
 
+def batch_mesh() -> Mesh:
+    """Return a mesh of all devices with one axis, "batch", for `jax.set_mesh`.
+
+    Within it `rnnjax.unroll` splits its batch over the devices; so, in a script of your own, after
+    `use_all_cores()`, over the cores of a CPU. `over_population` needs none.
+    """
+    return Mesh(np.array(jax.devices()), "batch", axis_types=(AxisType.Auto,))
+
+
 def over_population(function: Callable) -> Callable:
     """Return `function` jitted, and mapped over the leading axis S of all its arguments' leaves.
 
     Keyword arguments are not mapped: all members share them.
 
-    Members are split over all devices; S need not be a multiple of their number. On accelerators
+    Members are split over all devices; S need not be a multiple of their number. Where there are
+    several devices for each member, they split the batch of its `rnnjax.unroll`. On accelerators
     the members of a device are vmapped; on a CPU they run one after another on each core, because
     batched small matmuls are slower there than the same matmuls in turn, and a member's working
     set stays in cache. There a member's numbers do not depend, to the last bit, on how many others
-    there are, if any: on several devices one member alone is a program for one of them, which XLA
-    may round otherwise.
+    there are, so long as they are no fewer than the devices (a batch that is split is summed in
+    another order).
 
     Raises:
         ValueError: when called, if the leading axes differ.
@@ -82,11 +92,15 @@ def over_population(function: Callable) -> Callable:
             return together(functools.partial(function, **shared), args, count)
 
         members = jax.tree.leaves(args)[0].shape[0]
-        spare = -members % mesh.size
+        spare = -members % mesh.shape["member"]
         args = jax.tree.map(lambda a: jnp.concatenate([a, a[:spare]]) if spare else a, args)
-        in_specs = P("member"), P(), P()
         results = jax.shard_map(
-            on_device, mesh=mesh, in_specs=in_specs, out_specs=P("member"), check_vma=False
+            on_device,
+            mesh=mesh,
+            in_specs=(P("member"), P(), P()),
+            out_specs=P("member"),
+            axis_names={"member"},
+            check_vma=False,
         )(args, shared, count)
         return jax.tree.map(lambda a: a[:members], results)
 
@@ -95,9 +109,11 @@ def over_population(function: Callable) -> Callable:
         if len(axes) != 1 or axes <= {(), (0,)}:
             raise ValueError(f"every leaf needs an entry for each member, got axes {sorted(axes)}")
         ((members,),) = axes
-        devices = jax.devices()[: min(members, jax.device_count())]
-        mesh = Mesh(np.array(devices), "member", axis_types=(AxisType.Auto,))
-        count, left_over = divmod(members, len(devices))
+        rows = min(members, jax.device_count())
+        columns = jax.device_count() // rows
+        devices = np.array(jax.devices()[: rows * columns]).reshape(rows, columns)
+        mesh = Mesh(devices, ("member", "batch"), axis_types=(AxisType.Auto,) * 2)
+        count, left_over = divmod(members, rows)
         split = NamedSharding(mesh, P() if left_over else P("member"))
         args, shared = jax.device_put((args, shared), (split, NamedSharding(mesh, P())))
         return run(args, shared, count + bool(left_over), mesh)

@@ -10,6 +10,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from rnnjax.carries import clip_gradient, partition, probe_norm
@@ -27,6 +29,7 @@ from rnnjax.shapes import (
 )
 
 PyTree = Any
+LEAST_BATCH = 4  # examples on a device for which several devices are faster than one
 
 
 def unroll(
@@ -83,6 +86,11 @@ def unroll(
         norm_probe: zeros `[T, *batch]`, added to nothing. The gradient with respect to them is
             the *norm* of each adjoint, before it is clipped; it costs next to nothing.
         return_carries: also return all carries.
+
+    Gated cells (`rnnjax.Gated`) have a backward pass of their own, several times faster than what
+    JAX derives, see `rnnjax/fast.py`; `unroll` does not apply to it. Within a mesh that has an axis
+    named "batch" (`jax.set_mesh(rnnjax.training.batch_mesh())`), the leading batch dimension is
+    split over it, if it can be split evenly.
 
     `clip_adjoints` and `norm_probe` act on gradients alone, so they allow reverse-mode (and forward
     over reverse, `jax.hessian`), while `jax.jvp` refuses them.
@@ -187,7 +195,7 @@ def _unroll(
     def read(carry):
         return cell.output(carry), carry if return_carries else None
 
-    def run(carry, inputs):
+    def run(params, shared, carry, inputs):
         arguments = params, carry, *inputs, shared
         if served(cell, arguments):
             plain = functools.partial(scan, lambda carry: carry)
@@ -204,13 +212,33 @@ def _unroll(
             outputs = _where(valid, outputs, jnp.zeros_like(outputs))
         return final, (outputs, carries)
 
-    if checkpoint_every in (None, 1):
-        final, (outputs, carries) = run(carry, (xs, now))
-    else:
-        final, (outputs, carries) = _scan_chunks(
-            run, carry, (xs, now), total, checkpoint_every, reverse
+    def run_all(params, shared, carry, inputs):
+        one = functools.partial(run, params, shared)
+        if checkpoint_every in (None, 1):
+            return one(carry, inputs)
+        return _scan_chunks(one, carry, inputs, total, checkpoint_every, reverse)
+
+    if _splits(batch):
+        over, over_time = P("batch"), P(None, "batch")
+        run_all = jax.shard_map(
+            run_all,
+            in_specs=(P(), (over, P()), over, over_time),
+            out_specs=(over, over_time),
+            axis_names={"batch"},
+            check_vma=False,
         )
+    final, (outputs, carries) = run_all(params, shared, carry, (xs, now))
     return (final, outputs, carries) if return_carries else (final, outputs)
+
+
+def _splits(batch):
+    """Return whether the context's mesh has an axis for the batch that is worth its splitting."""
+    mesh = jax.sharding.get_abstract_mesh()
+    types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    if not batch or types.get("batch") is not AxisType.Auto:
+        return False
+    devices = mesh.shape["batch"]
+    return devices > 1 and batch[0] % devices == 0 and batch[0] >= LEAST_BATCH * devices
 
 
 class _Now(NamedTuple):
