@@ -94,6 +94,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             return ""
         return f"{value:.3g}" if isinstance(value, float) else str(value)
 
+    if not rows:
+        return ""
     header = list(rows[0])
     lines = [header, ["---"] * len(header), *([show(v) for v in row.values()] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
