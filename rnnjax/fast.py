@@ -76,7 +76,7 @@ def fast_scan(
     small = max(4, min(64, CHUNK_BYTES // max(1, sum(a.size * a.dtype.itemsize for a in u))))
     large = max(64, math.isqrt(total)) if lean else total
     walk = functools.partial(_Walk, cell, enter, half, reverse, lean, total)
-    walks = {"cpu": walk(False, _whole(small, total)), "default": walk(True, _whole(large, total))}
+    walks = {"cpu": walk(_whole(small, total)), "default": walk(_whole(large, total))}
 
     def by_platform(method, *args):
         return lax.platform_dependent(
@@ -123,7 +123,6 @@ class _Walk:
     reverse: bool
     lean: bool
     total: int
-    stack: bool
     size: int
 
     def chunks(self, one, loop, *, backwards=False):
@@ -162,7 +161,9 @@ class _Walk:
             v = _product(cell, params, carry)
             carry, found = half.forward(carry, _at(us, row), v, weights, here)
             after = _put(after, carry, base + row)
-            return carry, after, kept if self.lean else self.keep(kept, found, base + row)
+            if found and not self.lean:
+                kept = _put(kept, jnp.stack(found), base + row)
+            return carry, after, kept
 
         def chunk(start, skip, loop):
             base = self.base(start)
@@ -172,17 +173,6 @@ class _Walk:
         after = jax.tree.map(lambda a: jnp.zeros((self.total, *a.shape), a.dtype), carry)
         shape = self.total, 0 if self.lean else half.count, *carry.h.shape
         return self.chunks(chunk, (carry, after, jnp.zeros(shape, carry.h.dtype)))
-
-    def keep(self, kept, found, t):
-        """Write what a step keeps, `[n, *batch, H]`: on a CPU one after another, in place."""
-        if self.stack and found:
-            return _put(kept, jnp.stack(found), t)
-        for i, one in enumerate(found):
-            start = t, i, *(0 for _ in one.shape)
-            kept = lax.dynamic_update_slice(
-                kept, one.astype(kept.dtype)[None, None], start, allow_negative_indices=False
-            )
-        return kept
 
     def backward(self, params, first, xs, now, shared, after, kept, later, arriving):
         """Return the gradients of the first five arguments, a list without those of integers."""
