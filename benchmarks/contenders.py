@@ -6,6 +6,7 @@ with respect to all parameters and to the inputs.
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -130,14 +131,23 @@ def make_contender(name: str, problem: Problem) -> Contender:
     if name == "torch":
         return torch_contender(problem)
     network = libraries.MAKERS[library](problem.name, problem.input_size, problem.features)
-    return compiled(network, problem, mesh if name == "rnnjax" or variant == "sharded" else None)
+    if name == "rnnjax":
+        return compiled(network, problem, mesh)
+    return compiled(network, problem, mesh, by_hand=True) if variant else compiled(network, problem)
 
 
-def compiled(network: libraries.Network, problem: Problem, mesh: Any = None) -> Contender:
-    """Return a JAX network as a contender, with its batch split over the mesh, if there is one."""
+def compiled(
+    network: libraries.Network, problem: Problem, mesh: Any = None, *, by_hand: bool = False
+) -> Contender:
+    """Return a JAX network as a contender, with its batch split over the mesh, if there is one.
+
+    `by_hand`: each device runs the network, and differentiates it, on its part of the batch; the
+    gradients of the weights are added up once. Left to the compiler they would be at every step.
+    """
     weights, xs, w = network.weights(problem.params), problem.xs, problem.w
     if network.batch_major:
         xs, w = xs.swapaxes(0, 1), w.swapaxes(0, 1)
+    split: Any = None
     if mesh is not None:
         split = NamedSharding(mesh, P("batch") if network.batch_major else P(None, "batch"))
         weights, xs, w = jax.device_put((weights, xs, w), (NamedSharding(mesh, P()), split, split))
@@ -145,11 +155,21 @@ def compiled(network: libraries.Network, problem: Problem, mesh: Any = None) -> 
     def loss(weights, xs, w):
         return (network.run(weights, xs) * w).sum()
 
+    run, gradient = network.run, jax.grad(loss, (0, 1))
+    if by_hand:
+
+        def add_up(weights, xs, w):
+            by_weights, by_inputs = jax.grad(loss, (0, 1))(weights, xs, w)
+            return lax.psum(by_weights, "batch"), by_inputs
+
+        over = functools.partial(jax.shard_map, mesh=mesh, check_vma=False)
+        run = over(run, in_specs=(P(), split.spec), out_specs=split.spec)
+        gradient = over(add_up, in_specs=(P(), split.spec, split.spec), out_specs=(P(), split.spec))
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
         start = time.perf_counter()
-        both = jax.jit(jax.grad(loss, (0, 1))).lower(weights, xs, w).compile()
+        both = jax.jit(gradient).lower(weights, xs, w).compile()
         compile_s = time.perf_counter() - start
-        forward = jax.jit(network.run).lower(weights, xs).compile()
+        forward = jax.jit(run).lower(weights, xs).compile()
 
     def in_our_terms():
         outputs, (by_weights, by_inputs) = jax.device_get(

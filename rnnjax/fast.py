@@ -171,7 +171,7 @@ class _Walk:
             return lax.fori_loop(skip, self.size, functools.partial(step, base, us), loop)
 
         after = jax.tree.map(lambda a: jnp.zeros((self.total, *a.shape), a.dtype), carry)
-        shape = self.total, 0 if self.lean else half.count, *carry.h.shape
+        shape = self.total, 0 if self.lean else half.size, *carry.h.shape
         return self.chunks(chunk, (carry, after, jnp.zeros(shape, carry.h.dtype)))
 
     def backward(self, params, first, xs, now, shared, after, kept, later, arriving):
@@ -229,7 +229,7 @@ class _Walk:
             *loop, kernels, dxs = loop
             base = self.base(start)
             carry = entering(base, start)
-            saved = again(base, carry) if self.lean and half.count else kept
+            saved = again(base, carry) if self.lean and half.size else kept
             one = functools.partial(step, base, start, saved)
             loop = lax.fori_loop(0, size - skip, one, tuple(loop))
             apart, dv = loop[-1]

@@ -28,19 +28,20 @@ class Half(NamedTuple):
     forward: Callable  # its arguments -> new carry, and kept, a list of arrays
     backward: Callable  # carry, new carry, kept, shared, flags, cotangent -> d(carry, u, v, shared)
     same: tuple[bool, ...]  # for each gate, whether du and dv are one array
-    count: int  # of arrays kept
+    size: int  # of kept
 
 
 def cut(half: Callable, carry: PyTree, u: tuple, v: tuple, shared: PyTree, flags: PyTree) -> Half:
     """Return `half` cut in two, for arguments of these shapes; `flags` has no derivative."""
 
-    def record(carry, u, v, shared, flags):
+    def record(carry, u, v, shared, flags, note=lambda equation, argument: None):
         values = []
 
         def handle(equation, inputs):
             if equation.primitive is primitives.name_p:
                 return inputs
             if equation.primitive in _SLOPES or _adds(equation, inputs, u, v):
+                note(equation, inputs[0])
                 values.extend(bind(equation, inputs))
                 return values[-1:]
             return None
@@ -67,12 +68,25 @@ def cut(half: Callable, carry: PyTree, u: tuple, v: tuple, shared: PyTree, flags
         _, vjp = jax.vjp(replay, carry, tuple(us), tuple(vs), shared)
         return vjp(cotangent)
 
-    sources: list[int | None] = []
+    # What is a leaf of the new carry is there anyway, and what is an activation of one, like the
+    # LSTM's tanh(c'), is cheaper computed again than written and read.
+    sources: list[Callable | None] = []
 
     def trace(*args):
-        new, values = record(*args)
+        made: list[tuple] = []
+        new, values = record(*args, note=lambda *how: made.append(how))
+        made.extend((None, None) for _ in range(len(values) - len(made)))
         leaves = jax.tree.leaves(new)
-        sources.extend(next((i for i, s in enumerate(leaves) if s is x), None) for x in values)
+        for value, (equation, argument) in zip(values, made, strict=True):
+            source = None
+            for i, leaf in enumerate(leaves):
+                if leaf is value:
+                    source = functools.partial(lambda i, leaves: leaves[i], i)
+                elif leaf is argument and equation.primitive in _SLOPES:
+                    source = functools.partial(
+                        lambda equation, i, leaves: bind(equation, [leaves[i]])[0], equation, i
+                    )
+            sources.append(source)
         return new, values
 
     new, values = jax.eval_shape(trace, carry, u, v, shared, flags)
@@ -92,7 +106,7 @@ def cut(half: Callable, carry: PyTree, u: tuple, v: tuple, shared: PyTree, flags
         def value(like, need, source):
             if not need:
                 return jnp.zeros(like.shape, like.dtype)
-            return next(rest) if source is None else leaves[source]
+            return next(rest) if source is None else source(leaves)
 
         known = [value(*x) for x in zip(values, needed, sources, strict=True)]
         return pull(carry, known, shared, flags, cotangent)
