@@ -150,29 +150,37 @@ class _Walk:
 
     def forward(self, params, carry, xs, now, shared):
         """Return the final carry, the carries after each step, and what backward needs."""
-        cell, half = self.cell, self.half
+        cell, half, size = self.cell, self.half, self.size
         weights = _over_batch(cell, carry.h.shape[:-1], params)
 
-        def step(base, us, k, loop):
-            carry, after, kept = loop
+        def step(us, now, k, loop):
+            carry, (after, kept) = loop
             row = self.row(k)
-            here = _at(now, base + row)
+            here = _at(now, row)
             carry = self.enter(shared, carry, here)
             v = _product(cell, params, carry)
             carry, found = half.forward(carry, _at(us, row), v, weights, here)
-            after = _put(after, carry, base + row)
             if found and not self.lean:
-                kept = _put(kept, jnp.stack(found), base + row)
-            return carry, after, kept
+                kept = _put(kept, jnp.stack(found), row)
+            return carry, (_put(after, carry, row), kept)
 
         def chunk(start, skip, loop):
+            carry, rows, results = loop
             base = self.base(start)
-            us = cell.project(params, _rows(xs, base, self.size))
-            return lax.fori_loop(skip, self.size, functools.partial(step, base, us), loop)
+            if self.total % size:
+                rows = _rows(results, base, size)
+            us, here = cell.project(params, _rows(xs, base, size)), _rows(now, base, size)
+            one = functools.partial(step, us, here)
+            carry, rows = lax.fori_loop(skip, size, one, (carry, rows))
+            return carry, rows, _put(results, rows, base, size)
 
-        after = jax.tree.map(lambda a: jnp.zeros((self.total, *a.shape), a.dtype), carry)
-        shape = self.total, 0 if self.lean else half.size, *carry.h.shape
-        return self.chunks(chunk, (carry, after, jnp.zeros(shape, carry.h.dtype)))
+        def blank(steps):
+            kept = steps, 0 if self.lean else half.size, *carry.h.shape
+            after = jax.tree.map(lambda a: jnp.zeros((steps, *a.shape), a.dtype), carry)
+            return after, jnp.zeros(kept, carry.h.dtype)
+
+        carry, _, results = self.chunks(chunk, (carry, blank(size), blank(self.total)))
+        return carry, *results
 
     def backward(self, params, first, xs, now, shared, after, kept, later, arriving):
         """Return the gradients of the first five arguments, a list without those of integers."""
@@ -180,81 +188,75 @@ class _Walk:
         weights = _over_batch(cell, batch, params)
         transposed = params.recurrent_kernel.T  # once: 30 % of the step's matmul if left to it
 
-        back = 1 if self.reverse else -1
-
-        def step(base, start, saved, j, loop):
-            later, sums, dnow, rows = loop
-            k = size - 1 - j
-            row = self.row(k)
-            t, here = base + row, _at(now, base + row)
-            before = _at(after, jnp.clip(t + back, 0, self.total - 1))
-            before = jax.tree.map(lambda f, a: jnp.where(start + k == 0, f, a), first, before)
-            floats, merge = partition(here)
-            carry, pull = jax.vjp(
-                lambda *given: self.enter(*given[:2], merge(given[2])), shared, before, floats
+        def step(read, j, loop):
+            later, sums, rows = loop
+            row = self.row(size - 1 - j)
+            carry, after, saved, now, arriving = _at(read, row)
+            floats, merge = partition(now)
+            _, pull = jax.vjp(
+                lambda *given: self.enter(*given[:2], merge(given[2])), shared, carry, floats
             )
             leaves, tree = jax.tree.flatten(later)
             pairs = zip(leaves, arriving, strict=True)
-            later = tree.unflatten([s if a is None else s + _at(a, t) for s, a in pairs])
-            saved = list(_at(saved, row if self.lean else t))
+            later = tree.unflatten([s if a is None else s + a for s, a in pairs])
             later, du, dv, of_weights = half.backward(
-                carry, _at(after, t), saved, weights, here, later
+                carry, after, list(saved), weights, now, later
             )
             du = [d for d, same in zip(du, half.same, strict=True) if not same]
             dv = jnp.concatenate(dv, axis=-1)
             later = later._replace(h=later.h + matmul(dv, transposed, cell.dtype))
             of_shared, later, floats = pull(later)
             sums = jax.tree.map(jnp.add, sums, (of_weights, of_shared))
-            return later, sums, _put(dnow, floats, t), _put(rows, (du, dv), row)
+            return later, sums, _put(rows, (du, dv, floats), row)
 
-        def entering(base, start):
+        def entering(base, start, now):
             """Return the carries as they entered the steps of a chunk, all at once."""
+            earlier = jnp.clip(base + (1 if self.reverse else -1), 0, self.total - size)
 
             def shift(f, a):
-                rows = _rows(
-                    a, jnp.clip(base + back, 0, self.total - size), size
-                )  # but at the start
+                before = _rows(a, earlier, size)  # right but for the chunk with the first step
                 f, a = f[None], _rows(a, base, size)
                 shifted = [a[1:], f] if self.reverse else [f, a[:-1]]
-                return jnp.where(start == 0, jnp.concatenate(shifted), rows)
+                return jnp.where(start == 0, jnp.concatenate(shifted), before)
 
-            return self.enter(shared, jax.tree.map(shift, first, after), _rows(now, base, size))
-
-        def again(base, carry):
-            """Return what the forward pass did not keep of a chunk."""
-            us, v = cell.project(params, _rows(xs, base, size)), _product(cell, params, carry)
-            return jnp.stack(half.forward(carry, us, v, weights, _rows(now, base, size))[1], axis=1)
+            return self.enter(shared, jax.tree.map(shift, first, after), now)
 
         def chunk(start, skip, loop):
-            *loop, kernels, dxs = loop
+            later, sums, rows, kernels, results = loop
             base = self.base(start)
-            carry = entering(base, start)
-            saved = again(base, carry) if self.lean and half.size else kept
-            one = functools.partial(step, base, start, saved)
-            loop = lax.fori_loop(0, size - skip, one, tuple(loop))
-            apart, dv = loop[-1]
+            x, *read = _rows((xs, after, kept, now, arriving), base, size)
+            carry = entering(base, start, read[2])
+            if self.lean and half.size:
+                us, v = cell.project(params, x), _product(cell, params, carry)
+                read[1] = jnp.stack(half.forward(carry, us, v, weights, read[2])[1], axis=1)
+            one = functools.partial(step, (carry, *read))
+            later, sums, rows = lax.fori_loop(0, size - skip, one, (later, sums, rows))
+            apart, dv, dnow = rows
             apart, parts = iter(apart), zip(cell.split(dv), half.same, strict=True)
             du = jnp.concatenate([p if same else next(apart) for p, same in parts], axis=-1)
             found = (
-                _outer(cell, _rows(xs, base, size), du),
+                _outer(cell, x, du),
                 _outer(cell, carry.h, dv),
                 du.sum(tuple(range(du.ndim - 1))),
             )
             kernels = jax.tree.map(lambda s, g: s + g.astype(s.dtype), kernels, found)
             dx = matmul(du, params.input_kernel.T, cell.dtype)
-            return *loop, kernels, _put(dxs, dx, base, size)
+            return later, sums, rows, kernels, _put(results, (dx, dnow), base, size)
 
         def wide(a):  # sums over chunks, of parameters in bfloat16 too
             return jnp.zeros(a.shape, jnp.promote_types(a.dtype, jnp.float32))
 
+        def blank(steps):
+            return [jnp.zeros((steps, *a.shape[1:]), a.dtype) for a in partition(now)[0]]
+
         gate = jnp.zeros((size, *first.h.shape), transposed.dtype)
         apart = [gate for same in half.same if not same]
-        rows = apart, jnp.concatenate([gate] * len(half.same), axis=-1)
+        rows = apart, jnp.concatenate([gate] * len(half.same), axis=-1), blank(size)
         sums = jax.tree.map(jnp.zeros_like, (weights, shared))
         kernels = jax.tree.map(wide, (params.input_kernel, params.recurrent_kernel, params.bias))
-        dnow = [jnp.zeros(a.shape, a.dtype) for a in partition(now)[0]]
-        loop = later, sums, dnow, rows, kernels, jnp.zeros(xs.shape, xs.dtype)
-        later, sums, dnow, _, kernels, dxs = self.chunks(chunk, loop, backwards=True)
+        results = jnp.zeros(xs.shape, xs.dtype), blank(self.total)
+        loop = later, sums, rows, kernels, results
+        later, sums, _, kernels, (dxs, dnow) = self.chunks(chunk, loop, backwards=True)
         named = zip(("input_kernel", "recurrent_kernel", "bias"), kernels, strict=True)
         dparams = jax.tree.map(_like, sums[0], cell.elementwise(params))
         dparams = dparams._replace(
@@ -305,9 +307,13 @@ def _like(gradient, param):
 
 def _rows(tree, start, size):
     """Return `size` entries of the leading axis, from `start` on."""
-    return jax.tree.map(
-        lambda a: lax.dynamic_slice_in_dim(a, start, size, allow_negative_indices=False), tree
-    )
+
+    def rows(a):
+        if a.shape[0] == size:
+            return a
+        return lax.dynamic_slice_in_dim(a, start, size, allow_negative_indices=False)
+
+    return jax.tree.map(rows, tree)
 
 
 def _at(tree, t):
@@ -321,6 +327,8 @@ def _put(tree, values, t, size=None):
     """Write entry t of the leading axis, or `size` of them from t on."""
 
     def put(a, value):
+        if a.shape == value.shape:
+            return value.astype(a.dtype)
         value = value.astype(a.dtype) if size else value.astype(a.dtype)[None]
         return lax.dynamic_update_slice(
             a, value, (t,) + (0,) * (a.ndim - 1), allow_negative_indices=False
