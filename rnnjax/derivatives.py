@@ -30,7 +30,8 @@ def with_backward(
         plain: `(floats, others) -> outs`, which JAX can differentiate.
         values: the same but for rules of its own that `plain` may have for gradients: what is
             differentiated where `outs` are part of a gradient.
-        forward: `(floats, others) -> (outs, kept)`: the same values, and what `backward` needs.
+        forward: `(floats, others, keep) -> (outs, kept)`: the same values, and if they are to be
+            kept, what `backward` needs.
         backward: `(wanted, floats, others, outs, kept, cotangents) -> gradients`, a list as long
             as `floats`; entries that `wanted` (booleans) does not ask for may be None, and so may
             cotangents, for zero.
@@ -38,11 +39,11 @@ def with_backward(
 
     @jax.custom_jvp
     def run(floats, others):
-        return forward(floats, others)[0]
+        return forward(floats, others, keep=False)[0]
 
     @jax.custom_jvp
     def run_and_keep(floats, others):
-        return forward(floats, others)
+        return forward(floats, others, keep=True)
 
     def run_jvp(primals, tangents):
         outs, kept = run_and_keep(*primals)

@@ -90,8 +90,9 @@ def fast_scan(
     def flat(function):
         return lambda floats, others: jax.tree.leaves(function(*join(floats, others)))
 
-    def forward(floats, others):
-        final, carries, kept = by_platform(_Walk.forward, *join(floats, others))
+    def forward(floats, others, keep):
+        method = functools.partial(_Walk.forward, keep=keep and not lean)
+        final, carries, kept = by_platform(method, *join(floats, others))
         return jax.tree.leaves((final, carries)), [kept]
 
     def backward(wanted, floats, others, found, kept, cotangents):
@@ -148,7 +149,7 @@ class _Walk:
         """Return where the arrays of a chunk begin in those of all T steps."""
         return self.total - self.size - start if self.reverse else start
 
-    def forward(self, params, carry, xs, now, shared):
+    def forward(self, params, carry, xs, now, shared, *, keep):
         """Return the final carry, the carries after each step, and what backward needs."""
         cell, half, size = self.cell, self.half, self.size
         weights = _over_batch(cell, carry.h.shape[:-1], params)
@@ -160,7 +161,7 @@ class _Walk:
             carry = self.enter(shared, carry, here)
             v = _product(cell, params, carry)
             carry, found = half.forward(carry, _at(us, row), v, weights, here)
-            if found and not self.lean:
+            if found and keep:
                 kept = _put(kept, jnp.stack(found), row)
             return carry, (_put(after, carry, row), kept)
 
@@ -175,7 +176,7 @@ class _Walk:
             return carry, rows, _put(results, rows, base, size)
 
         def blank(steps):
-            kept = steps, 0 if self.lean else half.size, *carry.h.shape
+            kept = steps, half.size if keep else 0, *carry.h.shape
             after = jax.tree.map(lambda a: jnp.zeros((steps, *a.shape), a.dtype), carry)
             return after, jnp.zeros(kept, carry.h.dtype)
 
@@ -188,10 +189,10 @@ class _Walk:
         weights = _over_batch(cell, batch, params)
         transposed = params.recurrent_kernel.T  # once: 30 % of the step's matmul if left to it
 
-        def step(read, j, loop):
+        def step(read, kept, j, loop):
             later, sums, rows = loop
             row = self.row(size - 1 - j)
-            carry, after, saved, now, arriving = _at(read, row)
+            (carry, after, now, arriving), saved = _at(read, row), _each(kept, row)
             floats, merge = partition(now)
             _, pull = jax.vjp(
                 lambda *given: self.enter(*given[:2], merge(given[2])), shared, carry, floats
@@ -199,9 +200,7 @@ class _Walk:
             leaves, tree = jax.tree.flatten(later)
             pairs = zip(leaves, arriving, strict=True)
             later = tree.unflatten([s if a is None else s + a for s, a in pairs])
-            later, du, dv, of_weights = half.backward(
-                carry, after, list(saved), weights, now, later
-            )
+            later, du, dv, of_weights = half.backward(carry, after, saved, weights, now, later)
             du = [d for d, same in zip(du, half.same, strict=True) if not same]
             dv = jnp.concatenate(dv, axis=-1)
             later = later._replace(h=later.h + matmul(dv, transposed, cell.dtype))
@@ -211,25 +210,31 @@ class _Walk:
 
         def entering(base, start, now):
             """Return the carries as they entered the steps of a chunk, all at once."""
-            earlier = jnp.clip(base + (1 if self.reverse else -1), 0, self.total - size)
 
-            def shift(f, a):
-                before = _rows(a, earlier, size)  # right but for the chunk with the first step
-                f, a = f[None], _rows(a, base, size)
-                shifted = [a[1:], f] if self.reverse else [f, a[:-1]]
-                return jnp.where(start == 0, jnp.concatenate(shifted), before)
+            def shifted():
+                def shift(f, a):
+                    return jnp.concatenate([a[1:], f[None]] if self.reverse else [f[None], a[:-1]])
 
-            return self.enter(shared, jax.tree.map(shift, first, after), now)
+                return jax.tree.map(shift, first, _rows(after, base, size))
+
+            def earlier():
+                back = base + (1 if self.reverse else -1)
+                return _rows(after, jnp.clip(back, 0, self.total - size), size)
+
+            before = (
+                shifted() if self.size == self.total else lax.cond(start == 0, shifted, earlier)
+            )
+            return self.enter(shared, before, now)
 
         def chunk(start, skip, loop):
             later, sums, rows, kernels, results = loop
             base = self.base(start)
-            x, *read = _rows((xs, after, kept, now, arriving), base, size)
-            carry = entering(base, start, read[2])
+            x, saved, here, *read = _rows((xs, kept, now, after, arriving), base, size)
+            carry = entering(base, start, here)
             if self.lean and half.size:
                 us, v = cell.project(params, x), _product(cell, params, carry)
-                read[1] = jnp.stack(half.forward(carry, us, v, weights, read[2])[1], axis=1)
-            one = functools.partial(step, (carry, *read))
+                saved = jnp.stack(half.forward(carry, us, v, weights, here)[1], axis=1)
+            one = functools.partial(step, (carry, read[0], here, read[1]), saved)
             later, sums, rows = lax.fori_loop(0, size - skip, one, (later, sums, rows))
             apart, dv, dnow = rows
             apart, parts = iter(apart), zip(cell.split(dv), half.same, strict=True)
@@ -321,6 +326,17 @@ def _at(tree, t):
     return jax.tree.map(
         lambda a: lax.dynamic_index_in_dim(a, t, keepdims=False, allow_negative_indices=False), tree
     )
+
+
+def _each(stacked, t):
+    """Return the n arrays of entry t of `[T, n, ...]`, read one by one: cuts do not vectorise."""
+    shape = stacked.shape[2:]
+    return [
+        lax.dynamic_slice(
+            stacked, (t, i, *(0 for _ in shape)), (1, 1, *shape), allow_negative_indices=False
+        ).reshape(shape)
+        for i in range(stacked.shape[1])
+    ]
 
 
 def _put(tree, values, t, size=None):
