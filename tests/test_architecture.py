@@ -15,15 +15,19 @@ MAY_IMPORT = {
     "cells": set(),
     "command_line": {"runs", "training"},
     "datasets": set(),
-    "diagnostics": {"carries", "cells", "shapes", "unroll"},
+    "derivatives": set(),
+    "diagnostics": {"carries", "cells", "jaxprs", "shapes", "unroll"},
+    "fast": {"carries", "cells", "derivatives", "halves"},
     "figures": set(),
+    "halves": {"jaxprs"},
+    "jaxprs": set(),
     "regularizers": {"carries", "cells", "diagnostics", "shapes"},
     "runs": set(),
     "tasks": set(),
     "testing": {"cells", "unroll"},
     "training": set(),
     "shapes": {"cells"},
-    "unroll": {"carries", "cells", "shapes"},
+    "unroll": {"carries", "cells", "fast", "shapes"},
 }
 HEAVY = "tensorflow_datasets", "orbax", "grain", "matplotlib", "optuna", "flax", "optax", "sklearn"
 
