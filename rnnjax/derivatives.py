@@ -56,11 +56,11 @@ def with_backward(
         return outs, _push.bind(*itertools.chain(*groups), rule=rule)
 
     def run_and_keep_jvp(primals, tangents):
-        outs, kept = run_and_keep(*primals)
+        floats, others = primals
+        outs, kept = run_and_keep(floats, others)
         given = tuple(not isinstance(t, SymbolicZero) for t in tangents[0])
-        pushed = _push_plain(
-            values, given, *primals, [t for t, g in zip(tangents[0], given, strict=True) if g]
-        )
+        moved = [t for t in tangents[0] if not isinstance(t, SymbolicZero)]
+        pushed = _push_plain(values, given, floats, others, moved)
         return (outs, kept), (pushed, [SymbolicZero(jax.typeof(k).to_tangent_aval()) for k in kept])
 
     run.defjvp(run_jvp, symbolic_zeros=True)

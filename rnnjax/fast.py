@@ -1,9 +1,22 @@
 """The fast path of gated cells: one matmul a step in each direction, all else outside the step.
 
-forward    u = x W + b                                  a chunk of steps at once
-           v = h U;  s' = gates(s, u, v)                step by step
-backward   (ds, du, dv) = gates'^T ds';  dh += dv U^T   step by step
-           dU += h^T dv;  dW, db, dx = project'^T du    a chunk of steps at once
+    forward    u = x W + b                                  a chunk of steps at once
+               v = h U;  s' = gates(s, u, v)                step by step
+    backward   (ds, du, dv) = gates'^T ds';  dh += dv U^T   step by step
+               dU += h^T dv;  dW, db, dx = project'^T du    a chunk of steps at once
+
+What makes it fast on a CPU, with what it was worth where it was measured: an LSTM, B, T, D, H =
+32, 1000, 32, 128, two cores, 16 examples on each, chunks of 25 steps.
+
+- dU is one matmul a chunk, at the speed of a large matmul. A scan differentiated by JAX adds a
+  product as large as U to an accumulator at every step: 146 ms in all where this takes 105.
+- Its left side is transposed beforehand, so that it runs the same kernel as the other matmuls:
+  1.2 -> .56 ms a chunk.
+- A step touches nothing but its chunk's arrays, which are in cache; long arrays are read and
+  written a chunk at a time, where memory streams: 16 -> 11 us of elementwise work a step backward.
+- Arrays that are kept are read one by one. Cut out of one piece they do not vectorise: 11 -> 5 us.
+- Activations are kept, not their arguments (halves.py): four transcendentals a step less.
+- The gradient of a bias inside the gates is summed over the batch once, not at every step.
 """
 
 import dataclasses
@@ -79,6 +92,8 @@ def fast_scan(
     walks = {"cpu": walk(_whole(small, total)), "default": walk(_whole(large, total))}
 
     def by_platform(method, *args):
+        if walks["cpu"].size == walks["default"].size:
+            return method(walks["cpu"], *args)
         return lax.platform_dependent(
             *args, **{name: functools.partial(method, w) for name, w in walks.items()}
         )
