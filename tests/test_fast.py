@@ -101,7 +101,7 @@ def gradients(run, params, xs, carry):
     return jax.value_and_grad(loss, (0, 1, 2))(params, xs, carry)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     st.sampled_from(sorted(CELLS)),
     st.integers(1, 10),
@@ -158,7 +158,6 @@ def test_a_population_of_weights_and_one_of_inputs(x64):
     run = functools.partial(rnnjax.unroll, cell)
     got = jax.vmap(functools.partial(gradients, run))(*together)
     for i, one in enumerate(many):
-        want = gradients(functools.partial(plain, cell), *one)
         want = gradients(lambda *a: plain(cell, *a)[:2], *one)
         assert oracles.relative_error(jax.tree.map(lambda a, i=i: a[i], got), want) < 1e-11
 
