@@ -245,6 +245,9 @@ def dots_and_carries(function, *args):
             if equation.primitive.name == "dot_general" and loop is not None:
                 loop["dots"] += 1
             inner = loop
+            if equation.primitive.name == "pull_back":  # seen through by some versions of JAX
+                apply = functools.partial(equation.primitive.impl, **equation.params)
+                visit(jax.make_jaxpr(apply)(*(v.aval for v in equation.invars)).jaxpr, loop)
             if equation.primitive.name in ("scan", "while"):
                 inner = {"dots": 0, "carries": [v.aval.shape for v in equation.outvars]}
                 loops.append(inner)
