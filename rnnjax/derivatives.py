@@ -7,16 +7,13 @@ differentiated again it is the plain function's, only its transpose is the one s
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
-
-Arrays = Sequence[Any]
 
 
 def with_backward(
@@ -32,9 +29,8 @@ def with_backward(
             differentiated where `outs` are part of a gradient.
         forward: `(floats, others, keep) -> (outs, kept)`: the same values, and if they are to be
             kept, what `backward` needs.
-        backward: `(wanted, floats, others, outs, kept, cotangents) -> gradients`, a list as long
-            as `floats`; entries that `wanted` (booleans) does not ask for may be None, and so may
-            cotangents, for zero.
+        backward: `(floats, others, outs, kept, cotangents) -> gradients` of all floats; those that
+            nobody asks for the compiler leaves out. A cotangent may be None, for zero.
     """
 
     @jax.custom_jvp
@@ -128,7 +124,7 @@ def _transpose(cotangents, *operands, rule):
 
 def _apply_transpose(*operands, rule, wanted, known):
     *groups, cotangents = rule.split(operands)
-    found = rule.backward(wanted, *groups, _spread(cotangents, known, None))
+    found = rule.backward(*groups, _spread(cotangents, known, None))
     return [g for g, w in zip(found, wanted, strict=True) if w]
 
 
@@ -168,13 +164,7 @@ def _batch(primitive, operands, dims, *, rule, **params):
 
         return on
 
-    def backward(wanted, *args):
-        def one(*args):
-            found = rule.backward(wanted, *args)
-            return [g if w else None for g, w in zip(found, wanted, strict=True)]
-
-        return mapped(one, *axes[:4])(*args)
-
+    backward = mapped(rule.backward, *axes[:4])
     push, pull = (mapped(function, *axes[:2]) for function in (rule.push, rule.pull))
     shapes = tuple((size, *shape) for shape in rule.shapes)
     own = dataclasses.replace(rule, push=push, pull=pull, backward=backward, shapes=shapes)

@@ -153,8 +153,11 @@ class Gated(Cell):
 
     def step(self, params: Any, carry: Any, u: tuple[Array, ...]) -> PyTree:
         """Return `gates(params, carry, u, h U)`."""
-        v = self.split(matmul(carry.h, params.recurrent_kernel, self.dtype))
-        return self.gates(self.elementwise(params), carry, u, v)
+        return self.gates(self.elementwise(params), carry, u, self.recur(params, carry))
+
+    def recur(self, params: Any, carry: Any) -> tuple[Array, ...]:
+        """Return `h U`, split by gate."""
+        return self.split(matmul(carry.h, params.recurrent_kernel, self.dtype))
 
     def elementwise(self, params: Any) -> Any:
         """Return what `gates` gets of the parameters: the kernels and the bias set to None."""
@@ -163,6 +166,11 @@ class Gated(Cell):
     def output(self, carry: Any) -> Inexact[Array, "*batch H"]:
         """Return the hidden state h."""
         return carry.h
+
+
+def is_gated(cell: Any) -> bool:
+    """Return whether the step is one recurrent matmul and then elementwise."""
+    return isinstance(cell, Gated) and type(cell).step is Gated.step
 
 
 def matmul(x: Array, kernel: Array, dtype: Any) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 
 from rnnjax.carries import partition
-from rnnjax.cells.base import Cell, Gated, matmul
+from rnnjax.cells.base import Cell, Gated, is_gated, matmul
 from rnnjax.diagnostics.tracing import exact
 from rnnjax.shapes import batch_shape, settle_dtypes, start_carry
 from rnnjax.unroll import unroll
@@ -60,7 +60,7 @@ def recurrent_products(cell: Any, params: PyTree, carries: PyTree) -> tuple | No
     """Return h U of known carries, split by gate; None for a cell that is not gated."""
     if not is_gated(cell):
         return None
-    return cell.split(matmul(carries.h, params.recurrent_kernel, cell.dtype))
+    return cell.recur(params, carries)
 
 
 def linearise(cell: Any, params: PyTree, step: Any) -> tuple[Callable, Callable]:
@@ -118,11 +118,6 @@ def need_gated(cell: Cell, what: str) -> None:
             f"{what} needs a gated cell (one recurrent matmul, then elementwise: a subclass of "
             f"rnnjax.Gated), got {type(cell).__name__}"
         )
-
-
-def is_gated(cell: Cell) -> bool:
-    """Return whether the step is one recurrent matmul and then elementwise."""
-    return isinstance(cell, Gated) and type(cell).step is Gated.step
 
 
 def check_finite(carries: PyTree, batch_ndim: int) -> None:
