@@ -1,8 +1,14 @@
 """rnnjax: recurrent networks in JAX, and what gradients do on their way through them."""
 
-from rnnjax import cells, diagnostics, regularizers, tasks, testing
+import importlib
+from typing import TYPE_CHECKING
+
+from rnnjax import cells, decoding, diagnostics, regularizers, tasks, testing
 from rnnjax.cells import GRU, LSTM, Cell, Elman, Gated
 from rnnjax.unroll import unroll
+
+if TYPE_CHECKING:
+    from rnnjax import interop, layers, models, word_vectors
 
 __version__ = "0.1.0"
 
@@ -13,9 +19,22 @@ __all__ = [
     "Elman",
     "Gated",
     "cells",
+    "decoding",
     "diagnostics",
+    "interop",
+    "layers",
+    "models",
     "regularizers",
     "tasks",
     "testing",
     "unroll",
+    "word_vectors",
 ]
+
+_LATE = "interop", "layers", "models", "word_vectors"  # imported when they are first used
+
+
+def __getattr__(name: str):
+    if name in _LATE:
+        return importlib.import_module(f"rnnjax.{name}")
+    raise AttributeError(f"module 'rnnjax' has no attribute {name!r}")

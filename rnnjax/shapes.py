@@ -79,25 +79,25 @@ def settle_dtypes(cell: Cell, params: PyTree, xs: PyTree, carry: PyTree) -> PyTr
     return carry
 
 
-def _known(value: Any) -> np.ndarray | None:
+def known(value: Any) -> np.ndarray | None:
     """Return a value that can be looked at, within `jax.jit` too, or None while it is traced."""
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
     return None if traced else np.asarray(value)
 
 
-def checked_lengths(lengths: Any, total: int, batch: tuple[int, ...]) -> Any:
-    """Return lengths as integers `[*batch]` in 0..T."""
+def checked_lengths(lengths: Any, total: int, batch: tuple[int, ...], name: str = "lengths") -> Any:
+    """Return lengths, the argument called `name`, as integers `[*batch]` in 0..T."""
     if lengths is None:
         return None
-    known, lengths = _known(lengths), jnp.asarray(lengths)
+    given, lengths = known(lengths), jnp.asarray(lengths)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise TypeError(f"lengths must be integers, got {lengths.dtype}")
+        raise TypeError(f"{name} must be integers, got {lengths.dtype}")
     if lengths.shape != batch:
-        raise ValueError(f"lengths must have the batch shape {batch}, got {lengths.shape}")
-    if known is not None and known.size:
-        low, high = int(known.min()), int(known.max())
+        raise ValueError(f"{name} must have the batch shape {batch}, got {lengths.shape}")
+    if given is not None and given.size:
+        low, high = int(given.min()), int(given.max())
         if low < 0 or high > total:
-            raise ValueError(f"lengths must lie in 0..T = 0..{total}, got {low}..{high}")
+            raise ValueError(f"{name} must lie in 0..T = 0..{total}, got {low}..{high}")
     return lengths
 
 
@@ -117,8 +117,8 @@ def checked_clip(largest: Any) -> Any:
     """Return the bound of `clip_adjoints` as a positive scalar."""
     if largest is None:
         return None
-    known = _known(largest)
-    if jnp.shape(largest) != () or (known is not None and not known > 0):
+    given = known(largest)
+    if jnp.shape(largest) != () or (given is not None and not given > 0):
         raise ValueError(f"clip_adjoints must be a positive number, got {largest}")
     return jnp.asarray(largest, float)
 

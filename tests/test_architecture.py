@@ -10,17 +10,24 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "rnnjax"
 ROOMS = sorted({p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in PACKAGE.rglob("*.py")})
 MAY_IMPORT = {
-    "__init__": {"cells", "diagnostics", "regularizers", "tasks", "testing", "unroll"},
+    "__init__": {
+        *("cells", "decoding", "diagnostics", "interop", "layers", "models"),
+        *("regularizers", "tasks", "testing", "unroll", "word_vectors"),
+    },
     "carries": set(),
     "cells": set(),
     "command_line": {"runs", "training"},
     "datasets": set(),
+    "decoding": {"cells", "shapes"},
     "derivatives": set(),
     "diagnostics": {"carries", "cells", "jaxprs", "shapes", "unroll"},
     "fast": {"carries", "cells", "derivatives", "halves"},
     "figures": set(),
     "halves": {"jaxprs"},
+    "interop": {"cells", "layers"},
     "jaxprs": set(),
+    "layers": {"cells", "shapes", "unroll"},
+    "models": {"layers"},
     "regularizers": {"carries", "cells", "diagnostics", "shapes"},
     "runs": set(),
     "tasks": set(),
@@ -28,8 +35,12 @@ MAY_IMPORT = {
     "training": set(),
     "shapes": {"cells"},
     "unroll": {"carries", "cells", "fast", "shapes"},
+    "word_vectors": set(),
 }
-HEAVY = "tensorflow_datasets", "orbax", "grain", "matplotlib", "optuna", "flax", "optax", "sklearn"
+HEAVY = (
+    *("tensorflow_datasets", "orbax", "grain", "matplotlib", "optuna", "flax", "optax", "sklearn"),
+    "gensim",
+)
 
 
 def imports(path):

@@ -1,10 +1,13 @@
 """Cells: one file each, pure JAX. A cell of your own needs no entry here."""
 
 from rnnjax.cells import initializers
-from rnnjax.cells.base import Cell, Gated, GatedParams
+from rnnjax.cells.base import Cell, Gated, GatedParams, Noisy, Stochastic
 from rnnjax.cells.elman import Elman, ElmanCarry, identity
 from rnnjax.cells.gru import GRU, GRUCarry, GRUParams
+from rnnjax.cells.layer_norm import LayerNorm, LayerNormParams
 from rnnjax.cells.lstm import LSTM, LSTMCarry
+from rnnjax.cells.variational_dropout import VariationalDropout
+from rnnjax.cells.zoneout import Zoneout
 
 __all__ = [
     "GRU",
@@ -17,6 +20,12 @@ __all__ = [
     "Gated",
     "GatedParams",
     "LSTMCarry",
+    "LayerNorm",
+    "LayerNormParams",
+    "Noisy",
+    "Stochastic",
+    "VariationalDropout",
+    "Zoneout",
     "identity",
     "initializers",
 ]

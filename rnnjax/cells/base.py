@@ -55,6 +55,25 @@ class Cell(abc.ABC):
         """Read the output `[*batch, H]` from a carry."""
 
 
+class Noisy(NamedTuple):
+    """Inputs of a `Stochastic` cell, and beside them the noise of each step."""
+
+    x: Any  # [*batch, D], or `Noisy` again for a stochastic cell around another
+    noise: Any  # [*batch, N]
+
+
+class Stochastic(Cell):
+    """A cell with noise in its steps, as dropout is: abstract.
+
+    The noise comes with the inputs, so that the cell stays a pure function. With plain inputs
+    there is none: the cell as it is evaluated.
+    """
+
+    @abc.abstractmethod
+    def with_noise(self, key: Array, xs: Any) -> Noisy:
+        """Return inputs `xs [T, *batch, D]` for `unroll` with noise drawn for each of the steps."""
+
+
 class GatedParams(NamedTuple):
     """Parameters of a gated cell. The G gate blocks lie side by side, in `gate_names` order."""
 

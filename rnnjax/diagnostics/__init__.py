@@ -7,6 +7,7 @@ from rnnjax.diagnostics.adjoints import (
 )
 from rnnjax.diagnostics.gates import GateStatistics, gate_statistics, gates
 from rnnjax.diagnostics.jacobians import SingularValues, jacobian_singular_values, jacobians
+from rnnjax.diagnostics.layers import log_gradient_by_layer
 from rnnjax.diagnostics.live import (
     adjoint_norms,
     gate_saturation,
@@ -81,6 +82,7 @@ __all__ = [
     "jacobian_singular_values",
     "jacobians",
     "log_carousel_profile",
+    "log_gradient_by_layer",
     "log_gradient_profile",
     "log_gradient_profile_by_part",
     "log_histogram",

@@ -1,0 +1,98 @@
+"""Embeddings: a table of vectors, drawn or pretrained, tuned or frozen."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from rnnjax.cells.base import Initializer
+from rnnjax.layers.padding import valid_steps, zero_padding
+from rnnjax.shapes import known
+
+
+class Embed(nn.Module):
+    """A table E `[V, features]`: token k becomes row k.
+
+    Tuned, the table is the parameter "embedding"; frozen, it is a variable of the collection
+    "constants", which neither gradients nor weight decay reach.
+
+    Args:
+        num_embeddings: V, the size of the vocabulary.
+        features: the length of a row.
+        embedding_init: initialiser of the table; `pretrained(table)` for one that is there already.
+        frozen: keep the table as it is.
+        dtype: of the outputs; None means that of the table.
+        param_dtype: of the table.
+    """
+
+    num_embeddings: int
+    features: int
+    embedding_init: Initializer = nn.initializers.variance_scaling(
+        1.0, "fan_in", "normal", out_axis=0
+    )
+    frozen: bool = False
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, inputs: Any, *, seq_lengths: Any = None) -> Array:
+        """Return the rows of tokens `[*batch, T]` (or of any shape): `[*batch, T, features]`.
+
+        Raises:
+            TypeError: the tokens are not integers.
+            ValueError: a token is not within 0..V-1 (where it is known; while traced such a token
+                gives NaN), or `seq_lengths` does not fit.
+        """
+        given, tokens = known(inputs), jnp.asarray(inputs)
+        if not jnp.issubdtype(tokens.dtype, jnp.integer):
+            raise TypeError(f"tokens must be integers, got {tokens.dtype}")
+        valid = valid_steps(seq_lengths, tokens.shape)
+        if valid is not None:
+            tokens = jnp.where(valid, tokens, 0)
+        elif given is not None and given.size:
+            low, high = int(given.min()), int(given.max())
+            if low < 0 or high >= self.num_embeddings:
+                raise ValueError(
+                    f"tokens must lie in 0..{self.num_embeddings - 1}, got {low}..{high}"
+                )
+        tokens = jnp.where(tokens < 0, self.num_embeddings, tokens)  # not from the end
+        rows = jnp.take(self._table(), tokens, axis=0)
+        return zero_padding(rows if self.dtype is None else rows.astype(self.dtype), valid)
+
+    @nn.compact
+    def attend(self, queries: Array) -> Array:
+        """Return `queries E^T`, logits `[*batch, T, V]` over the vocabulary: tied output weights.
+
+        Source: Press, Wolf 2017, "Using the output embedding to improve language models".
+        """
+        return queries @ self._table().astype(queries.dtype).T
+
+    def _table(self):
+        arguments = (self.num_embeddings, self.features), self.param_dtype
+        if not self.frozen:
+            return self.param("embedding", self.embedding_init, *arguments)
+
+        def draw():
+            return self.embedding_init(self.make_rng("params"), *arguments)
+
+        table: Any = self.variable("constants", "embedding", draw).value
+        return jax.lax.stop_gradient(table)
+
+
+def pretrained(table: Any) -> Initializer:
+    """Return an initialiser that gives this table, as from `rnnjax.word_vectors.table`.
+
+    Raises:
+        ValueError: when it is used for a table of another shape.
+    """
+    table = jnp.asarray(table)
+
+    def init(key, shape, dtype=jnp.float32):
+        del key
+        if table.shape != tuple(shape):
+            raise ValueError(f"the pretrained table has shape {table.shape}, the layer {shape}")
+        return table.astype(dtype)
+
+    return init

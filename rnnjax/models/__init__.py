@@ -1,0 +1,16 @@
+"""Flax Linen models by shape, around any layer: one-to-one up to encoder-decoder."""
+
+from rnnjax.models.encoder_decoder import DecoderState, EncoderDecoder, OneToMany, shift_right
+from rnnjax.models.perceptron import OneToOne
+from rnnjax.models.sequence import ManyToMany, ManyToOne, ctc_loss
+
+__all__ = [
+    "DecoderState",
+    "EncoderDecoder",
+    "ManyToMany",
+    "ManyToOne",
+    "OneToMany",
+    "OneToOne",
+    "ctc_loss",
+    "shift_right",
+]

@@ -1,0 +1,226 @@
+"""One-to-many and many-to-many without alignment: a decoder that feeds on its own outputs."""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from rnnjax.layers.padding import valid_steps, zero_padding
+
+
+class DecoderState(NamedTuple):
+    """Where a decoder stands between two steps; every leaf has the leading axis B."""
+
+    carry: Any  # of the recurrent layer
+    memory: Any = None  # [B, S, K], what attention looks at
+    memory_lengths: Any = None  # [B]
+
+
+class OneToMany(nn.Module):
+    """From one vector to a sequence: a recurrent network that reads what it last said.
+
+        s_0 = tanh(W context + b),   s_{t+1} = step(s_t, embed(y_{t-1})),   y_t ~ head(h_t)
+
+    for every part of the carry; with `attention`, the head reads
+    tanh(W [attention(h_t, memory), h_t]) instead of h_t.
+    Sources: Vinyals et al. 2015, "Show and tell", arXiv:1411.4555; Luong, Pham, Manning 2015,
+    arXiv:1508.04025, equation 5.
+
+    Args:
+        layer: `RNN`, or a `Stack` of them.
+        head: a head; what it samples is fed back.
+        embed: turns what was last said into a vector: `Embed` for tokens; None for real values.
+        attention: None, `AdditiveAttention`, `DotProductAttention` or called like them.
+    """
+
+    layer: nn.Module
+    head: nn.Module
+    embed: nn.Module | None = None
+    attention: nn.Module | None = None
+
+    @nn.compact
+    def start(self, context: Array, memory: Any = None, memory_lengths: Any = None) -> DecoderState:
+        """Return the state before the first step.
+
+        Args:
+            context: `[B, C]`.
+            memory: `[B, S, K]`, for `attention`.
+            memory_lengths: valid steps of the memory, `[B]`.
+
+        Raises:
+            ValueError: memory without attention, or attention without memory.
+        """
+        if (memory is None) != (self.attention is None):
+            raise ValueError("memory is given if and only if the decoder has attention")
+        layer: Any = self.layer
+        leaves, structure = jax.tree.flatten(layer.start_carry(context.shape[:-1]))
+        for i, leaf in enumerate(leaves):
+            if jnp.issubdtype(leaf.dtype, jnp.inexact):
+                shape = leaf.shape[context.ndim - 1 :]
+                dense = nn.DenseGeneral(shape, name=f"start_{i}")
+                leaves[i] = jnp.tanh(dense(context)).astype(leaf.dtype)
+        if memory is not None and memory_lengths is None:
+            memory_lengths = jnp.full(memory.shape[:-2], memory.shape[-2], jnp.int32)
+        return DecoderState(structure.unflatten(leaves), memory, memory_lengths)
+
+    def __call__(
+        self,
+        context: Array,
+        previous: Any,
+        *,
+        memory: Any = None,
+        memory_lengths: Any = None,
+        seq_lengths: Any = None,
+        sampling_rate: Any = None,
+        deterministic: bool | None = None,
+    ) -> Array:
+        """Return the head's outputs `[B, T, O]`, given what was last said at every step.
+
+        That is teacher forcing: `previous` are the targets, one step late (`shift_right`). With a
+        `sampling_rate` each of them but the first is replaced, with that probability, by what the
+        model itself says a step earlier, drawn from the random streams "sampling" and "choice";
+        no gradient passes through what was drawn.
+        Source of this scheduled sampling: Bengio et al. 2015, arXiv:1506.03099.
+
+        Args:
+            context: `[B, C]`.
+            previous: tokens `[B, T]`, or values `[B, T, O]` without `embed`.
+            memory, memory_lengths: as in `start`.
+            seq_lengths: valid steps of the outputs, `[B]`.
+            sampling_rate: None, or a number in 0..1, traced or not.
+        """
+        state = self.start(context, memory, memory_lengths)
+        if sampling_rate is not None and not self.is_initializing():
+            outputs = self._scheduled(state, jnp.asarray(previous), sampling_rate, deterministic)
+            return zero_padding(outputs, valid_steps(seq_lengths, outputs.shape[:-1]))
+        layer: Any = self.layer
+        embed: Any = self.embed
+        xs = previous if embed is None else embed(previous, seq_lengths=seq_lengths)
+        options = {"seq_lengths": seq_lengths, "deterministic": deterministic}
+        hs = layer(xs, initial_carry=state.carry, **options)
+        return self._answer(state, hs, seq_lengths)
+
+    def step(
+        self, state: DecoderState, previous: Any, *, deterministic: bool | None = True
+    ) -> tuple[DecoderState, Array]:
+        """Return the next state and the outputs `[B, O]`, given what was last said, `[B(, O)]`.
+
+        For `rnnjax.decoding`: `lambda s, y: model.apply(variables, s, y, method="step")`.
+        """
+        layer: Any = self.layer
+        embed: Any = self.embed
+        xs = jnp.asarray(previous)[:, None]
+        xs = xs if embed is None else embed(xs)
+        options = {"initial_carry": state.carry, "return_carry": True}
+        carry, hs = layer(xs, deterministic=deterministic, **options)
+        return state._replace(carry=carry), self._answer(state, hs)[:, 0]
+
+    @nn.compact
+    def _answer(self, state, hs, seq_lengths=None):
+        attention: Any = self.attention
+        if attention is not None:
+            memory, lengths = state.memory, state.memory_lengths
+            contexts, _ = attention(hs, memory, seq_lengths=lengths)
+            both = jnp.concatenate([contexts.astype(hs.dtype), hs], axis=-1)
+            hs = jnp.tanh(nn.Dense(hs.shape[-1], name="attended")(both))
+        head: Any = self.head
+        return head(hs, seq_lengths=seq_lengths)
+
+    def _scheduled(self, state, previous, rate, deterministic):
+        head: Any = self.head
+
+        def body(decoder, loop, given, first):
+            state, said = loop
+            own = jax.random.bernoulli(decoder.make_rng("sampling"), rate, given.shape[:1]) & ~first
+            own = own.reshape(own.shape + (1,) * (given.ndim - 1))
+            token = jnp.where(own, said, given)
+            state, outputs = decoder.step(state, token, deterministic=deterministic)
+            said = head.sample(lax.stop_gradient(outputs), key=decoder.make_rng("choice"))
+            return (state, said.astype(given.dtype)), outputs
+
+        scan: Any = nn.scan(
+            body,
+            variable_broadcast=("params", "constants"),
+            split_rngs={"params": False, "sampling": True, "choice": True, "dropout": True},
+            in_axes=(1, 0),  # pyright: ignore[reportArgumentType]
+            out_axes=1,
+        )
+        first = jnp.arange(previous.shape[1]) == 0
+        return scan(self, (state, jnp.zeros_like(previous[:, 0])), previous, first)[1]
+
+
+class EncoderDecoder(nn.Module):
+    """Read one sequence, then write another: many-to-many without alignment.
+
+        context, memory = encoder(inputs);   outputs = decoder(context, previous, memory)
+
+    The context is what the encoder's final state says; with attention the decoder also looks at
+    all of the encoder's outputs.
+    Sources: Sutskever, Vinyals, Le 2014, arXiv:1409.3215; Cho et al. 2014, arXiv:1406.1078.
+
+    Args:
+        encoder: `RNN`, `Bidirectional`, `Stack`, `TCN`, `Transformer`, or called like them.
+        decoder: a `OneToMany`.
+        embed: None, or a module that turns inputs (tokens, say) into vectors.
+    """
+
+    encoder: nn.Module
+    decoder: OneToMany
+    embed: nn.Module | None = None
+
+    def start(
+        self, inputs: Any, *, seq_lengths: Any = None, deterministic: bool | None = None
+    ) -> DecoderState:
+        """Return the decoder's state after reading `inputs [B, S, D]`, or tokens `[B, S]`."""
+        return self.decoder.start(*self._read(inputs, seq_lengths, deterministic))
+
+    def __call__(
+        self,
+        inputs: Any,
+        previous: Any,
+        *,
+        seq_lengths: Any = None,
+        target_lengths: Any = None,
+        sampling_rate: Any = None,
+        deterministic: bool | None = None,
+    ) -> Array:
+        """Return the outputs `[B, T, O]`, given what was last said at every step.
+
+        Args:
+            inputs: `[B, S, D]`, or tokens `[B, S]` with `embed`.
+            previous, sampling_rate: as in `OneToMany`.
+            seq_lengths: valid steps of the inputs, `[B]`.
+            target_lengths: valid steps of the outputs, `[B]`.
+        """
+        context, memory, memory_lengths = self._read(inputs, seq_lengths, deterministic)
+        return self.decoder(
+            context,
+            previous,
+            memory=memory,
+            memory_lengths=memory_lengths,
+            seq_lengths=target_lengths,
+            sampling_rate=sampling_rate,
+            deterministic=deterministic,
+        )
+
+    def step(self, state: DecoderState, previous: Any) -> tuple[DecoderState, Array]:
+        """Return the next state and the outputs `[B, O]`, as `OneToMany.step`."""
+        return self.decoder.step(state, previous)
+
+    def _read(self, inputs, seq_lengths, deterministic):
+        embed: Any = self.embed
+        encoder: Any = self.encoder
+        xs = inputs if embed is None else embed(inputs, seq_lengths=seq_lengths)
+        options = {"seq_lengths": seq_lengths, "deterministic": deterministic}
+        carry, ys = encoder(xs, return_carry=True, **options)
+        context = encoder.final_output(carry, ys, seq_lengths)
+        return (context, ys, seq_lengths) if self.decoder.attention else (context, None, None)
+
+
+def shift_right(targets: Array, start: Any) -> Array:
+    """Return `targets [B, T, ...]` one step late, with `start` in front: what was last said."""
+    first = jnp.broadcast_to(jnp.asarray(start, targets.dtype), targets[:, :1].shape)
+    return jnp.concatenate([first, targets[:, :-1]], axis=1)

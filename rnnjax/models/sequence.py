@@ -1,0 +1,132 @@
+"""Many-to-one and many-to-many: a layer that reads, and a head that answers at its end or at every
+step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from rnnjax.layers.attention import last_state
+from rnnjax.layers.padding import valid_steps
+
+
+class ManyToOne(nn.Module):
+    """Read a sequence, then answer once: y = head(pooling(h_1 .. h_T)).
+
+    Args:
+        layer: `RNN`, `Bidirectional`, `Stack`, `TCN`, `Transformer`, or called like them.
+        head: a head, such as `rnnjax.layers.SoftmaxHead(2)`.
+        embed: None, or a module that turns inputs (tokens, say) into vectors.
+        pooling: `last_state` (of both directions, each where it has read all), `mean_state`,
+            `AttentionPooling(features)`, or any function of `(outputs, final, seq_lengths)`, where
+            `final()` gives the first of these.
+    """
+
+    layer: nn.Module
+    head: nn.Module
+    embed: nn.Module | None = None
+    pooling: Callable[..., Array] = last_state
+
+    @nn.compact
+    def __call__(
+        self, inputs: Any, *, seq_lengths: Any = None, deterministic: bool | None = None
+    ) -> Array:
+        """Return the head's outputs `[*batch, O]` of `inputs [*batch, T, D]`, or of tokens
+        `[*batch, T]` with `embed`; `seq_lengths` `[*batch]` may hold zeros."""
+        layer, head, embed = _parts(self)
+        xs = inputs if embed is None else embed(inputs, seq_lengths=seq_lengths)
+        options = {"seq_lengths": seq_lengths, "deterministic": deterministic}
+        carry, ys = layer(xs, return_carry=True, **options)
+        return head(
+            self.pooling(ys, lambda: layer.final_output(carry, ys, seq_lengths), seq_lengths)
+        )
+
+
+class ManyToMany(nn.Module):
+    """Answer at every step: y_t = head(h_t). Language models and CTC networks have this shape.
+
+    Args:
+        layer: `RNN`, `Bidirectional`, `Stack`, `TCN`, `Transformer`, or called like them.
+        head: a head, such as `rnnjax.layers.SoftmaxHead(vocabulary_size)`.
+        embed: None, or a module that turns inputs (tokens, say) into vectors.
+    """
+
+    layer: nn.Module
+    head: nn.Module
+    embed: nn.Module | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Any,
+        *,
+        initial_carry: Any = None,
+        seq_lengths: Any = None,
+        return_carry: bool = False,
+        deterministic: bool | None = None,
+    ) -> Any:
+        """Return the head's outputs `[*batch, T, O]`, or `(carry, outputs)` to go on from.
+
+        Args:
+            inputs: `[*batch, T, D]`, or tokens `[*batch, T]` with `embed`. No step at all, T = 0,
+                gives the initial carry.
+        """
+        layer, head, embed = _parts(self)
+        xs = inputs if embed is None else embed(inputs, seq_lengths=seq_lengths)
+        options = {"seq_lengths": seq_lengths, "deterministic": deterministic}
+        carry, ys = layer(xs, initial_carry=initial_carry, return_carry=True, **options)
+        outputs = head(ys, seq_lengths=seq_lengths)
+        return (carry, outputs) if return_carry else outputs
+
+    def step(self, carry: Any, inputs: Any) -> tuple[Any, Array]:
+        """Return the next carry and the outputs `[B, O]` of one step's inputs, `[B]` or `[B, D]`.
+
+        For `rnnjax.decoding`: `lambda c, x: model.apply(variables, c, x, method="step")`.
+        """
+        given = jnp.asarray(inputs)[:, None]
+        carry, outputs = self(given, initial_carry=carry, return_carry=True, deterministic=True)
+        return carry, outputs[:, 0]
+
+
+def ctc_loss(
+    logits: Array,
+    labels: Array,
+    *,
+    seq_lengths: Any = None,
+    label_lengths: Any = None,
+    blank: int = 0,
+) -> Array:
+    """Return -ln p(labels | inputs), summed over all alignments, for each sequence `[B]`.
+
+    The network says a label or a blank at every step; repetitions are merged, then blanks dropped.
+    This is `optax.ctc_loss` with lengths in the place of paddings. A labelling that does not fit
+    into its sequence has no alignment: its loss is a large number (1e5) without meaning.
+    Source: Graves et al. 2006, "Connectionist temporal classification".
+
+    Args:
+        logits: `[B, T, K]`, from a `ManyToMany` with a `SoftmaxHead`; class `blank` is the blank.
+        labels: integers `[B, U]`, none of them `blank`.
+        seq_lengths: steps of each sequence, `[B]`.
+        label_lengths: labels of each sequence, `[B]`.
+
+    Raises:
+        ValueError, TypeError: lengths do not fit.
+    """
+    labels = jnp.asarray(labels)
+    padding = [
+        jnp.zeros(shape) if valid is None else (~valid).astype(jnp.float32)
+        for shape, valid in (
+            (logits.shape[:2], valid_steps(seq_lengths, logits.shape[:2])),
+            (labels.shape, valid_steps(label_lengths, labels.shape, "label_lengths")),
+        )
+    ]
+    logits = jnp.where(padding[0][..., None] > 0, 0, logits.astype(jnp.float32))
+    labels = jnp.where(padding[1] > 0, 0, labels)
+    return optax.ctc_loss(logits, padding[0], labels, padding[1], blank_id=blank)
+
+
+def _parts(module: Any) -> tuple[Any, Any, Any]:
+    return module.layer, module.head, module.embed
