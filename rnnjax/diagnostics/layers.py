@@ -1,5 +1,6 @@
 """Gradients at each layer of a whole model: any Flax module, through `perturb`."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,8 @@ def log_gradient_by_layer(
     `rnnjax.models` show their states: an `RNN` its whole carry after each step (the joint norm of
     its parts), `TCN` and `Transformer` the outputs of each block, at each position. So does
     any module that calls `self.perturb(name, value)` on a value `[B, T, ...]`. First among the
-    results is "inputs", the gradient with respect to the first input, if that is floating.
+    results is "inputs", the gradient with respect to the first input, if that is floating and
+    `[B, T, ...]`.
 
     One backward pass of plain numbers, scaled so that norms down to 1e-57 come out (in float32;
     1e-460 in float64): -inf means a gradient of exactly zero or one below that. For longer lags
@@ -50,8 +52,8 @@ def log_gradient_by_layer(
 
     Returns:
         By the path of the module and the name of the value, such as "layers_0/carry", in the order
-        in which they are computed: natural logs `[T, B]`, entry t about step t. Its lag to the
-        last step is T - 1 - t.
+        in which they are computed (`jax.jit` sorts them): natural logs `[T, B]`, entry t about
+        step t, whose lag to the last step is T - 1 - t.
 
     Raises:
         ValueError: no layer shows anything, a value has no axes for batch and time, or the loss is
@@ -62,23 +64,24 @@ def log_gradient_by_layer(
     """
     variables = {name: tree for name, tree in variables.items() if name != "perturbations"}
     names: list[str] = []
+    calls: dict[tuple[str, ...], int] = {}
 
     def apply(first, marks, **mutable):
         collections = variables if marks is None else {**variables, "perturbations": marks}
-        with _shown(outputs_of):
+        with _shown(outputs_of, calls):
             return module.apply(collections, *first, *inputs[len(first) :], **options, **mutable)
 
     def find():
         _, state = apply((), None, mutable=["perturbations"])
         found = state.get("perturbations", {})
-        names.extend(_paths(found))
+        names.extend(sorted(_paths(found), key=lambda name: _order(name, calls)))
         return found
 
     shapes = jax.eval_shape(find)
     if not names:
         raise ValueError(f"no layer of {type(module).__name__} calls perturb; see outputs_of")
-    first = inputs[:1] if inputs and _floating(jnp.asarray(inputs[0])) else ()
-    first = tuple(map(jnp.asarray, first))
+    first = tuple(map(jnp.asarray, inputs[:1]))
+    first = first if first and _floating(first[0]) and first[0].ndim > 2 else ()
     marks = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
     value, pull_back = jax.vjp(lambda first, marks: loss(apply(first, marks)), first, marks)
     if jnp.shape(value) != ():
@@ -92,11 +95,15 @@ def log_gradient_by_layer(
     return {name: _log_norm(name, g, doublings, time_major) for name, g in found.items()}
 
 
-def _shown(types):
-    """Return a context in which the outputs of modules of these types are marked."""
+def _shown(types, calls):
+    """Return a context in which the outputs of modules of these types are marked.
+
+    Modules are put into `calls` by their paths, in the order in which they are first called.
+    """
     import flax.linen as nn
 
     def intercept(call, args, kwargs, context):
+        calls.setdefault(context.module.path, len(calls))
         result = call(*args, **kwargs)
         if context.method_name != "__call__" or not isinstance(context.module, types):
             return result
@@ -112,6 +119,13 @@ def _paths(tree, *above):
             yield from _paths(value, *above, name)
         else:
             yield "/".join((*above, name))
+
+
+def _order(name, calls):
+    """Return a key that sorts names by the call of their module, then numbers as numbers."""
+    *module, value = name.split("/")
+    pieces = re.split(r"(\d+)", value)
+    return calls.get(tuple(module), len(calls)), [(p.isdigit() and int(p), p) for p in pieces]
 
 
 def _at(tree, path):
