@@ -347,3 +347,26 @@ def test_a_wrong_argument_is_one_line():
     assert done.returncode == 2
     assert done.stderr.startswith("error: --exponents must lie in 1..128, got 0")
     assert done.stderr.count("\n") == 1
+
+
+def test_layers_are_timed_beside_the_same_without_flax(load, docs, tmp_path):
+    module = load("layers")
+    sizes = {"batch_size": 2, "length": 4, "input_size": 2, "features": 3}
+    rows = module.run(module.Config(cells=("gru",), **sizes, rounds=2, out=tmp_path, docs=True))
+    assert json.loads((tmp_path / "layers.json").read_text())["rows"] == rows
+    names = ["unroll", "time-major layer", "batch-major layer"]
+    assert [row["what"] for row in rows] == names * 3
+    for i, row in enumerate(rows):
+        unit = rows[i - i % 3]["ms"]
+        assert row["in units of unroll"] == pytest.approx(row["ms"] / unit)
+    assert docs().count("| gru |") == 9
+
+
+def test_layers_with_other_gradients_are_not_timed(load, monkeypatch):
+    module = load("layers")
+    sizes = {"batch_size": 2, "length": 4, "input_size": 2, "features": 3}
+    config = module.Config(cells=("gru",), **sizes)
+    right = module.by_hand
+    monkeypatch.setattr(module, "by_hand", lambda *a: 1.01 * right(*a))
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        module.contenders(config, "gru", "deep")

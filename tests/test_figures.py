@@ -541,3 +541,39 @@ def test_a_loss_that_is_not_positive_has_linear_colours(stored):
     mesh = figure.axes[0].collections[0]
     assert mesh.get_clim() == (-1, 3) and mesh.norm(1.0) == pytest.approx(0.5)
     assert not figure.legends
+
+
+def test_layer_profiles_count_lags_from_each_sequences_own_end():
+    values = np.arange(12.0).reshape(6, 2)  # [T, B]
+    values[0] = -np.inf
+    figure = draw(figures.layer_profiles, {"layers_0/carry": values, "inputs": values[:4]})
+    (ax,) = figure.axes
+    assert legend(ax) == ["layers_0/carry", "inputs"]
+    for name, count in (("layers_0/carry", 6), ("inputs", 4)):
+        line = lines(ax)[name]
+        assert line.get_xdata().tolist() == list(range(count))
+        want = values[:count][::-1, 0] / LN10
+        want[-1] = np.nan
+        np.testing.assert_allclose(line.get_ydata(), want)
+    figure = draw(figures.layer_profiles, {"a": values}, np.array([6, 3]), {"a": "layer 1"})
+    line = lines(figure.axes[0])["layer 1"]
+    low = np.minimum(values[5:2:-1, 0], values[2::-1, 1])
+    np.testing.assert_allclose(line.get_ydata(), np.where(low == -np.inf, np.nan, low) / LN10)
+
+
+def test_panels_stand_in_rows_of_so_many():
+    table = {name: [] for name in ("place", "x", "line", "median")}
+    for place in "abcde":
+        for x in (0, 1):
+            for name, value in zip(table, (place, x, "one", x + ord(place)), strict=True):
+                table[name].append(value)
+    table = {name: np.array(column) for name, column in table.items()}
+    options = {"panel": "place", "columns": 3, "xlabel": "x", "ylabel": "y"}
+    figure = figures.curves(table, "x", "line", **options)
+    figure.draw_without_rendering()
+    assert [ax.get_title() for ax in figure.axes] == list("abcde")
+    assert [ax.get_ylabel() for ax in figure.axes] == ["y", "", "", "y", ""]
+    for ax, place in zip(figure.axes, "abcde", strict=True):
+        assert ax.lines[0].get_ydata().tolist() == [ord(place), ord(place) + 1]
+    rows = {round(ax.get_position().y0, 2) for ax in figure.axes}
+    assert len(rows) == 2

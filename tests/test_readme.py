@@ -13,7 +13,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_python_examples_run_in_order(monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(blocks) == 5
+    assert len(blocks) == 8
     module = types.ModuleType("readme")
     monkeypatch.setitem(sys.modules, "readme", module)  # dataclasses look their module up
     for block in blocks:
@@ -21,6 +21,9 @@ def test_the_python_examples_run_in_order(monkeypatch):
     assert module.outputs.shape == (1000, 32, 128)
     assert module.a.c.shape == (1000, 32, 128)
     assert module.log_norms.shape == (1000, 32)
+    assert module.ys.shape == (32, 1000, 128) and module.logits.shape == (2, 2)
+    assert module.profiles["layers_1/backward_rnn/carry"].shape == (1000, 32)
+    assert module.outputs_nnx.shape == (32, 1000, 64)
     assert {"loss", "adjoint_norm_lag_1000", "update_ratio_bias", "gate_f_low"} <= set(
         module.metrics
     )

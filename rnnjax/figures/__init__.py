@@ -7,6 +7,7 @@ tables are natural; axes are labelled in powers of ten.
 from rnnjax.figures.drawing import COLOURS, Table
 from rnnjax.figures.profiles import (
     gradient_profiles,
+    layer_profiles,
     learning_curves,
     path_split,
     profile_over_training,
@@ -24,6 +25,7 @@ __all__ = [
     "gradient_profiles",
     "heat_maps",
     "histograms",
+    "layer_profiles",
     "learning_curves",
     "loss_surface",
     "path_split",

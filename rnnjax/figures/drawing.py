@@ -16,13 +16,18 @@ NAMES = {"elman": "Elman", "lstm": "LSTM", "gru": "GRU"}
 LN10 = np.log(10)
 
 
-def panels(count, **options):
-    """Return a figure without a window, and its axes in a row."""
-    figure = Figure(figsize=(1 + 4 * count if count > 1 else 6.4, 3.8), layout="constrained")
-    axes = figure.subplots(1, count, squeeze=False, **options)[0]
-    for ax in axes:
+def panels(count, columns=None, **options):
+    """Return a figure without a window, and its axes, in one row or as many as `columns` leave."""
+    across = min(count, columns or count)
+    rows = -(-count // across)
+    size = 1 + 4 * across if across > 1 else 6.4, 3.8 * rows
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, across, squeeze=False, **options).ravel()
+    for ax in axes[count:]:
+        ax.remove()
+    for ax in axes[:count]:
         ax.grid(alpha=0.3)
-    return figure, axes
+    return figure, axes[:count]
 
 
 def line_with_band(ax: Axes, x, rows, colour, label, *, scale=1.0, linestyle="-"):
@@ -31,8 +36,15 @@ def line_with_band(ax: Axes, x, rows, colour, label, *, scale=1.0, linestyle="-"
         np.where(np.isfinite(rows[name]), rows[name] * scale, np.nan)
         for name in ("median", "q25", "q75")
     )
-    alone = "." if np.isfinite(middle).sum() == 1 else ""  # a line needs two points
-    ax.plot(x, middle, color=colour, label=label, linestyle=linestyle, marker=alone)
+    finite = np.isfinite(middle)
+    around = np.pad(finite, 1)
+    beside = around[:-2] | around[2:]
+    alone = np.flatnonzero(finite & ~beside).tolist()  # a line needs two points
+    marks: dict = {"marker": ".", "markevery": alone} if alone else {}
+    ax.plot(x, middle, color=colour, label=label, linestyle=linestyle, **marks)
+    if finite.any():  # the axis shows where the others would be
+        ends, height = (np.min(x), np.max(x)), middle[finite][0]
+        ax.update_datalim([(end, height) for end in ends])
     ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
 
 

@@ -41,6 +41,38 @@ def gradient_profiles(table: drawing.Table, titles: Mapping[str, str]) -> Figure
     return figure
 
 
+def layer_profiles(
+    profiles: Mapping[str, Any], lengths: Any = None, names: Mapping[str, str] | None = None
+) -> Figure:
+    """Draw the gradient norm against lag, one line with a band over examples for each layer.
+
+    Args:
+        profiles: natural logs `[T, B]` by layer, as `rnnjax.diagnostics.log_gradient_by_layer`
+            returns them; T may differ from layer to layer. What is not finite, such as the
+            logarithm of a gradient that is exactly zero, is left out.
+        lengths: valid steps of each sequence, `[B]`, for layers of that many steps; lags count from
+            the last of them, and end with the shortest sequence. None means T.
+        names: labels by layer; its own name otherwise.
+    """
+    figure, (ax,) = drawing.panels(1)
+    colours = "#4c72b0", "#c44e52", "#55a868", *drawing.MORE_COLOURS
+    for i, (layer, profile) in enumerate(profiles.items()):
+        rows = np.asarray(profile)
+        ends = np.full(rows.shape[1], len(rows)) if lengths is None else np.asarray(lengths)
+        lags = np.arange(ends.min())
+        rows = np.take_along_axis(rows, ends - 1 - lags[:, None], axis=0)
+        low, middle, high = np.quantile(rows, (0.25, 0.5, 0.75), axis=1, method="inverted_cdf")
+        band = {"median": middle, "q25": low, "q75": high}
+        label = (names or {}).get(layer, layer)
+        drawing.line_with_band(
+            ax, lags, band, colours[i % len(colours)], label, scale=1 / drawing.LN10
+        )
+    ax.set(xlabel="lag k (steps back from the end)", ylabel="gradient norm")
+    ax.legend(fontsize="small")
+    drawing.powers_of_ten(ax)
+    return figure
+
+
 def profile_over_training(table: drawing.Table) -> Figure:
     """Draw the median gradient norm over training step and lag as one heat map for each cell.
 

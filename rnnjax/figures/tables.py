@@ -16,6 +16,7 @@ def curves(
     series: str,
     *,
     panel: str | None = None,
+    columns: int | None = None,
     names: Mapping[Any, str] | None = None,
     xlabel: str,
     ylabel: str,
@@ -31,6 +32,7 @@ def curves(
             not finite are left out.
         x, series: names of the columns that say where a point stands and which line it is on.
         panel: name of the column that says which panel, in order of first appearance.
+        columns: panels in a row; None means all of them.
         names: titles and labels of values of `panel` and `series`; the value itself otherwise.
         xlabel, ylabel: of the axes.
         log_x, log_y: logarithmic axes, for tables of plain numbers; what is not positive is left
@@ -38,7 +40,7 @@ def curves(
         natural_logs: the numbers are natural logarithms; the axis is labelled in powers of ten.
     """
     parts = drawing.split(table, panel)
-    figure, axes = drawing.panels(len(parts), sharey=True)
+    figure, axes = drawing.panels(len(parts), columns, sharey=True)
     colours = drawing.colours(table[series])
     scale = 1 / drawing.LN10 if natural_logs else 1.0
     for ax, part in zip(axes, parts, strict=True):
@@ -51,13 +53,14 @@ def curves(
                 theory = np.where(np.isfinite(rows["theory"]), rows["theory"] * scale, np.nan)
                 ax.plot(rows[x], theory, color=colours[value], linestyle="--", linewidth=1.2)
         ax.set(xlabel=xlabel)
+        if ax.get_subplotspec().is_first_col():
+            ax.set(ylabel=ylabel)
         if panel is not None:
             ax.set(title=drawing.label(part[panel][0], names))
         if log_x and np.any((part[x] > 0) & np.isfinite(part["median"])):
             ax.set(xscale="log")
     if log_y and np.any(table["median"] > 0):
         axes[0].set(yscale="log")  # and with it those that share it
-    axes[0].set(ylabel=ylabel)
     lines = {
         label: line
         for ax in axes

@@ -5,11 +5,38 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array
 
 from rnnjax.layers.marks import mark
 from rnnjax.layers.padding import at_last_step, last_rows, valid_steps, zero_padding
 from rnnjax.layers.recurrent import first_given, without_noise
+
+
+class CausalTaps(nn.Module):
+    """A causal convolution that has its past in front: y_t = sum_k x_{t-(K-1-k)d} W_k + b.
+
+    Parameters as those of `flax.linen.Conv`: `kernel [K, C, features]`, `bias [features]`. It is
+    one matmul of the shifted inputs side by side: XLA's gradient of a dilated convolution takes
+    more than ten times as long on a CPU.
+    """
+
+    features: int
+    kernel_size: int
+    dilation: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, xs: Array) -> Array:
+        """Return `[*batch, T, features]` of `xs [*batch, (K - 1) dilation + T, C]`."""
+        shape = self.kernel_size, xs.shape[-1], self.features
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        xs, kernel, bias = promote_dtype(xs, kernel, bias, dtype=self.dtype)
+        total = xs.shape[-2] - (self.kernel_size - 1) * self.dilation
+        shifts = [k * self.dilation for k in range(self.kernel_size)]
+        taps = jnp.concatenate([xs[..., start : start + total, :] for start in shifts], axis=-1)
+        return taps @ kernel.reshape(-1, self.features) + bias
 
 
 class TCN(nn.Module):
@@ -75,15 +102,9 @@ class TCN(nn.Module):
                 past = jnp.zeros((*ys.shape[:-2], reach, ys.shape[-1]), ys.dtype)
             ys = jnp.concatenate([past.astype(ys.dtype), ys], axis=-2)
             carries.append(last_rows(ys, reach, seq_lengths))
-            ys = nn.Conv(
-                self.features,
-                (self.kernel_size,),
-                kernel_dilation=dilation,
-                padding="VALID",
-                kernel_init=nn.initializers.he_normal(),
-                dtype=self.dtype,
-                name=f"conv_{number}",
-            )(ys)
+            name = f"conv_{number}"
+            taps = CausalTaps(self.features, self.kernel_size, dilation, self.dtype, name=name)
+            ys = taps(ys)
             ys = self.activation_fn(ys)
             return nn.Dropout(self.dropout_rate, broadcast_dims=(-2,))(ys, deterministic=quiet)
 

@@ -1,5 +1,6 @@
 """One-to-many and many-to-many without alignment: a decoder that feeds on its own outputs."""
 
+import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -59,11 +60,12 @@ class OneToMany(nn.Module):
         leaves, structure = jax.tree.flatten(layer.start_carry(context.shape[:-1]))
         for i, leaf in enumerate(leaves):
             if jnp.issubdtype(leaf.dtype, jnp.inexact):
-                shape = leaf.shape[context.ndim - 1 :]
-                dense = nn.DenseGeneral(shape, name=f"start_{i}")
-                leaves[i] = jnp.tanh(dense(context)).astype(leaf.dtype)
-        if memory is not None and memory_lengths is None:
-            memory_lengths = jnp.full(memory.shape[:-2], memory.shape[-2], jnp.int32)
+                width = math.prod(leaf.shape[context.ndim - 1 :])
+                start = jnp.tanh(nn.Dense(width, name=f"start_{i}")(context))
+                leaves[i] = start.reshape(leaf.shape).astype(leaf.dtype)
+        if memory is not None:
+            full = jnp.full(memory.shape[:-2], memory.shape[-2], jnp.int32)
+            memory_lengths = full if memory_lengths is None else jnp.asarray(memory_lengths)
         return DecoderState(structure.unflatten(leaves), memory, memory_lengths)
 
     def __call__(
@@ -94,8 +96,12 @@ class OneToMany(nn.Module):
         """
         state = self.start(context, memory, memory_lengths)
         if sampling_rate is not None and not self.is_initializing():
-            outputs = self._scheduled(state, jnp.asarray(previous), sampling_rate, deterministic)
-            return zero_padding(outputs, valid_steps(seq_lengths, outputs.shape[:-1]))
+            said = jnp.asarray(previous)
+            valid = valid_steps(seq_lengths, said.shape[:2])
+            if valid is not None:  # whatever stands behind the end
+                said = jnp.where(valid.reshape(*valid.shape, *(1,) * (said.ndim - 2)), said, 0)
+            outputs = self._scheduled(state, said, sampling_rate, deterministic)
+            return zero_padding(outputs, valid)
         layer: Any = self.layer
         embed: Any = self.embed
         xs = previous if embed is None else embed(previous, seq_lengths=seq_lengths)
@@ -149,7 +155,8 @@ class OneToMany(nn.Module):
             out_axes=1,
         )
         first = jnp.arange(previous.shape[1]) == 0
-        return scan(self, (state, jnp.zeros_like(previous[:, 0])), previous, first)[1]
+        nothing = jnp.zeros((previous.shape[0], *previous.shape[2:]), previous.dtype)
+        return scan(self, (state, nothing), previous, first)[1]
 
 
 class EncoderDecoder(nn.Module):

@@ -43,7 +43,7 @@ class OneToOne(nn.Module):
         which steps are there.
         """
         embed: Any = self.embed
-        xs = inputs if embed is None else embed(inputs)
+        xs = inputs if embed is None else embed(inputs, seq_lengths=seq_lengths)
         valid = None if seq_lengths is None else valid_steps(seq_lengths, xs.shape[:-1])
         xs = zero_padding(xs, valid)
         for i, width in enumerate(self.hidden):

@@ -123,7 +123,8 @@ def ctc_loss(
             (labels.shape, valid_steps(label_lengths, labels.shape, "label_lengths")),
         )
     ]
-    logits = jnp.where(padding[0][..., None] > 0, 0, logits.astype(jnp.float32))
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits = jnp.where(padding[0][..., None] > 0, 0, logits)
     labels = jnp.where(padding[1] > 0, 0, labels)
     return optax.ctc_loss(logits, padding[0], labels, padding[1], blank_id=blank)
 
