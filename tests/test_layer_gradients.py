@@ -52,7 +52,7 @@ def loss(ys):
     return weighted_sum(ys) + (ys[:, -1] ** 2).sum()
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", ["lstm", "leaky"])
 def test_a_deep_network_cut_open_at_every_step(name, x64):
     """Not the outputs' gradients alone: through the recurrence of every layer."""
     cell, xs = CELLS[name], XS.astype(jnp.float64)
@@ -99,16 +99,25 @@ def test_both_directions_cut_open():
         end: rnnjax.unroll(cell, params[end], XS, lengths=LENGTHS, reverse=reverse)[1]
         for end, reverse in ends.items()
     }
-    for end, reverse in ends.items():
-        for t in range(T):
-            state, rest = cut_open(cell, params[end], XS, t, LENGTHS, reverse)
 
-            def total(state, end=end, rest=rest):
-                both = {**outputs, end: rest(state)}
-                return loss(jnp.swapaxes(jnp.concatenate([*both.values()], -1), 0, 1))
+    @jax.jit
+    def by_hand(params, outputs):
+        rows = {end: [] for end in ends}
+        for end, reverse in ends.items():
+            for t in range(T):
+                state, rest = cut_open(cell, params[end], XS, t, LENGTHS, reverse)
 
-            want = norm(jax.grad(total)(state))
-            np.testing.assert_allclose(np.exp(found[f"{end}/carry"][t]), want, rtol=1e-4)
+                def total(state, now=end, rest=rest):
+                    both = {**outputs, now: rest(state)}
+                    return loss(
+                        jnp.swapaxes(jnp.concatenate([both[end] for end in ends], -1), 0, 1)
+                    )
+
+                rows[end].append(norm(jax.grad(total)(state)))
+        return {end: jnp.stack(norms) for end, norms in rows.items()}
+
+    for end, want in by_hand(params, outputs).items():
+        np.testing.assert_allclose(np.exp(found[f"{end}/carry"]), want, rtol=1e-4)
 
 
 def test_it_agrees_with_the_profile_in_log_space(x64):

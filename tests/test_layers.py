@@ -77,7 +77,7 @@ def compositions(cell):
     }
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", ["lstm", "leaky"])
 def test_layers_are_compositions_of_unroll(name):
     cell = CELLS[name]
     hands = compositions(cell)
@@ -133,15 +133,12 @@ def test_reverse_and_keep_order_are_those_of_flax(name):
 
 
 STREAMS = {
-    "elman": RNN(Elman(H)),
     "lstm": RNN(LSTM(H), initial_carry_init=jax.nn.initializers.normal()),
     "gru": RNN(GRU(H)),
     "leaky": RNN(CELLS["leaky"]),
-    "stack": Stack([RNN(LSTM(H)), RNN(GRU(H))], residual=True),
+    "stack": Stack([RNN(LSTM(H)), RNN(Elman(H)), TCN(H, num_blocks=1)], residual=True),
     "tcn": TCN(H, num_blocks=2),
-    "transformer": Transformer(H, num_heads=2, window=3),
-    "wide_transformer": Transformer(H, num_heads=2),
-    "mixed": Stack([TCN(H, num_blocks=1), RNN(GRU(H)), Transformer(H, num_heads=1, num_layers=1)]),
+    "transformer": Transformer(H, num_heads=2, num_layers=1, window=3),
 }
 
 
@@ -453,7 +450,7 @@ def test_activations(phi, want):
 
 def influence(layer, variables, xs):
     """Return `[T, T]`, whether output t depends on input s, by gradients."""
-    slopes = jax.jacobian(lambda xs: layer.apply(variables, xs[None])[0])(xs)
+    slopes = jax.jit(jax.jacobian(lambda xs: layer.apply(variables, xs[None])[0]))(xs)
     return np.abs(np.asarray(slopes)).sum(axis=(1, 3)) > 0
 
 
@@ -466,11 +463,11 @@ def test_the_cnn_sees_its_receptive_field_and_no_more():
     assert np.array_equal(got, (lag >= 0) & (lag < 13))
 
 
-@pytest.mark.parametrize(("window", "reach"), [(1024, 20), (4, 7)])
+@pytest.mark.parametrize(("window", "reach"), [(1024, 12), (4, 7)])
 def test_the_transformer_sees_the_past_in_its_window(window, reach):
-    layer = Transformer(8, num_heads=2, window=window)
-    xs = jax.random.normal(KEY, (20, D))
-    lag = np.arange(20)[:, None] - np.arange(20)
+    layer = Transformer(4, num_heads=2, window=window)
+    xs = jax.random.normal(KEY, (12, D))
+    lag = np.arange(12)[:, None] - np.arange(12)
     got = influence(layer, layer.init(KEY, xs[None]), xs)
     assert np.array_equal(got, (lag >= 0) & (lag < reach))
 
@@ -514,7 +511,9 @@ def test_every_layer_takes_the_fast_path_where_its_cell_does(fast_calls):
         assert 1 <= len(fast_calls) <= count and set(fast_calls) == {GRU(5)}, name
 
 
-@pytest.mark.parametrize("name", [n for n in architectures.LAYERS if "reversed" not in n])
+@pytest.mark.parametrize(
+    "name", ["lstm rnn", "lstm deep_bidirectional", "layer_norm", "tcn", "transformer"]
+)
 def test_a_batch_can_be_split_over_devices(name):
     layer = architectures.LAYERS[name]
     xs = jax.random.normal(KEY, (16, T, D))
@@ -542,16 +541,14 @@ def test_bfloat16_with_float32_carries(name):
     layer = in_bfloat16(architectures.LAYERS[name])
     variables = layer.init(KEY, XS)
     assert {a.dtype for a in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    exact = architectures.LAYERS[name].apply(variables, XS)
+    want = architectures.LAYERS[name].apply(variables, XS, seq_lengths=LENGTHS)
     for xs in (XS, XS.astype(jnp.bfloat16)):
         carry, ys = layer.apply(variables, xs, seq_lengths=LENGTHS, return_carry=True)
         valid = (jnp.arange(T) < LENGTHS[:, None])[..., None]
-        want = architectures.LAYERS[name].apply(variables, XS, seq_lengths=LENGTHS)
         assert oracles.relative_error(jnp.where(valid, ys, 0).astype(jnp.float32), want) < 0.05
         if name not in ("tcn", "transformer"):
             floats = [a.dtype for a in jax.tree.leaves(carry)]
             assert set(floats) == {jnp.dtype("float32")}
-    assert exact.dtype == jnp.float32
 
 
 def in_bfloat16(module):
@@ -582,15 +579,18 @@ def test_a_users_cell_works_in_every_layer_and_model():
     trials |= {n: (m, (tokens,)) for n, m in architectures.sequence_models(cell).items()}
     trials |= {n: (m, (tokens, tokens)) for n, m in architectures.translators(cell).items()}
     for name, (module, inputs) in trials.items():
-        variables = module.init(KEY, *inputs)
 
-        def loss(params, module=module, inputs=inputs):
-            ys = module.apply({"params": params}, *inputs, seq_lengths=LENGTHS)
-            return weighted_sum(ys)
+        @jax.jit
+        def largest(key, module=module, inputs=inputs):
+            def loss(params):
+                ys = module.apply({"params": params}, *inputs, seq_lengths=LENGTHS)
+                return weighted_sum(ys)
 
-        gradient = jax.grad(loss)(variables["params"])
-        norms = [float(jnp.abs(g).max()) for g in jax.tree.leaves(gradient)]
-        assert np.isfinite(norms).all() and min(norms) > 0, name
+            gradient = jax.grad(loss)(module.init(key, *inputs)["params"])
+            return jnp.stack([jnp.abs(g).max() for g in jax.tree.leaves(gradient)])
+
+        norms = largest(KEY)
+        assert np.isfinite(norms).all() and norms.min() > 0, name
 
 
 def test_nnx_users_can_wrap_a_layer():

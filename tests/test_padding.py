@@ -28,17 +28,11 @@ def apart(inputs, filling, total, n):
     return jnp.where(valid, jnp.pad(inputs, pad), filling)
 
 
-def weigh(tree, weights):
-    return sum(
-        jnp.sum(a * jnp.cos(jnp.arange(a.size).reshape(a.shape))) * w
-        for a, w in zip(tree, weights, strict=True)
-    )
-
-
-def check(run, variables, inputs, filling, n):
+def check(run, variables, inputs, filling, thorough=True):
     """Compare what `run(variables, inputs, n)` gives, and its gradients, for other paddings.
 
-    It returns values whose padding is cut off or zero, so that T does not matter.
+    It returns values whose padding is cut off or zero, so that T does not matter; if `thorough`,
+    which takes two more compilations, there is more of it, and none.
     """
 
     @jax.jit
@@ -58,16 +52,17 @@ def check(run, variables, inputs, filling, n):
         want = everything(variables, apart(inputs, 0, T, n), n)
         other = everything(variables, apart(inputs, filling, T, n), n)
         jax.tree.map(np.testing.assert_array_equal, other, want)
-        longer = everything(variables, apart(inputs, filling, LONGER, n), n)
-        assert oracles.relative_error(longer, want) < 1e-5
+        if thorough:
+            longer = everything(variables, apart(inputs, filling, LONGER, n), n)
+            assert oracles.relative_error(longer, want) < 1e-5
         for g in want[2]:  # nothing flows into the padding
             assert not np.any(np.asarray(g)[np.arange(T) >= n[:, None]])
 
     compare()
-    full = jnp.full(B, T, jnp.int32)
-    got = everything(variables, inputs, full)
-    want = run(variables, inputs, None)
-    assert oracles.relative_error(got[0], want) < 1e-5
+    if thorough:
+        got = everything(variables, inputs, jnp.full(B, T, jnp.int32))
+        want = jax.jit(lambda v, x: run(v, x, None))(variables, inputs)
+        assert oracles.relative_error(got[0], want) < 1e-5
 
 
 @pytest.mark.parametrize("name", architectures.LAYERS)
@@ -82,7 +77,8 @@ def test_layers(name):
             [] if name in ("tcn", "transformer") else jax.tree.leaves(carry)
         )
 
-    check(run, variables, xs, jnp.nan, None)
+    thorough = {"lstm rnn", "lstm reversed", "lstm bidirectional", "tcn", "transformer"}
+    check(run, variables, xs, jnp.nan, name in thorough)
 
 
 SEQUENCE_MODELS = architectures.sequence_models(architectures.CELLS["gru"]) | {
@@ -105,10 +101,10 @@ def test_models_of_one_sequence(name):
         outputs = model.apply(variables, tokens, seq_lengths=n)
         return [outputs[:, :T]] if name in ("many_to_many", "frozen") else [outputs]
 
-    check(run, variables, tokens, V + 100, None)
+    check(run, variables, tokens, V + 100, name in ("many_to_one_last", "frozen"))
 
 
-@pytest.mark.parametrize("name", architectures.translators(None or architectures.CELLS["gru"]))
+@pytest.mark.parametrize("name", architectures.translators(architectures.CELLS["gru"]))
 def test_models_of_two_sequences(name):
     model = architectures.translators(architectures.CELLS["lstm"])[name]
     tokens = jax.random.randint(KEY, (B, T), 0, V)
@@ -124,8 +120,9 @@ def test_models_of_two_sequences(name):
         outputs = model.apply(variables, tokens, previous, seq_lengths=other, target_lengths=n)
         return [outputs[:, :T]]
 
-    check(source_padded, variables, tokens, V + 100, None)
-    check(target_padded, variables, previous, V + 100, None)
+    check(source_padded, variables, tokens, V + 100, thorough=name == "additive")
+    if name == "plain":  # the decoder is the same for all
+        check(target_padded, variables, previous, V + 100)
 
 
 def test_the_perceptron_and_the_heads():
@@ -133,7 +130,7 @@ def test_the_perceptron_and_the_heads():
     xs = jax.random.normal(KEY, (B, T, D))
     variables = model.init(KEY, xs)
     run = functools.partial(model.apply)
-    check(lambda v, x, n: [run(v, x, seq_lengths=n)[:, :T]], variables, xs, jnp.nan, None)
+    check(lambda v, x, n: [run(v, x, seq_lengths=n)[:, :T]], variables, xs, jnp.nan)
 
 
 @pytest.mark.parametrize("name", ["additive", "dot_product", "pooling"])
