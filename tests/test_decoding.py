@@ -386,7 +386,7 @@ def test_a_wide_ctc_beam_gives_the_exact_probability_of_every_labeling(x64):
         )
     )
     for blank in (0, 2):
-        labels, counts, log_probs = jax.device_get(search(logits, lengths, blank))
+        labels, log_probs, counts = jax.device_get(search(logits, lengths, blank))
         assert labels.shape == (7, 63, 5) and not np.isnan(log_probs).any()
         for b, length in enumerate(lengths):
             want = all_labelings(logits[b, :length], blank)
@@ -399,7 +399,7 @@ def test_a_wide_ctc_beam_gives_the_exact_probability_of_every_labeling(x64):
             assert (labels[b, rest:] == blank).all()
         assert log_probs[0, 0] == 0 and counts[0, 0] == 0
     default = search(logits[-2:-1], None, 0)  # all T steps
-    np.testing.assert_array_equal(default[2], search(logits, lengths, 0)[2][-2:-1])
+    np.testing.assert_array_equal(default[1], search(logits, lengths, 0)[1][-2:-1])
     assert search._cache_size() == 2  # one for each number of sequences
 
 
@@ -427,7 +427,7 @@ def test_a_narrow_ctc_beam_keeps_what_a_dictionary_keeps(width, x64):
     logits, lengths = ctc_problem(total=8, size=4, seed=width)
     search = jax.jit(functools.partial(ctc_beam_search, beam_width=width))
     got = search(logits, seq_lengths=lengths, blank=3)
-    labels, counts, log_probs = jax.device_get(got)
+    labels, log_probs, counts = jax.device_get(got)
     for b, length in enumerate(lengths):
         want = beam_by_dictionary(logits[b, :length], width, 3)
         for w, (labeling, p) in enumerate(want):
@@ -445,8 +445,8 @@ def test_ctc_agrees_with_the_loss_in_optax_and_so_does_its_gradient(dtype):
 
     def search(logits):
         found = ctc_beam_search(logits, beam_width=63, seq_lengths=lengths)
-        labels, counts, log_probs = (a[:, :kept] for a in found)
-        return log_probs.astype(jnp.float32).sum(), (labels, counts, log_probs)
+        labels, log_probs, counts = (a[:, :kept] for a in found)
+        return log_probs.astype(jnp.float32).sum(), (labels, log_probs, counts)
 
     def loss(logits, labels, counts):
         unused = (steps >= counts[..., None]).astype(np.float32)
@@ -455,7 +455,7 @@ def test_ctc_agrees_with_the_loss_in_optax_and_so_does_its_gradient(dtype):
         return losses.sum(), losses
 
     found, slope = jax.jit(jax.value_and_grad(search, has_aux=True))(logits)
-    labels, counts, log_probs = jax.device_get(found[1])
+    labels, log_probs, counts = jax.device_get(found[1])
     assert log_probs.dtype == jnp.float32
     clean = jnp.where(paddings[..., None] > 0, 0, logits)
     want, wanted = jax.jit(jax.value_and_grad(loss, has_aux=True))(clean, labels, counts)
@@ -530,7 +530,7 @@ def test_empty_batches_and_the_smallest_vocabulary():
 
     search = jax.jit(functools.partial(ctc_beam_search, beam_width=2))
     for logits in (np.zeros((1, 0, V)), np.ones((1, 4, 1))):  # no step, no label
-        labels, counts, log_probs = search(logits)
+        labels, log_probs, counts = search(logits)
         assert (labels == 0).all() and (counts == 0).all()
         np.testing.assert_array_equal(log_probs, [[0, -np.inf]])
         assert (jax.jit(ctc_greedy)(logits)[1] == 0).all()

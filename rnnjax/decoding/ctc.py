@@ -51,7 +51,7 @@ def ctc_beam_search(
     beam_width: int,
     seq_lengths: Any = None,
     blank: Any = 0,
-) -> tuple[Int32[Array, "B W T"], Int32[Array, "B W"], Float[Array, "B W"]]:
+) -> tuple[Int32[Array, "B W T"], Float[Array, "B W"], Int32[Array, "B W"]]:
     """Return the most probable labelings, summed over their paths, by prefix beam search.
 
     A prefix l of labels keeps p_b(l) and p_n(l), the probabilities of its paths so far that end
@@ -71,8 +71,8 @@ def ctc_beam_search(
         beam_width: W.
 
     Returns:
-        The labels `[B, W, T]`, `blank` beyond the end, their number `[B, W]` and log probability
-        `[B, W]`, most probable first; it can be differentiated. Where there are fewer than W
+        The labels `[B, W, T]`, `blank` beyond the end, their log probability `[B, W]`, which can be
+        differentiated, and their number `[B, W]`, most probable first. Where there are fewer than W
         labelings of positive probability, the last places hold no label and a log probability of
         -inf.
 
@@ -91,7 +91,7 @@ def ctc_beam_search(
 
 def _prefix_search(
     scores: Float[Array, "T V"], valid: Bool[Array, " T"], blank: Int32[Array, ""], width: int
-) -> tuple[Int32[Array, "W T"], Int32[Array, " W"], Float[Array, " W"]]:
+) -> tuple[Int32[Array, "W T"], Float[Array, " W"], Int32[Array, " W"]]:
     """Return `ctc_beam_search` of one example from its log probabilities."""
     total, size = scores.shape
     columns, beam = jnp.arange(total + 1), jnp.arange(width)
@@ -136,7 +136,7 @@ def _prefix_search(
     (prefixes, lengths, _, _, whole), _ = lax.scan(advance, state, (scores, valid))
     exists = whole != -jnp.inf
     labels = jnp.where(exists[:, None], prefixes[:, 1:], blank)
-    return labels, jnp.where(exists, lengths, 0), whole
+    return labels, whole, jnp.where(exists, lengths, 0)
 
 
 def _log_add(a, b):

@@ -77,7 +77,7 @@ class TCN(nn.Module):
     @nn.compact
     def __call__(
         self,
-        inputs: Array,
+        inputs: Any,
         *,
         initial_carry: Any = None,
         seq_lengths: Any = None,
@@ -87,7 +87,7 @@ class TCN(nn.Module):
     ) -> Any:
         """Return outputs `[*batch, T, H]` of `inputs [*batch, T, D]`; arguments as for `RNN`."""
         time_major = first_given(time_major, self.time_major)
-        xs = jnp.moveaxis(inputs, 0, -2) if time_major else inputs
+        xs = jnp.moveaxis(inputs, 0, -2) if time_major else jnp.asarray(inputs)
         valid = valid_steps(seq_lengths, xs.shape[:-1])
         xs = zero_padding(xs, valid)
         quiet = without_noise(self, deterministic)

@@ -71,7 +71,7 @@ class RNN(nn.Module):
     @nn.compact
     def __call__(
         self,
-        inputs: Array,
+        inputs: Any,
         *,
         initial_carry: PyTree = None,
         seq_lengths: Any = None,
@@ -103,7 +103,7 @@ class RNN(nn.Module):
                 f"inputs must have an axis for time and one for features, got shape "
                 f"{jnp.shape(inputs)}"
             )
-        xs = inputs if time_major else jnp.moveaxis(inputs, -2, 0)
+        xs = jnp.asarray(inputs) if time_major else jnp.moveaxis(inputs, -2, 0)
         seq_lengths = checked_lengths(seq_lengths, xs.shape[0], xs.shape[1:-1], "seq_lengths")
         draw = functools.partial(self.cell.init, input_size=xs.shape[-1])
         params = Parameters(draw, name="cell")()
@@ -198,7 +198,7 @@ class Bidirectional(nn.Module):
     @nn.compact
     def __call__(
         self,
-        inputs: Array,
+        inputs: Any,
         *,
         initial_carry: PyTree = None,
         seq_lengths: Any = None,
@@ -258,10 +258,15 @@ class Stack(nn.Module):
     dropout_broadcast_dims: Sequence[int] = ()
     return_carry: bool = False
 
+    def __post_init__(self):
+        for name in ("layers", "dropout_broadcast_dims"):  # hashable, if lists were given
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        super().__post_init__()
+
     @nn.compact
     def __call__(
         self,
-        inputs: Array,
+        inputs: Any,
         *,
         initial_carry: PyTree = None,
         seq_lengths: Any = None,
@@ -281,7 +286,7 @@ class Stack(nn.Module):
         options = {"seq_lengths": seq_lengths, "deterministic": deterministic}
         options |= {} if time_major is None else {"time_major": time_major}
         dropout = nn.Dropout(self.dropout_rate, self.dropout_broadcast_dims)
-        xs, carries, added = inputs, [], False
+        xs, carries, added = jnp.asarray(inputs), [], False
         for i, layer in enumerate(self.layers):
             if i and self.dropout_rate:
                 xs = dropout(xs, deterministic=without_noise(self, deterministic))

@@ -27,7 +27,8 @@ class Transformer(nn.Module):
         x = W in_t + position_t;   x += attention(norm(x));   x += mlp(norm(x));   y = norm(x)
 
     Step t attends to the steps t - window + 1 .. t. Positions are sinusoids. It is called like
-    `RNN`; its carry holds the keys and values in the window, so it streams.
+    `RNN`; its carry holds the keys and values in the window, so it streams. (The last norm makes
+    the sum of an output's entries a constant: to look at gradients, put a head on top.)
     Source: Vaswani et al. 2017, "Attention is all you need", arXiv:1706.03762; the norm comes
     before each part, as in Xiong et al. 2020, arXiv:2002.04745.
 
@@ -58,7 +59,7 @@ class Transformer(nn.Module):
     @nn.compact
     def __call__(
         self,
-        inputs: Array,
+        inputs: Any,
         *,
         initial_carry: TransformerCarry | None = None,
         seq_lengths: Any = None,
@@ -73,12 +74,10 @@ class Transformer(nn.Module):
             )
         time_major = first_given(time_major, self.time_major)
         return_carry = first_given(return_carry, self.return_carry)
-        xs = jnp.moveaxis(inputs, 0, -2) if time_major else inputs
+        xs = jnp.moveaxis(inputs, 0, -2) if time_major else jnp.asarray(inputs)
         *batch, total, _ = xs.shape
         valid = valid_steps(seq_lengths, xs.shape[:-1])
         carry = initial_carry
-        if carry is None and return_carry:
-            carry = self.start_carry(tuple(batch), xs.dtype)
         quiet = without_noise(self, deterministic)
         start = jnp.zeros(tuple(batch), jnp.int32) if carry is None else carry.position
         at = start[..., None] + jnp.arange(total)  # [*batch, T]
@@ -98,27 +97,23 @@ class Transformer(nn.Module):
         ys = jnp.moveaxis(ys, -2, 0) if time_major else ys
         if not return_carry:
             return ys
-        kept = self.window - 1
-        rows = [[last_rows(a, kept, seq_lengths) for a in cache] for cache in caches]
+        rows = [[self._kept(a, carry, seq_lengths) for a in cache] for cache in caches]
         keys, values = (tuple(column) for column in zip(*rows, strict=True))
         end = start + (total if seq_lengths is None else jnp.asarray(seq_lengths))
         return TransformerCarry(end.astype(jnp.int32), keys, values), ys
-
-    @nn.nowrap
-    def start_carry(
-        self, batch_shape: tuple[int, ...], dtype: Any = jnp.float32
-    ) -> TransformerCarry:
-        """Return the carry before the first step."""
-        dtype = dtype if self.dtype is None else self.dtype
-        empty = jnp.zeros((*batch_shape, self.window - 1, self.features), dtype)
-        rows = (empty,) * self.num_layers
-        return TransformerCarry(jnp.zeros(batch_shape, jnp.int32), rows, rows)
 
     @nn.nowrap
     def final_output(self, carry: Any, outputs: Array, seq_lengths: Any = None) -> Array:
         """Return `outputs [*batch, T, H]` at each sequence's last valid step; zero if none."""
         del carry
         return at_last_step(outputs, seq_lengths)
+
+    def _kept(self, rows, carry, seq_lengths):
+        """Return the last `window - 1` rows of keys or values `[*batch, S, H]`, zeros in front."""
+        count = self.window - 1
+        if carry is None:
+            rows = jnp.pad(rows, [(0, 0)] * (rows.ndim - 2) + [(count, 0), (0, 0)])
+        return last_rows(rows, count, seq_lengths)
 
     def _attention(self, i, xs, at, past):
         """Return what attention adds, and all keys and values, `[*batch, S, H]`."""

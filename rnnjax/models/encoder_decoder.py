@@ -33,7 +33,8 @@ class OneToMany(nn.Module):
     Args:
         layer: `RNN`, or a `Stack` of them.
         head: a head; what it samples is fed back.
-        embed: turns what was last said into a vector: `Embed` for tokens; None for real values.
+        embed: turns what was last said into a vector: `Embed` for tokens; None for real values. The
+            same `Embed` may serve an encoder as well: then both share one table.
         attention: None, `AdditiveAttention`, `DotProductAttention` or called like them.
     """
 
@@ -53,10 +54,13 @@ class OneToMany(nn.Module):
 
         Raises:
             ValueError: memory without attention, or attention without memory.
+            TypeError: `layer` is not recurrent.
         """
         if (memory is None) != (self.attention is None):
             raise ValueError("memory is given if and only if the decoder has attention")
-        layer: Any = self.layer
+        context, layer = jnp.asarray(context), self.layer
+        if not hasattr(layer, "start_carry"):
+            raise TypeError(f"layer must be RNN or a Stack of them, got {type(layer).__name__}")
         leaves, structure = jax.tree.flatten(layer.start_carry(context.shape[:-1]))
         for i, leaf in enumerate(leaves):
             if jnp.issubdtype(leaf.dtype, jnp.inexact):
