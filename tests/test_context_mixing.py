@@ -12,6 +12,7 @@ from scripts import ROOT, load
 from rnnjax import tasks
 from rnnjax.runs import Run
 
+pytestmark = pytest.mark.slow
 experiment = load(ROOT / "experiments" / "context_mixing.py")
 TINY = experiment.Config(
     networks=("tcn", "elman", "bidirectional_gru", "transformer"),

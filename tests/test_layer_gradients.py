@@ -14,6 +14,7 @@ from rnnjax import GRU, LSTM, Elman, layers
 from rnnjax.diagnostics import log_gradient_by_layer, log_gradient_profile
 from rnnjax.layers import RNN, TCN, Bidirectional, Stack, Transformer
 
+pytestmark = pytest.mark.slow
 KEY = jax.random.key(0)
 B, T = 2, 6
 XS = jax.random.normal(KEY, (T, B, D))  # time first, as the hand-written networks take it

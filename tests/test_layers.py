@@ -77,6 +77,7 @@ def compositions(cell):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lstm", "leaky"])
 def test_layers_are_compositions_of_unroll(name):
     cell = CELLS[name]
@@ -142,6 +143,7 @@ STREAMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STREAMS)
 def test_step_by_step_equals_the_whole_sequence(name):
     """Values and gradients; and a stream goes on where a shorter sequence ended."""
@@ -572,6 +574,7 @@ def low(cell):
 # Other people's code
 
 
+@pytest.mark.slow
 def test_a_users_cell_works_in_every_layer_and_model():
     cell = CELLS["leaky"]
     tokens = jax.random.randint(KEY, (B, T), 0, V)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from rnnjax import layers, models
 
+pytestmark = pytest.mark.slow
 KEY = jax.random.key(0)
 B, T, LONGER = 3, 5, 7
 lengths = st.lists(st.integers(0, T) | st.sampled_from([0, 1, T]), min_size=B, max_size=B)
