@@ -683,3 +683,38 @@ def test_the_two_directions_are_two_layers():
     carry, ys = both.apply(both.init(KEY, xs), xs, return_carry=True)
     with pytest.raises(ValueError, match="bidirectional layer with residual has no last state"):
         both.final_output(carry, ys)
+
+
+def test_an_empty_batch_in_every_model():
+    none = jnp.zeros((0, T), jnp.int32)
+    cell = CELLS["gru"]
+    trials = {name: (model, (none,)) for name, model in architectures.sequence_models(cell).items()}
+    trials |= {n: (m, (none, none)) for n, m in architectures.translators(cell).items()}
+    for name, (model, inputs) in trials.items():
+        some = [jnp.zeros((1, T), jnp.int32) for _ in inputs]
+        variables = jax.eval_shape(model.init, KEY, *some)
+        want = jax.eval_shape(model.apply, variables, *some).shape
+        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), variables)
+        ys = jax.jit(model.apply)(zeros, *inputs, seq_lengths=jnp.zeros(0, jnp.int32))
+        assert ys.shape == (0, *want[1:]), name
+    assert models.ctc_loss(jnp.zeros((0, T, V)), none).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (TCN(H), "layer must be RNN or a Stack of them, got TCN"),
+        (Stack([RNN(GRU(H)), TCN(H)]), "layers must be RNN, all of them, got TCN"),
+        (Bidirectional(RNN(GRU(H)), RNN(GRU(H))), "layer must be RNN .*, got Bidirectional"),
+    ],
+)
+def test_a_decoder_is_recurrent(layer, message):
+    decoder = models.OneToMany(layer, layers.SoftmaxHead(V), layers.Embed(V, D))
+    with pytest.raises(TypeError, match=message):
+        decoder.init(KEY, XS[:, 0], jnp.zeros((B, T), jnp.int32))
+
+
+def test_a_stack_is_a_value():
+    one, other = (Stack([RNN(GRU(H))], dropout_broadcast_dims=[-2]) for _ in range(2))
+    assert one == other and hash(one) == hash(other)
+    assert one.apply(one.init(KEY, np.asarray(XS)), np.asarray(XS)).shape == (B, T, H)

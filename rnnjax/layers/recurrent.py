@@ -302,8 +302,15 @@ class Stack(nn.Module):
 
     @nn.nowrap
     def start_carry(self, batch_shape: tuple[int, ...]) -> PyTree:
-        """Return the layers' own initial carries."""
+        """Return the layers' own initial carries.
+
+        Raises:
+            TypeError: a layer is neither `RNN` nor `Stack`: its carry depends on its inputs.
+        """
         layers: Any = self.layers
+        for layer in layers:
+            if not hasattr(layer, "start_carry"):
+                raise TypeError(f"layers must be RNN, all of them, got {type(layer).__name__}")
         return tuple(layer.start_carry(batch_shape) for layer in layers)
 
     @nn.nowrap
