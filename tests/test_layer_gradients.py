@@ -148,7 +148,9 @@ def test_it_agrees_with_the_profile_in_log_space(x64):
         if dtype == jnp.float32:
             assert np.isneginf(got[0]).all()
             smallest = got[np.isfinite(got)].min()
-            assert -135 < smallest < -120  # 1e-57
+            assert -116 < smallest < -112  # 1e-50
+            near = np.isfinite(got[:-1])  # right to the last of them
+            np.testing.assert_allclose(got[:-1][near], want[1:][near], atol=tolerance)
 
 
 def test_blocks_of_the_cnn_and_the_transformer():

@@ -22,7 +22,7 @@ def test_the_python_examples_run_in_order(monkeypatch):
     assert module.a.c.shape == (1000, 32, 128)
     assert module.log_norms.shape == (1000, 32)
     assert module.ys.shape == (32, 1000, 128) and module.logits.shape == (2, 2)
-    assert module.profiles["layers_1/backward_rnn/carry"].shape == (1000, 32)
+    assert module.profiles["layers_1/backward_rnn/carry"].shape == (200, 32)
     assert module.outputs_nnx.shape == (32, 1000, 64)
     assert {"loss", "adjoint_norm_lag_1000", "update_ratio_bias", "gate_f_low"} <= set(
         module.metrics

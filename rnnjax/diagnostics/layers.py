@@ -35,9 +35,9 @@ def log_gradient_by_layer(
     results is "inputs", the gradient with respect to the first input, if that is floating and
     `[B, T, ...]`.
 
-    One backward pass of plain numbers, scaled so that norms down to 1e-57 come out (in float32;
-    1e-460 in float64): -inf means a gradient of exactly zero or one below that. For longer lags
-    use `log_gradient_profile` on a layer's cell, which holds at any.
+    One backward pass of plain numbers, scaled so that norms down to 1e-50 come out with all their
+    digits (in float32; 1e-445 in float64). What is smaller is given as -inf, like a gradient that
+    is exactly zero. For longer lags use `log_gradient_profile` on a layer's cell.
 
     Args:
         module: any `flax.linen.Module`.
@@ -88,11 +88,16 @@ def log_gradient_by_layer(
         raise ValueError(f"loss must return a scalar, got shape {jnp.shape(value)}")
     floats = [a for a in jax.tree.leaves((first, marks)) if _floating(a)]
     # Half of the exponents for what grows, half for what shrinks.
-    doublings = min(int(jnp.finfo(a.dtype).maxexp) for a in [*floats, value]) // 2
+    narrow = min((jnp.finfo(a.dtype) for a in [*floats, value]), key=lambda info: info.maxexp)
+    doublings = int(narrow.maxexp) // 2
     of_first, of_marks = pull_back(jnp.asarray(2.0**doublings, value.dtype))
     found = {INPUTS: of_first} if first else {}
     found |= {name: _at(of_marks, name) for name in names}
-    return {name: _log_norm(name, g, doublings, time_major) for name, g in found.items()}
+    logs = {name: _log_norm(name, g, time_major) for name, g in found.items()}
+    # Below this, entries may have been rounded to zero that count.
+    least = (int(narrow.minexp) + int(narrow.nmant)) * np.log(2)
+    scale = doublings * np.log(2)
+    return {name: jnp.where(log < least, -jnp.inf, log - scale) for name, log in logs.items()}
 
 
 def _shown(types, calls):
@@ -134,14 +139,14 @@ def _at(tree, path):
     return tree
 
 
-def _log_norm(name, gradient, doublings, time_major):
+def _log_norm(name, gradient, time_major):
     leaves = [g for g in jax.tree.leaves(gradient) if _floating(g)]
     if not leaves or min(g.ndim for g in leaves) < 2:
         raise ValueError(
             f"{name} needs axes for batch and time, got {jax.tree.map(jnp.shape, leaves)}"
         )
     wide = [g.astype(jnp.promote_types(g.dtype, jnp.float32)) for g in leaves]
-    logs = jnp.log(norm(wide, 2)) - doublings * jnp.log(2.0)
+    logs = jnp.log(norm(wide, 2))
     values = known(logs)
     if values is not None and not (values < np.inf).all():  # NaN is not, either
         raise FloatingPointError(f"the gradient at {name} is not finite")
