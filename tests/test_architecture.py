@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "interop": {"cells", "layers"},
     "jaxprs": set(),
     "layers": {"cells", "shapes", "unroll"},
-    "models": {"layers"},
+    "models": {"layers", "shapes"},
     "regularizers": {"carries", "cells", "diagnostics", "shapes"},
     "runs": set(),
     "tasks": set(),

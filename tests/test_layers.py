@@ -718,3 +718,47 @@ def test_a_stack_is_a_value():
     one, other = (Stack([RNN(GRU(H))], dropout_broadcast_dims=[-2]) for _ in range(2))
     assert one == other and hash(one) == hash(other)
     assert one.apply(one.init(KEY, np.asarray(XS)), np.asarray(XS)).shape == (B, T, H)
+
+
+def test_what_models_refuse():
+    backwards = models.ManyToMany(Stack([RNN(GRU(H), reverse=True)]), layers.LinearHead(1))
+    with pytest.raises(ValueError, match="reads from the end cannot go on step by step"):
+        backwards.apply(backwards.init(KEY, XS), None, XS[:, 0], method="step")
+    decoder = models.OneToMany(RNN(GRU(H)), layers.SoftmaxHead(V), layers.Embed(V, D))
+    tokens = jnp.zeros((B, T), jnp.int32)
+    for options, message in (
+        ({"sampling_rate": 1.5}, "sampling_rate must lie in 0..1, got 1.5"),
+        ({"memory_lengths": LENGTHS}, "memory_lengths were given without memory"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            decoder.init(KEY, XS[:, 0], tokens, **options)
+    logits = jnp.zeros((B, T, 3))
+    for labels, options, message in (
+        ([[1, 3]] * B, {}, "labels must lie in 0..2 and not be the blank, 0"),
+        ([[1, 0]] * B, {}, "labels must lie in 0..2 and not be the blank, 0"),
+        ([[1, 2]] * B, {"blank": 3}, "blank must lie in 0..K-1 = 0..2, got 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            models.ctc_loss(logits, jnp.array(labels), **options)
+    with pytest.raises(TypeError, match="labels must be integers"):
+        models.ctc_loss(logits, jnp.ones((B, 2)))
+    padded = models.ctc_loss(logits, jnp.array([[1, 9]] * B), label_lengths=jnp.ones(B, int))
+    assert np.isfinite(padded).all()
+    with pytest.raises(TypeError, match="start must be an integer"):
+        models.shift_right(tokens, 1.7)
+
+
+def test_classes_that_are_ruled_out():
+    """A logit of -inf is a probability of zero, of which there is no NaN."""
+    logits = jax.random.normal(KEY, (1, 4, 3)).at[:, :, 2].set(-jnp.inf)
+    without = models.ctc_loss(logits[..., :2], jnp.array([[1, 1]]))
+    value, slope = jax.value_and_grad(lambda x: models.ctc_loss(x, jnp.array([[1, 1]]))[0])(logits)
+    np.testing.assert_allclose(value, without[0], rtol=1e-6)
+    assert np.isfinite(slope).all()
+
+
+def test_each_sequence_may_start_with_its_own_token():
+    tokens = jnp.arange(6).reshape(2, 3)
+    assert models.shift_right(tokens, jnp.array([7, 8])).tolist() == [[7, 0, 1], [8, 3, 4]]
+    assert models.shift_right(tokens, 9).tolist() == [[9, 0, 1], [9, 3, 4]]
+    assert layers.Embed(V, D).init_with_output(KEY, 3)[0].shape == (D,)

@@ -48,7 +48,7 @@ class Embed(nn.Module):
         given, tokens = known(inputs), jnp.asarray(inputs)
         if not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise TypeError(f"tokens must be integers, got {tokens.dtype}")
-        valid = valid_steps(seq_lengths, tokens.shape)
+        valid = None if seq_lengths is None else valid_steps(seq_lengths, tokens.shape)
         if valid is not None:
             tokens = jnp.where(valid, tokens, 0)
         elif given is not None and given.size:

@@ -330,6 +330,13 @@ class Stack(nn.Module):
         return at_last_step(outputs, seq_lengths)
 
 
+def reads_backwards(layer: Any) -> bool:
+    """Return whether a layer, or one within it, starts at the end of a sequence."""
+    if isinstance(layer, Stack):
+        return any(map(reads_backwards, layer.layers))
+    return isinstance(layer, Bidirectional) or (isinstance(layer, RNN) and layer.reverse)
+
+
 def without_noise(module: nn.Module, deterministic: bool | None) -> bool:
     """Return whether to draw no masks: what `deterministic` says, or if there is no stream."""
     return not module.has_rng("dropout") if deterministic is None else deterministic

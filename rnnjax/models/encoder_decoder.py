@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array
 
 from rnnjax.layers.padding import valid_steps, zero_padding
+from rnnjax.shapes import known
 
 
 class DecoderState(NamedTuple):
@@ -58,6 +59,8 @@ class OneToMany(nn.Module):
         """
         if (memory is None) != (self.attention is None):
             raise ValueError("memory is given if and only if the decoder has attention")
+        if memory is None and memory_lengths is not None:
+            raise ValueError("memory_lengths were given without memory")
         context, layer = jnp.asarray(context), self.layer
         if not hasattr(layer, "start_carry"):
             raise TypeError(f"layer must be RNN or a Stack of them, got {type(layer).__name__}")
@@ -88,7 +91,9 @@ class OneToMany(nn.Module):
         That is teacher forcing: `previous` are the targets, one step late (`shift_right`). With a
         `sampling_rate` each of them but the first is replaced, with that probability, by what the
         model itself says a step earlier, drawn from the random streams "sampling" and "choice";
-        no gradient passes through what was drawn.
+        no gradient passes through what was drawn. That is done step by step: dropout then draws
+        anew at every step, a mask that is meant for all time included, and the states in between
+        are not shown to `sow` and `perturb`.
         Source of this scheduled sampling: Bengio et al. 2015, arXiv:1506.03099.
 
         Args:
@@ -97,7 +102,13 @@ class OneToMany(nn.Module):
             memory, memory_lengths: as in `start`.
             seq_lengths: valid steps of the outputs, `[B]`.
             sampling_rate: None, or a number in 0..1, traced or not.
+
+        Raises:
+            ValueError: `sampling_rate` is none; others as in `start`.
         """
+        rate = known(sampling_rate)
+        if sampling_rate is not None and rate is not None and not 0 <= rate <= 1:
+            raise ValueError(f"sampling_rate must lie in 0..1, got {sampling_rate}")
         state = self.start(context, memory, memory_lengths)
         if sampling_rate is not None and not self.is_initializing():
             said = jnp.asarray(previous)
@@ -232,6 +243,17 @@ class EncoderDecoder(nn.Module):
 
 
 def shift_right(targets: Array, start: Any) -> Array:
-    """Return `targets [B, T, ...]` one step late, with `start` in front: what was last said."""
-    first = jnp.broadcast_to(jnp.asarray(start, targets.dtype), targets[:, :1].shape)
-    return jnp.concatenate([first, targets[:, :-1]], axis=1)
+    """Return `targets [B, T, ...]` one step late, with `start` in front: what was last said.
+
+    Args:
+        start: a token, a value, or one for each sequence, `[B, ...]`.
+
+    Raises:
+        TypeError: `start` is no integer where the targets are.
+    """
+    targets, start = jnp.asarray(targets), jnp.asarray(start)
+    if jnp.issubdtype(targets.dtype, jnp.integer) > jnp.issubdtype(start.dtype, jnp.integer):
+        raise TypeError(f"start must be an integer, a token, got {start.dtype}")
+    shape = targets.shape[0], *targets.shape[2:]
+    first = jnp.broadcast_to(start.astype(targets.dtype), shape)[:, None]
+    return jnp.concatenate([first, targets], axis=1)[:, : targets.shape[1]]

@@ -11,6 +11,8 @@ from jaxtyping import Array
 
 from rnnjax.layers.attention import last_state
 from rnnjax.layers.padding import valid_steps
+from rnnjax.layers.recurrent import reads_backwards
+from rnnjax.shapes import known
 
 
 class ManyToOne(nn.Module):
@@ -85,7 +87,12 @@ class ManyToMany(nn.Module):
         """Return the next carry and the outputs `[B, O]` of one step's inputs, `[B]` or `[B, D]`.
 
         For `rnnjax.decoding`: `lambda c, x: model.apply(variables, c, x, method="step")`.
+
+        Raises:
+            ValueError: the layer reads from the end of a sequence.
         """
+        if reads_backwards(self.layer):
+            raise ValueError("a layer that reads from the end cannot go on step by step")
         given = jnp.asarray(inputs)[:, None]
         carry, outputs = self(given, initial_carry=carry, return_carry=True, deterministic=True)
         return carry, outputs[:, 0]
@@ -113,18 +120,30 @@ def ctc_loss(
         label_lengths: labels of each sequence, `[B]`.
 
     Raises:
-        ValueError, TypeError: lengths do not fit.
+        ValueError, TypeError: lengths do not fit, or labels or the blank (where they are known) are
+            no classes.
     """
-    labels = jnp.asarray(labels)
+    classes = logits.shape[-1]
+    if not 0 <= blank < classes:
+        raise ValueError(f"blank must lie in 0..K-1 = 0..{classes - 1}, got {blank}")
+    given, labels = known(labels), jnp.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels must be integers, got {labels.dtype}")
+    there = valid_steps(label_lengths, labels.shape, "label_lengths")
+    if given is not None and (valid := known(there)) is not None:
+        given = given if there is None else given[valid]
+        if ((given < 0) | (given >= classes) | (given == blank)).any():
+            raise ValueError(f"labels must lie in 0..{classes - 1} and not be the blank, {blank}")
     padding = [
         jnp.zeros(shape) if valid is None else (~valid).astype(jnp.float32)
         for shape, valid in (
             (logits.shape[:2], valid_steps(seq_lengths, logits.shape[:2])),
-            (labels.shape, valid_steps(label_lengths, labels.shape, "label_lengths")),
+            (labels.shape, there),
         )
     ]
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     logits = jnp.where(padding[0][..., None] > 0, 0, logits)
+    logits = jnp.maximum(logits, -1e30)  # for classes that are ruled out by -inf
     labels = jnp.where(padding[1] > 0, 0, labels)
     return optax.ctc_loss(logits, padding[0], labels, padding[1], blank_id=blank)
 
