@@ -17,6 +17,7 @@ import rnnjax
 from rnnjax import diagnostics, tasks, training
 from rnnjax.runs import Run
 
+pytestmark = pytest.mark.slow
 experiment = load(ROOT / "experiments" / "gates.py")
 
 TINY = experiment.Config(

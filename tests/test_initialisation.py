@@ -15,6 +15,7 @@ import rnnjax
 from rnnjax.cells.initializers import Fused, Orthogonal
 from rnnjax.runs import Run
 
+pytestmark = pytest.mark.slow
 initialisation = load(ROOT / "experiments" / "initialisation.py")
 
 TINY = initialisation.Config(

@@ -10,6 +10,7 @@ from scripts import ROOT, load
 from rnnjax.diagnostics import mean_field_exponent
 
 SCRIPT = ROOT / "experiments" / "lyapunov.py"
+pytestmark = pytest.mark.slow
 lyapunov = load(SCRIPT)
 TINY = lyapunov.Config(
     gains=(0.7, 2.0),

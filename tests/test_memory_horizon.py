@@ -11,6 +11,7 @@ from scripts import ROOT, load
 
 from rnnjax.runs import Run
 
+pytestmark = pytest.mark.slow
 experiment = load(ROOT / "experiments" / "memory_horizon.py")
 
 TINY = experiment.Config(
