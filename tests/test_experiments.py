@@ -18,6 +18,7 @@ EXPERIMENTS = ROOT / "experiments"
 SCRIPT = EXPERIMENTS / "vanishing_gradients.py"
 SUMMARY = ("parameters", "half_life_init", "half_life_trained", "final_loss", "chance", "success")
 
+pytestmark = pytest.mark.slow
 vanishing = load(SCRIPT)
 TINY = vanishing.Config(
     cells=("lstm",), length=10, features=3, steps=4, snapshots=2, seeds=2, record_every=2

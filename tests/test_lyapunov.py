@@ -176,6 +176,7 @@ def test_too_long_an_interval_is_warned_of_and_seen_under_jit():
     assert (quiet.condition > 1e6).all()
 
 
+@pytest.mark.slow
 def test_it_is_vmapped_and_differentiated(x64):
     cell = CELLS["elman"]
     params, xs = problem(cell, 20)
@@ -238,6 +239,7 @@ def test_the_volume_is_right_where_a_jacobian_is_nearly_singular_in_float32(feat
     np.testing.assert_allclose(values.sum(-1), want, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num", [5, 17])
 def test_slopes_of_exponents_are_finite_whatever_their_number(num):
     cell = Elman(20)
