@@ -55,7 +55,7 @@ class Config:
     """Compare how far back CNN, recurrent networks and Transformer look, before and after training.
 
     Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV), metrics.jsonl and
-    summary.json. The default run takes about four minutes on two CPU cores.
+    summary.json. The default run takes about three minutes on two CPU cores.
     """
 
     networks: tuple[Literal[NETWORKS], ...] = NETWORKS  # pyright: ignore
