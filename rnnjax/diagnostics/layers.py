@@ -62,6 +62,8 @@ def log_gradient_by_layer(
 
     Source of the definition: Werbos 1990, "Backpropagation through time", equation 12.
     """
+    from flax.traverse_util import flatten_dict
+
     variables = {name: tree for name, tree in variables.items() if name != "perturbations"}
     names: list[str] = []
     calls: dict[tuple[str, ...], int] = {}
@@ -74,7 +76,7 @@ def log_gradient_by_layer(
     def find():
         _, state = apply((), None, mutable=["perturbations"])
         found = state.get("perturbations", {})
-        names.extend(sorted(_paths(found), key=lambda name: _order(name, calls)))
+        names.extend(sorted(flatten_dict(found, sep="/"), key=lambda name: _order(name, calls)))
         return found
 
     shapes = jax.eval_shape(find)
@@ -92,7 +94,7 @@ def log_gradient_by_layer(
     doublings = int(narrow.maxexp) // 2
     of_first, of_marks = pull_back(jnp.asarray(2.0**doublings, value.dtype))
     found = {INPUTS: of_first} if first else {}
-    found |= {name: _at(of_marks, name) for name in names}
+    found |= {name: flatten_dict(of_marks, sep="/")[name] for name in names}
     logs = {name: _log_norm(name, g, time_major) for name, g in found.items()}
     # Below this, entries may have been rounded to zero that count.
     least = (int(narrow.minexp) + int(narrow.nmant)) * np.log(2)
@@ -117,26 +119,11 @@ def _shown(types, calls):
     return nn.intercept_methods(intercept)
 
 
-def _paths(tree, *above):
-    """Return the paths of the marked values, entries of the innermost dictionaries."""
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _paths(value, *above, name)
-        else:
-            yield "/".join((*above, name))
-
-
 def _order(name, calls):
     """Return a key that sorts names by the call of their module, then numbers as numbers."""
     *module, value = name.split("/")
     pieces = re.split(r"(\d+)", value)
     return calls.get(tuple(module), len(calls)), [(p.isdigit() and int(p), p) for p in pieces]
-
-
-def _at(tree, path):
-    for name in path.split("/"):
-        tree = tree[name]
-    return tree
 
 
 def _log_norm(name, gradient, time_major):

@@ -7,11 +7,12 @@ from rnnjax.layers.attention import (
     last_state,
     mean_state,
 )
+from rnnjax.layers.composed import Bidirectional, BidirectionalCarry, Stack, concatenate
 from rnnjax.layers.convolution import TCN
 from rnnjax.layers.embedding import Embed, pretrained
-from rnnjax.layers.heads import GaussianHead, LinearHead, LogisticHead, SoftmaxHead
+from rnnjax.layers.heads import GaussianHead, Head, LinearHead, LogisticHead, SoftmaxHead
 from rnnjax.layers.padding import masked_mean
-from rnnjax.layers.recurrent import RNN, Bidirectional, BidirectionalCarry, Stack, concatenate
+from rnnjax.layers.recurrent import RNN
 from rnnjax.layers.transformer import Transformer, TransformerCarry
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "DotProductAttention",
     "Embed",
     "GaussianHead",
+    "Head",
     "LinearHead",
     "LogisticHead",
     "SoftmaxHead",

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array
 
+from rnnjax.layers.calls import first_given, without_noise
 from rnnjax.layers.marks import mark
 from rnnjax.layers.padding import at_last_step, last_rows, valid_steps, zero_padding
-from rnnjax.layers.recurrent import first_given, without_noise
 
 
 class CausalTaps(nn.Module):

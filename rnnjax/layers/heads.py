@@ -6,7 +6,7 @@ are called on the class or on a head that was never bound.
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -17,28 +17,35 @@ from jaxtyping import Array, Float, Int
 from rnnjax.layers.padding import valid_steps, zero_padding
 
 
-def _affine(inputs, features, seq_lengths, dtype):
-    """Return `inputs W + b`, float32 or wider, with zeros in the padding."""
-    valid = None if seq_lengths is None else valid_steps(seq_lengths, inputs.shape[:-1])
-    ys = nn.Dense(features, dtype=dtype, name="dense")(zero_padding(inputs, valid))
-    return zero_padding(ys.astype(jnp.promote_types(ys.dtype, jnp.float32)), valid)
+class Head(nn.Module):
+    """What all heads have: y = W h + b, with zeros in the padding. Abstract.
 
-
-class SoftmaxHead(nn.Module):
-    """Logits over classes or a vocabulary: p(k) = softmax(W h + b)_k.
+    A subclass adds `loss`, `mode` and `sample`, as static methods.
 
     Args:
-        features: K, the number of classes.
+        features: the number of classes, of answers or of values.
         dtype: what the matmul computes in; outputs are float32 or wider.
     """
+
+    outputs_per_feature: ClassVar[int] = 1
 
     features: int
     dtype: Any = None
 
     @nn.compact
     def __call__(self, inputs: Array, *, seq_lengths: Any = None) -> Array:
-        """Return logits `[*batch, T, K]` of `inputs [*batch, T, H]`."""
-        return _affine(inputs, self.features, seq_lengths, self.dtype)
+        """Return `[*batch, T, features * outputs_per_feature]` of `inputs [*batch, T, H]`."""
+        valid = None if seq_lengths is None else valid_steps(seq_lengths, inputs.shape[:-1])
+        width = self.features * self.outputs_per_feature
+        ys = nn.Dense(width, dtype=self.dtype, name="dense")(zero_padding(inputs, valid))
+        return zero_padding(ys.astype(jnp.promote_types(ys.dtype, jnp.float32)), valid)
+
+
+class SoftmaxHead(Head):
+    """Logits over classes or a vocabulary: p(k) = softmax(W h + b)_k.
+
+    `features` is K, the number of classes.
+    """
 
     @staticmethod
     def loss(outputs: Float[Array, "*n K"], targets: Int[Array, "*n"]) -> Float[Array, "*n"]:
@@ -56,21 +63,10 @@ class SoftmaxHead(nn.Module):
         return jax.random.categorical(key, outputs)
 
 
-class LogisticHead(nn.Module):
-    """Logits of independent yes-no answers: p_i = s(W h + b)_i.
-
-    Args:
-        features: the number of answers.
-        dtype: what the matmul computes in; outputs are float32 or wider.
-    """
+class LogisticHead(Head):
+    """Logits of independent yes-no answers: p_i = s(W h + b)_i."""
 
     features: int = 1
-    dtype: Any = None
-
-    @nn.compact
-    def __call__(self, inputs: Array, *, seq_lengths: Any = None) -> Array:
-        """Return logits `[*batch, T, features]` of `inputs [*batch, T, H]`."""
-        return _affine(inputs, self.features, seq_lengths, self.dtype)
 
     @staticmethod
     def loss(outputs: Float[Array, "*n O"], targets: Float[Array, "*n O"]) -> Float[Array, "*n"]:
@@ -88,21 +84,10 @@ class LogisticHead(nn.Module):
         return jax.random.bernoulli(key, jax.nn.sigmoid(outputs)).astype(outputs.dtype)
 
 
-class LinearHead(nn.Module):
-    """Real values: y = W h + b.
-
-    Args:
-        features: the number of values.
-        dtype: what the matmul computes in; outputs are float32 or wider.
-    """
+class LinearHead(Head):
+    """Real values: y = W h + b."""
 
     features: int = 1
-    dtype: Any = None
-
-    @nn.compact
-    def __call__(self, inputs: Array, *, seq_lengths: Any = None) -> Array:
-        """Return `[*batch, T, features]` of `inputs [*batch, T, H]`."""
-        return _affine(inputs, self.features, seq_lengths, self.dtype)
 
     @staticmethod
     def loss(outputs: Float[Array, "*n O"], targets: Float[Array, "*n O"]) -> Float[Array, "*n"]:
@@ -121,24 +106,18 @@ class LinearHead(nn.Module):
         return outputs
 
 
-class GaussianHead(nn.Module):
+class GaussianHead(Head):
     """Real values with an uncertainty of their own: N(m, v), (m, ln v) = W h + b.
 
     Source: Nix, Weigend 1994, "Estimating the mean and variance of the target probability
     distribution".
 
-    Args:
-        features: the number of values; outputs hold their means, then their log variances.
-        dtype: what the matmul computes in; outputs are float32 or wider.
+    Outputs `[*batch, T, 2 features]` are the means, then the log variances.
     """
 
-    features: int = 1
-    dtype: Any = None
+    outputs_per_feature = 2
 
-    @nn.compact
-    def __call__(self, inputs: Array, *, seq_lengths: Any = None) -> Array:
-        """Return `[*batch, T, 2 features]` of `inputs [*batch, T, H]`."""
-        return _affine(inputs, 2 * self.features, seq_lengths, self.dtype)
+    features: int = 1
 
     @staticmethod
     def loss(outputs: Float[Array, "*n P"], targets: Float[Array, "*n O"]) -> Float[Array, "*n"]:

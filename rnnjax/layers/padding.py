@@ -59,3 +59,13 @@ def last_rows(xs: Array, count: int, seq_lengths: Any = None) -> Array:
         return xs[..., xs.shape[-2] - count :, :]
     rows = jnp.asarray(seq_lengths)[..., None] + jnp.arange(count)
     return jnp.take_along_axis(xs, rows[..., None], axis=-2)
+
+
+def flip(ys: Array, lengths: Any) -> Array:
+    """Return `ys [T, *batch, H]` with each sequence's valid part reversed; padding stays behind."""
+    if lengths is None:
+        return ys[::-1]
+    total = ys.shape[0]
+    time = jnp.arange(total).reshape(total, *(1 for _ in jnp.shape(lengths)))
+    source = jnp.where(time < lengths, lengths - 1 - time, time)
+    return jnp.take_along_axis(ys, source[..., None], axis=0)

@@ -27,11 +27,11 @@ class Parameters(nn.Module):
         leaves, structure = jax.tree.flatten(shapes)
         found = names(shapes)
         if all(self.has_variable("params", name) for name in found):
-            drawn = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in leaves]  # for their shapes
+            inits = [lambda _, s=s: jnp.zeros(s.shape, s.dtype) for s in leaves]  # for their shapes
         else:
             drawn = jax.tree.leaves(self.draw(self.make_rng("params")))
-        pairs = zip(found, drawn, strict=True)
-        return structure.unflatten([self.param(name, lambda _, a=a: a) for name, a in pairs])
+            inits = [lambda _, a=a: a for a in drawn]
+        return structure.unflatten(list(map(self.param, found, inits)))
 
 
 def names(tree: PyTree) -> list[str]:

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Array
 
 from rnnjax.layers.attention import masked_softmax
+from rnnjax.layers.calls import first_given, without_noise
 from rnnjax.layers.marks import mark
 from rnnjax.layers.padding import at_last_step, last_rows, valid_steps, zero_padding
-from rnnjax.layers.recurrent import first_given, without_noise
 
 
 class TransformerCarry(NamedTuple):
@@ -86,7 +86,8 @@ class Transformer(nn.Module):
         caches = []
         for i in range(self.num_layers):
             past = None if carry is None else (carry.keys[i], carry.values[i])
-            added, cache = self._attention(i, self._norm(f"attention_norm_{i}")(xs), at, past)
+            normed = self._norm(f"attention_norm_{i}")(xs)
+            added, cache = self._attention(i, normed, start, at, past)
             caches.append(cache)
             xs = xs + self._dropout(added, quiet)
             hidden = self._dense(self.mlp_dim or 4 * self.features, f"mlp_in_{i}")
@@ -115,7 +116,7 @@ class Transformer(nn.Module):
             rows = jnp.pad(rows, [(0, 0)] * (rows.ndim - 2) + [(count, 0), (0, 0)])
         return last_rows(rows, count, seq_lengths)
 
-    def _attention(self, i, xs, at, past):
+    def _attention(self, i, xs, start, at, past):
         """Return what attention adds, and all keys and values, `[*batch, S, H]`."""
         query, key, value = (
             self._dense(self.features, f"{name}_{i}")(xs) for name in ("query", "key", "value")
@@ -126,9 +127,8 @@ class Transformer(nn.Module):
                 jnp.concatenate([old.astype(new.dtype), new], axis=-2)
                 for old, new in zip(past, (key, value), strict=True)
             )
-            ahead = jnp.arange(1 - self.window, 0)
-            first = at[..., :1] if at.shape[-1] else jnp.zeros((*at.shape[:-1], 1), at.dtype)
-            sources = jnp.concatenate([first + ahead, at], axis=-1)
+            before = start[..., None] + jnp.arange(1 - self.window, 0)
+            sources = jnp.concatenate([before, at], axis=-1)
         apart = at[..., :, None] - sources[..., None, :]
         seen = (apart >= 0) & (apart < self.window) & (sources >= 0)[..., None, :]
         split = self.num_heads, self.features // self.num_heads

@@ -10,8 +10,8 @@ import optax
 from jaxtyping import Array
 
 from rnnjax.layers.attention import last_state
+from rnnjax.layers.composed import reads_backwards
 from rnnjax.layers.padding import valid_steps
-from rnnjax.layers.recurrent import reads_backwards
 from rnnjax.shapes import known
 
 
@@ -130,8 +130,9 @@ def ctc_loss(
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels must be integers, got {labels.dtype}")
     there = valid_steps(label_lengths, labels.shape, "label_lengths")
-    if given is not None and (valid := known(there)) is not None:
-        given = given if there is None else given[valid]
+    counted = True if there is None else known(there)
+    if given is not None and counted is not None:
+        given = given[counted]
         if ((given < 0) | (given >= classes) | (given == blank)).any():
             raise ValueError(f"labels must lie in 0..{classes - 1} and not be the blank, {blank}")
     padding = [

@@ -1,0 +1,190 @@
+"""Layers out of layers: two directions, and several on top of each other."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from rnnjax.layers.calls import first_given, without_noise
+from rnnjax.layers.padding import at_last_step
+from rnnjax.layers.recurrent import RNN
+
+PyTree = Any
+
+
+def concatenate(forward: Array, backward: Array) -> Array:
+    """Return both directions' outputs side by side, `[..., 2H]`."""
+    return jnp.concatenate([forward, backward], axis=-1)
+
+
+class BidirectionalCarry(NamedTuple):
+    """The final carries of both directions: after the last step, and after the first."""
+
+    forward: Any
+    backward: Any
+
+
+class Bidirectional(nn.Module):
+    """Two layers over the same sequence, one from each end, with merged outputs.
+
+        y_t = merge(forward_t, backward_t)
+
+    Source: Schuster, Paliwal 1997, "Bidirectional recurrent neural networks".
+
+    Args:
+        forward_rnn, backward_rnn: two layers, an `RNN` each.
+        merge_fn: of both outputs, in input order: `concatenate` (side by side), `jnp.add`, or any
+            function of two arrays `[*batch, T, H]`.
+        return_carry: return `(BidirectionalCarry, outputs)`.
+
+    Raises:
+        ValueError: both directions are one and the same layer, whose weights they would share.
+    """
+
+    forward_rnn: nn.Module
+    backward_rnn: nn.Module
+    merge_fn: Callable[[Array, Array], Array] = concatenate
+    return_carry: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Any,
+        *,
+        initial_carry: PyTree = None,
+        seq_lengths: Any = None,
+        return_carry: bool | None = None,
+        time_major: bool | None = None,
+        deterministic: bool | None = None,
+    ) -> Any:
+        """Run both directions over `inputs [*batch, T, D]`; arguments as for `RNN`."""
+        if self.forward_rnn is self.backward_rnn:
+            raise ValueError("forward_rnn and backward_rnn must be two layers, got one twice")
+        options = {"seq_lengths": seq_lengths, "time_major": time_major}
+        options |= {"deterministic": deterministic, "return_carry": True}
+        starts = (None, None) if initial_carry is None else initial_carry
+        forward: Any = self.forward_rnn
+        backward: Any = self.backward_rnn
+        last, ahead = forward(inputs, initial_carry=starts[0], **options)
+        options |= {"reverse": True, "keep_order": True}
+        first, behind = backward(inputs, initial_carry=starts[1], **options)
+        ys = self.merge_fn(ahead, behind)
+        carry = BidirectionalCarry(last, first)
+        return (carry, ys) if first_given(return_carry, self.return_carry) else ys
+
+    @nn.nowrap
+    def final_output(
+        self, carry: BidirectionalCarry, outputs: Array, seq_lengths: Any = None
+    ) -> Array:
+        """Return the merged outputs of both directions where each has read all, `[*batch, H]`."""
+        ends: Any = self.forward_rnn, self.backward_rnn
+        pairs = zip(ends, carry, strict=True)
+        return self.merge_fn(*(rnn.final_output(c, outputs, seq_lengths) for rnn, c in pairs))
+
+
+class Stack(nn.Module):
+    """Layers on top of each other: a deep network.
+
+        x^0 = inputs,   x^{l+1} = layer_l(dropout(x^l))      [+ x^l with `residual`]
+
+    Dropout acts between layers, not before the first (Zaremba, Sutskever, Vinyals 2014,
+    arXiv:1409.2329).
+
+    Args:
+        layers: any modules that are called like `RNN`.
+        residual: add its input to each layer's output, wherever the two have the same width.
+        dropout_rate: the probability to drop an entry between two layers.
+        dropout_broadcast_dims: axes along which one mask is used, as in `flax.linen.Dropout`:
+            `(-2,)`, time, is the variational dropout of Gal and Ghahramani 2016.
+        return_carry: return `(carries, outputs)`, a tuple with each layer's carry.
+
+    Raises:
+        ValueError: there is no layer, the number of carries is another, or `residual` finds no
+            layer that keeps the width.
+    """
+
+    layers: Sequence[nn.Module]
+    residual: bool = False
+    dropout_rate: float = 0.0
+    dropout_broadcast_dims: Sequence[int] = ()
+    return_carry: bool = False
+
+    def __post_init__(self):
+        for name in ("layers", "dropout_broadcast_dims"):  # hashable, if lists were given
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Any,
+        *,
+        initial_carry: PyTree = None,
+        seq_lengths: Any = None,
+        return_carry: bool | None = None,
+        time_major: bool | None = None,
+        deterministic: bool | None = None,
+    ) -> Any:
+        """Run the layers over `inputs [*batch, T, D]`; arguments as for `RNN`."""
+        if not self.layers:
+            raise ValueError("layers must hold at least one layer, got none")
+        starts = [None] * len(self.layers) if initial_carry is None else [*initial_carry]
+        if len(starts) != len(self.layers):
+            raise ValueError(
+                f"initial_carry must have an entry for each of {len(self.layers)} layers, got "
+                f"{len(starts)}"
+            )
+        options = {"seq_lengths": seq_lengths, "deterministic": deterministic}
+        options |= {} if time_major is None else {"time_major": time_major}
+        dropout = nn.Dropout(self.dropout_rate, self.dropout_broadcast_dims)
+        xs, carries, added = jnp.asarray(inputs), [], False
+        for i, layer in enumerate(self.layers):
+            if i and self.dropout_rate:
+                xs = dropout(xs, deterministic=without_noise(self, deterministic))
+            run: Any = layer
+            carry, ys = run(xs, initial_carry=starts[i], return_carry=True, **options)
+            carries.append(carry)
+            if self.residual and ys.shape == xs.shape:
+                ys, added = xs + ys, True
+            xs = ys
+        if self.residual and not added:
+            raise ValueError("residual needs a layer with as many outputs as inputs; none has")
+        return (tuple(carries), xs) if first_given(return_carry, self.return_carry) else xs
+
+    @nn.nowrap
+    def start_carry(self, batch_shape: tuple[int, ...]) -> PyTree:
+        """Return the layers' own initial carries.
+
+        Raises:
+            TypeError: a layer is neither `RNN` nor `Stack`: its carry depends on its inputs.
+        """
+        layers: Any = self.layers
+        for layer in layers:
+            if not hasattr(layer, "start_carry"):
+                raise TypeError(f"layers must be RNN, all of them, got {type(layer).__name__}")
+        return tuple(layer.start_carry(batch_shape) for layer in layers)
+
+    @nn.nowrap
+    def final_output(self, carry: PyTree, outputs: Array, seq_lengths: Any = None) -> Array:
+        """Return the last layer's, `[*batch, H]`; with `residual`, outputs at the last valid step.
+
+        Raises:
+            ValueError: `residual` around a layer of two directions, which end at different steps.
+        """
+        top: Any = self.layers[-1]
+        if not self.residual:
+            return top.final_output(carry[-1], outputs, seq_lengths)
+        if isinstance(top, Bidirectional):
+            raise ValueError(
+                "a bidirectional layer with residual has no last state; pool by mean or attention"
+            )
+        return at_last_step(outputs, seq_lengths)
+
+
+def reads_backwards(layer: Any) -> bool:
+    """Return whether a layer, or one within it, starts at the end of a sequence."""
+    if isinstance(layer, Stack):
+        return any(map(reads_backwards, layer.layers))
+    return isinstance(layer, Bidirectional) or (isinstance(layer, RNN) and layer.reverse)
