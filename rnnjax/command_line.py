@@ -114,11 +114,12 @@ def in_run(
         raise ArgumentError(f"--out: {error}") from None
     try:
         summary = measure(run)
-    except ArgumentError:
-        run.withdraw()
+    except (ArgumentError, ImportError, OSError, RuntimeError):
+        run.withdraw()  # unless it holds something
         raise
     run.write_json("summary.json", summary)
     draw(run)
+    run.finish()
     print(f"Figures, and the numbers behind them, are in {out}")
     return summary
 

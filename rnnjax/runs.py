@@ -18,6 +18,7 @@ import csv
 import dataclasses
 import io
 import json
+import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 
 NAMES = "config.json", "metrics.jsonl", "times.jsonl", "summary.json"
-WRITTEN = ".rnnjax"
+WRITTEN, REPLACED = ".rnnjax", ".replaced"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Run:
     def create(cls, path: str | Path, config: Any, *, overwrite: bool = False) -> "Run":
         """Make the directory and write `config`, a dataclass, to config.json.
 
-        With `overwrite` the files of a run that is there already are removed, and no others.
+        With `overwrite` the files of a run that is there already, and no others, make way: they are
+        kept in the folder .replaced until the new run is finished, and return if it withdraws.
 
         Raises:
             FileExistsError: `path` is a file; or holds a run, and `overwrite` is false; or holds
@@ -63,12 +65,24 @@ class Run:
         return run
 
     def withdraw(self) -> None:
-        """Remove a run that wrote only config.json, and its directory if nothing else is there."""
+        """Remove a run that wrote only config.json, and its directory if nothing else is there.
+
+        A run that it was to replace is put back.
+        """
         if self._written() == ["config.json"]:
             for name in ("config.json", WRITTEN):
                 (self.path / name).unlink()
+            if self._replaced.exists():
+                for file in self._replaced.iterdir():
+                    file.rename(self.path / file.name)
+                self._replaced.rmdir()
             with contextlib.suppress(OSError):  # it holds something else
                 self.path.rmdir()
+
+    def finish(self) -> None:
+        """Remove what is left of a run that this one replaces."""
+        if self._replaced.exists():
+            shutil.rmtree(self._replaced)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write `value` to a file as JSON; arrays and tuples become lists, paths strings."""
@@ -149,6 +163,14 @@ class Run:
         columns = zip(*rows, strict=True) if rows else [()] * len(header)
         return {key: _column(values) for key, values in zip(header, columns, strict=True)}
 
+    def file(self, name: str) -> Path:
+        """Return the path of a file or directory that others write, and note that it is the run's.
+
+        For what libraries write themselves: audio, music, checkpoints.
+        """
+        self._record(name)
+        return self.path / name
+
     def save_figure(self, name: str, figure: Any) -> None:
         """Save a matplotlib figure as NAME.png and NAME.svg; the same figure, the same bytes."""
         import matplotlib
@@ -174,10 +196,19 @@ class Run:
                 raise FileExistsError(
                     f"{self.path} holds a {name} that no run wrote; give another directory"
                 )
+        self.finish()
         for name in written:
-            (self.path / name).unlink(missing_ok=True)
             self._unfinished(name).unlink(missing_ok=True)
+            if (self.path / name).exists():
+                self._replaced.mkdir(exist_ok=True)
+                (self.path / name).rename(self._replaced / name)
+        if self._replaced.exists():
+            (self.path / WRITTEN).rename(self._replaced / WRITTEN)
         (self.path / WRITTEN).unlink(missing_ok=True)
+
+    @property
+    def _replaced(self):
+        return self.path / REPLACED
 
     def _written(self):
         file = self.path / WRITTEN

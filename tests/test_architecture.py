@@ -10,12 +10,17 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "rnnjax"
 ROOMS = sorted({p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in PACKAGE.rglob("*.py")})
 MAY_IMPORT = {
+    "applications": {
+        *("cells", "checkpoint", "command_line", "datasets", "diagnostics", "layers", "runs"),
+        "training",
+    },
     "__init__": {
         *("cells", "decoding", "diagnostics", "interop", "layers", "models"),
         *("regularizers", "tasks", "testing", "unroll", "word_vectors"),
     },
     "carries": set(),
     "cells": set(),
+    "checkpoint": set(),
     "command_line": {"runs", "training"},
     "datasets": set(),
     "decoding": {"cells", "shapes"},

