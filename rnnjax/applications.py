@@ -263,23 +263,26 @@ def log_gradients(
 ) -> dict[str, np.ndarray]:
     """Return `log_gradient_by_layer` for every member: natural logs `[S, T, B]` by layer.
 
+    Embedded tokens are shown like inputs that are vectors, as the outputs of their `Embed`.
+
     Args:
         params: of all members, `[S, ...]`.
         loss: of the model's outputs, a sum over the examples.
         inputs, options: of the model, the same for all members.
     """
+    from rnnjax.layers import Embed
 
     names: list[str] = []  # in the order of the computation, which jit does not keep
 
-    def one(params, *, inputs, options):
+    def one(params):
         found = diagnostics.log_gradient_by_layer(
-            model, {"params": params}, loss, *inputs, **options
+            model, {"params": params}, loss, *inputs, outputs_of=(Embed,), **options
         )
         names[:] = found
         return found
 
     with jax.default_matmul_precision("float32"):
-        found = training.over_population(one)(params, inputs=inputs, options=options)
+        found = training.over_population(one)(params)
     return {name: np.asarray(found[name]) for name in names}
 
 

@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "rnnjax"
 ROOMS = sorted({p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in PACKAGE.rglob("*.py")})
 MAY_IMPORT = {
     "applications": {
-        *("cells", "checkpoint", "command_line", "datasets", "diagnostics", "layers", "runs"),
-        "training",
+        *("cells", "checkpoint", "command_line", "datasets", "diagnostics", "figures", "layers"),
+        *("runs", "training"),
     },
     "__init__": {
         *("cells", "decoding", "diagnostics", "interop", "layers", "models"),

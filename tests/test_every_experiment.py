@@ -8,16 +8,17 @@ import sys
 import pytest
 from scripts import ROOT, load
 
-SCRIPTS = sorted(ROOT.glob("experiments/*.py"))
+SCRIPTS = sorted(ROOT.glob("experiments/**/*.py"))
 NAMES = [path.stem for path in SCRIPTS]
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=NAMES)
 def test_it_says_what_it_claims_and_how_it_is_run(path):
     module = load(path)
-    assert module.__doc__ and f"python experiments/{path.name}" in module.__doc__
+    place = path.relative_to(ROOT).as_posix()
+    assert module.__doc__ and f"python {place}" in module.__doc__
     assert "Claim" in module.__doc__
-    assert f"experiments/{path.name}" in (ROOT / "README.md").read_text()
+    assert place in (ROOT / "README.md").read_text()
     assert dataclasses.is_dataclass(module.Config) and callable(module.run)
     assert {"out", "overwrite", "redraw"} <= {f.name for f in dataclasses.fields(module.Config)}
     with pytest.raises(dataclasses.FrozenInstanceError):

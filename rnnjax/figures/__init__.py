@@ -13,13 +13,14 @@ from rnnjax.figures.profiles import (
     profile_over_training,
 )
 from rnnjax.figures.surfaces import loss_surface
-from rnnjax.figures.tables import curves, heat_maps
+from rnnjax.figures.tables import comparison, curves, heat_maps
 from rnnjax.figures.weights import block_maps, eigenvalues, histograms, singular_values
 
 __all__ = [
     "COLOURS",
     "Table",
     "block_maps",
+    "comparison",
     "curves",
     "eigenvalues",
     "gradient_profiles",

@@ -131,3 +131,45 @@ def heat_maps(
     axes[0].set(ylabel=ylabel)
     figure.colorbar(image, ax=list(axes), label=label)
     return figure
+
+
+def comparison(
+    results: drawing.Table,
+    gradients: drawing.Table,
+    *,
+    metric: str,
+    baseline: str,
+    names: Mapping[Any, str] | None = None,
+) -> Figure:
+    """Draw what networks reach, with the range over seeds, beside their gradient against the lag.
+
+    Args:
+        results: columns `network`, `value`, `low`, `high` and `baseline`, a row a network.
+        gradients: columns `network`, `lag`, `median`, `q25`, `q75` (natural logs). What is not
+            finite, such as the logarithm of a gradient that is exactly zero, is left out.
+        metric: what `value` is.
+        baseline: the name of the dashed line.
+        names: labels of the networks; their own names otherwise.
+    """
+    figure, (left, right) = drawing.panels(2)
+    colours = drawing.colours(results["network"])
+    for place, row in enumerate(zip(*results.values(), strict=True)):
+        entry = dict(zip(results, row, strict=True))
+        value, colour = float(entry["value"]), colours[entry["network"]]
+        left.plot([entry["low"], entry["high"]], [place, place], color=colour, linewidth=3)
+        left.plot([value], [place], "o", color=colour)
+    line = float(results["baseline"][0])
+    left.axvline(line, color="black", linestyle="--", linewidth=1, label=baseline)
+    ticks = [drawing.label(name, names) for name in results["network"].tolist()]
+    left.set_yticks(range(len(ticks)), ticks)
+    left.invert_yaxis()
+    left.set(xlabel=metric)
+    left.legend(fontsize="small")
+    for name, colour in colours.items():
+        rows = drawing.rows(gradients, network=name)
+        label = drawing.label(name, names)
+        drawing.line_with_band(right, rows["lag"], rows, colour, label, scale=1 / drawing.LN10)
+    right.set(xlabel="lag k (steps back from the end)", ylabel="share of the gradient")
+    right.legend(fontsize="small")
+    drawing.powers_of_ten(right)
+    return figure
