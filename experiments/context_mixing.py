@@ -28,11 +28,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import rnnjax
-from rnnjax import diagnostics, tasks, training
+from rnnjax import applications, diagnostics, tasks, training
+from rnnjax.applications import CELLS
 from rnnjax.command_line import ArgumentError, at_least, in_run, main, positive
 
-CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
 FORMS = {"": "one layer", "deep_": "two layers", "bidirectional_": "both directions"}
 RECURRENT = tuple(form + cell for cell in CELLS for form in FORMS)
 NETWORKS = "tcn", *RECURRENT, "transformer"
@@ -95,9 +94,9 @@ class Config:
         positive(self, "learning_rate", "clip")
         if not self.networks or len(set(self.networks)) < len(self.networks):
             raise ArgumentError(f"--networks must name some of {', '.join(NETWORKS)}, each once")
-        if "transformer" in self.networks and self.features % 4:
-            raise ArgumentError(f"--features must be a multiple of 4, got {self.features}")
         self.make_task()
+        for name in self.networks:
+            self.make_model(name)
 
     def make_task(self):
         try:
@@ -107,21 +106,15 @@ class Config:
 
     def make_model(self, name):
         """Return the network: a layer, read at its end by a linear head."""
-        from rnnjax.layers import RNN, TCN, Bidirectional, LinearHead, Stack, Transformer
+        from rnnjax.layers import TCN, LinearHead
         from rnnjax.models import ManyToOne
 
-        def rnn():
-            return RNN(CELLS[name.split("_")[-1]](self.features))
-
+        task = self.make_task()
         if name == "tcn":
             layer: Any = TCN(self.features, num_blocks=self.blocks)
-        elif name == "transformer":
-            layer = Transformer(self.features, num_heads=4, window=self.make_task().total_length)
-        elif name.startswith("deep_"):
-            layer = Stack([rnn(), rnn()])
         else:
-            layer = Bidirectional(rnn(), rnn()) if name.startswith("bidirectional_") else rnn()
-        return ManyToOne(layer, LinearHead(self.make_task().output_size))
+            layer = applications.network(name, self.features, window=task.total_length)
+        return ManyToOne(layer, LinearHead(task.output_size))
 
 
 class Question(NamedTuple):

@@ -30,6 +30,7 @@ from rnnjax.runs import Run
 PyTree = Any
 
 CELLS = {"elman": cells.Elman, "lstm": cells.LSTM, "gru": cells.GRU}
+FORMS = "", "deep", "bidirectional", "deep_bidirectional"
 NETWORKS = "tcn", "elman", "lstm", "gru", "bidirectional_gru", "deep_gru", "transformer"
 CAUSAL = tuple(name for name in NETWORKS if not name.startswith("bidirectional_"))
 NAMES = {
@@ -97,7 +98,6 @@ def network(name: str, features: int, *, window: int, dropout_rate: float = 0.0)
     """
     from rnnjax.layers import RNN, TCN, Bidirectional, Stack, Transformer
 
-    *forms, cell = name.split("_")
     if name == "tcn":
         blocks = next(n for n in range(1, 64) if 1 + 4 * (2**n - 1) >= window)
         return TCN(features, num_blocks=blocks, dropout_rate=dropout_rate)
@@ -105,22 +105,18 @@ def network(name: str, features: int, *, window: int, dropout_rate: float = 0.0)
         if features % 4:
             raise ArgumentError(f"--features must be a multiple of 4, got {features}")
         return Transformer(features, num_heads=4, window=window, dropout_rate=dropout_rate)
-    if cell not in CELLS or forms not in (
-        [],
-        ["deep"],
-        ["bidirectional"],
-        ["deep", "bidirectional"],
-    ):
+    form, _, cell = name.rpartition("_")
+    if cell not in CELLS or form not in FORMS:
         raise ArgumentError(f"--network must be one of {', '.join(NETWORKS)}, got {name!r}")
 
     def layer():
         rnn = functools.partial(RNN, CELLS[cell](features))
-        return Bidirectional(rnn(), rnn()) if "bidirectional" in forms else rnn()
+        return Bidirectional(rnn(), rnn()) if "bidirectional" in form else rnn()
 
-    layers = [layer() for _ in range(2 if "deep" in forms else 1)]
-    return (
-        Stack(layers, dropout_rate=dropout_rate) if len(layers) > 1 or dropout_rate else layers[0]
-    )
+    if "deep" in form or dropout_rate:
+        layers = [layer() for _ in range(2 if "deep" in form else 1)]
+        return Stack(layers, dropout_rate=dropout_rate)
+    return layer()
 
 
 def start(config: Options, optimizer: Any, init: Callable[[Any], PyTree]) -> training.TrainState:

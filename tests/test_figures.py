@@ -577,3 +577,30 @@ def test_panels_stand_in_rows_of_so_many():
         assert ax.lines[0].get_ydata().tolist() == [ord(place), ord(place) + 1]
     rows = {round(ax.get_position().y0, 2) for ax in figure.axes}
     assert len(rows) == 2
+
+
+def test_comparison_shows_each_networks_range_and_its_gradient_in_one_colour():
+    results = {
+        "network": np.array(["gru", "tcn"]),
+        "value": np.array([0.9, 0.8]),
+        "low": np.array([0.85, 0.8]),
+        "high": np.array([0.95, 0.8]),
+        "baseline": np.array([0.1, 0.1]),
+    }
+    gradients = {
+        "network": np.repeat(["gru", "tcn"], 3),
+        "lag": np.tile(np.arange(3), 2),
+        "median": np.array([0.0, -1.0, -2.0, 0.0, -1.0, -np.inf]) * np.log(10),
+    }
+    figure = figures.comparison(
+        results, gradients, metric="accuracy", baseline="chance", names={"tcn": "CNN"}
+    )
+    left, right = figure.axes
+    assert [tick.get_text() for tick in left.get_yticklabels()] == ["GRU", "CNN"]
+    ranges = [line for line in left.lines if len(line.get_xdata()) == 2][:2]
+    assert [list(line.get_xdata()) for line in ranges] == [[0.85, 0.95], [0.8, 0.8]]
+    colours = [tick.get_color() for tick in left.get_yticklabels()]
+    assert [line.get_color() for line in right.lines] == colours
+    np.testing.assert_allclose(right.lines[0].get_ydata(), [0, -1, -2])
+    np.testing.assert_allclose(right.lines[1].get_ydata(), [0, -1, np.nan])
+    assert left.get_xlabel() == "accuracy" and left.lines[-1].get_label() == "chance"

@@ -87,8 +87,16 @@ class Config:
     @property
     def known(self):
         """The networks that the application can take."""
-        hints = typing.get_type_hints(application(self.application).Config)
-        return typing.get_args(hints["network"])
+        own = application(self.application).Config
+
+        def takes(name):
+            try:
+                own(network=name)
+            except ArgumentError:  # one that reads the end first, where it would see the answer
+                return False
+            return True
+
+        return tuple(filter(takes, typing.get_args(typing.get_type_hints(own)["network"])))
 
     def configurations(self):
         """Return the application's configuration for every network, by name."""

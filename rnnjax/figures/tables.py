@@ -145,8 +145,8 @@ def comparison(
 
     Args:
         results: columns `network`, `value`, `low`, `high` and `baseline`, a row a network.
-        gradients: columns `network`, `lag`, `median`, `q25`, `q75` (natural logs). What is not
-            finite, such as the logarithm of a gradient that is exactly zero, is left out.
+        gradients: columns `network`, `lag` and `median` (natural logs). What is not finite,
+            such as the logarithm of a gradient that is exactly zero, is left out.
         metric: what `value` is.
         baseline: the name of the dashed line.
         names: labels of the networks; their own names otherwise.
@@ -162,14 +162,15 @@ def comparison(
     left.axvline(line, color="black", linestyle="--", linewidth=1, label=baseline)
     ticks = [drawing.label(name, names) for name in results["network"].tolist()]
     left.set_yticks(range(len(ticks)), ticks)
+    for tick, colour in zip(left.get_yticklabels(), colours.values(), strict=True):
+        tick.set_color(colour)  # what a legend would say
     left.invert_yaxis()
     left.set(xlabel=metric)
     left.legend(fontsize="small")
     for name, colour in colours.items():
         rows = drawing.rows(gradients, network=name)
-        label = drawing.label(name, names)
-        drawing.line_with_band(right, rows["lag"], rows, colour, label, scale=1 / drawing.LN10)
-    right.set(xlabel="lag k (steps back from the end)", ylabel="share of the gradient")
-    right.legend(fontsize="small")
+        finite = np.where(np.isfinite(rows["median"]), rows["median"] / drawing.LN10, np.nan)
+        right.plot(rows["lag"], finite, color=colour, label=drawing.label(name, names))
+    right.set(xlabel="lag k (steps back from the end)", ylabel="share of the gradient, median")
     drawing.powers_of_ten(right)
     return figure
