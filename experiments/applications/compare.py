@@ -58,7 +58,7 @@ class Config:
     """What to do with each network; the file of that name says more."""
     networks: tuple[str, ...] = ()
     """Which networks to compare [default: all that the application can take]."""
-    steps: int | None = 600
+    steps: int | None = 500
     """Training updates; None means the application's own number."""
     features: int | None = 32
     """Hidden units of each layer and direction; None means the application's own number."""
