@@ -82,7 +82,7 @@ class Options:
         return list(range(self.seed, self.seed + self.seeds))
 
 
-def network(name: str, features: int, *, window: int, dropout_rate: float = 0.0) -> Any:
+def network(name: str, features: int, *, window: int) -> Any:
     """Return the layer that a command line names: [B, T, D] -> [B, T, H].
 
     Args:
@@ -91,7 +91,6 @@ def network(name: str, features: int, *, window: int, dropout_rate: float = 0.0)
         features: H of every layer and direction.
         window: how far back the network must be able to look, in steps: it sets the number of
             blocks of the CNN, and what the Transformer attends to.
-        dropout_rate: on the outputs of every layer.
 
     Raises:
         ArgumentError: there is no such network, or the Transformer cannot have so many features.
@@ -100,11 +99,11 @@ def network(name: str, features: int, *, window: int, dropout_rate: float = 0.0)
 
     if name == "tcn":
         blocks = next(n for n in range(1, 64) if 1 + 4 * (2**n - 1) >= window)
-        return TCN(features, num_blocks=blocks, dropout_rate=dropout_rate)
+        return TCN(features, num_blocks=blocks)
     if name == "transformer":
         if features % 4:
             raise ArgumentError(f"--features must be a multiple of 4, got {features}")
-        return Transformer(features, num_heads=4, window=window, dropout_rate=dropout_rate)
+        return Transformer(features, num_heads=4, window=window)
     form, _, cell = name.rpartition("_")
     if cell not in CELLS or form not in FORMS:
         raise ArgumentError(f"--network must be one of {', '.join(NETWORKS)}, got {name!r}")
@@ -113,10 +112,7 @@ def network(name: str, features: int, *, window: int, dropout_rate: float = 0.0)
         rnn = functools.partial(RNN, CELLS[cell](features))
         return Bidirectional(rnn(), rnn()) if "bidirectional" in form else rnn()
 
-    if "deep" in form or dropout_rate:
-        layers = [layer() for _ in range(2 if "deep" in form else 1)]
-        return Stack(layers, dropout_rate=dropout_rate)
-    return layer()
+    return Stack([layer(), layer()]) if "deep" in form else layer()
 
 
 def start(config: Options, optimizer: Any, init: Callable[[Any], PyTree]) -> training.TrainState:

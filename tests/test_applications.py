@@ -33,9 +33,8 @@ def test_every_name_is_the_network_that_it_says():
         assert type(layer) is kinds.get(name, Stack if name == "deep_gru" else RNN)
         if isinstance(layer, RNN):
             assert layer.cell == applications.CELLS[name](8)
-    deep = applications.network("deep_bidirectional_lstm", 8, window=9, dropout_rate=0.5)
+    deep = applications.network("deep_bidirectional_lstm", 8, window=9)
     assert [type(layer) for layer in deep.layers] == [Bidirectional] * 2
-    assert deep.dropout_rate == 0.5
     assert set(applications.NAMES) == set(applications.NETWORKS)
 
 

@@ -44,7 +44,7 @@ MAY_IMPORT = {
 }
 HEAVY = (
     *("tensorflow_datasets", "orbax", "grain", "matplotlib", "optuna", "flax", "optax", "sklearn"),
-    "gensim",
+    *("gensim", "librosa", "music21", "sacrebleu", "pandas", "PIL"),
 )
 
 

@@ -94,6 +94,15 @@ def test_addresses_and_checksums_are_those_of_tfds(builder):
         assert known[address] == info
 
 
+def test_our_builders_are_not_in_the_way_of_tfdss_own():
+    import tensorflow_datasets as tfds
+
+    from rnnjax.datasets import digits_builder
+
+    assert images_builder.Mnist.name == "mnist" and "mnist" in tfds.list_builders()
+    assert digits_builder.SklearnDigits.name not in tfds.list_builders()
+
+
 def test_digits_are_the_same_images():
     from rnnjax.datasets import digits
 

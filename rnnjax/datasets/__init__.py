@@ -8,6 +8,7 @@ preparing    from a builder to rows in memory: prepared once, safe against inter
 batches      shuffled batches whose state can be saved, padding, splits by document
 vocabulary   texts to numbers and back
 
-The other modules are one data set each, or one kind: a module loads it, and `NAME_builder` is its
-TFDS builder. `digits` is sequential and permuted handwritten digits, 64 steps of one pixel.
+The other modules are one kind of data each: a module loads them, and `NAME_builder` has their TFDS
+builders: `digits`, `images`, `sentiment`, `translation`, `language` (texts by the character),
+`speech` (with `audio` and `espeak`), `series`, `chorales`.
 """

@@ -13,8 +13,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A builder of a small data set; abstract.
+
+    TFDS's own builders of the same names stay what `tfds.load` finds: ours are not registered.
 
     A subclass has `VERSION`, `DESCRIPTION`, `CITATION`, `HOMEPAGE`, `FEATURES`, and
     `_split_generators`, which returns, for each split, the rows as an iterable of dictionaries.
@@ -26,6 +28,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     HOMEPAGE: ClassVar[str] = ""
     DOWNLOADS: ClassVar[Mapping[str, tuple[int, str]]] = {}
     """The files on the network, for `dl_manager.download`: address -> (bytes, SHA-256)."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Keep the subclass out of TFDS's registry."""
+        super().__init_subclass__(skip_registration=True, **options)
 
     @classmethod
     def features(cls) -> dict[str, Any]:

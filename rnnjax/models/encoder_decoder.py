@@ -242,7 +242,7 @@ class EncoderDecoder(nn.Module):
         return (context, ys, seq_lengths) if self.decoder.attention else (context, None, None)
 
 
-def shift_right(targets: Array, start: Any) -> Array:
+def shift_right(targets: Any, start: Any) -> Array:
     """Return `targets [B, T, ...]` one step late, with `start` in front: what was last said.
 
     Args:
