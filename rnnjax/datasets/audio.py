@@ -61,7 +61,7 @@ class LogMel:
     ) -> Int16[np.ndarray, " N"]:
         """Return a recording that has about these frames, (T - 1) * hop samples, by Griffin-Lim.
 
-        Phases are guessed, and improved in a number of `iterations`; what is too loud is clipped.
+        Phases start at zero and improve in a number of `iterations`; what is too loud is clipped.
 
         Source: Griffin, Lim 1984, "Signal estimation from modified short-time Fourier transform".
 
@@ -75,7 +75,7 @@ class LogMel:
         power[power <= 10 ** (self.floor / 10)] = 0
         spectrum = inverse.mel_to_stft(power, sr=self.rate, n_fft=self.window)
         sound = librosa.griffinlim(
-            spectrum, n_iter=iterations, hop_length=self.hop, n_fft=self.window, random_state=0
+            spectrum, n_iter=iterations, hop_length=self.hop, n_fft=self.window, init=None
         )
         return np.clip(np.round(sound * 32768), -32768, 32767).astype(np.int16)
 

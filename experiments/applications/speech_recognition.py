@@ -1,0 +1,339 @@
+"""Speech recognition: which digits were said, from a recording and without knowing when.
+
+Claim: connectionist temporal classification teaches a recurrent network to write down what it
+hears from recordings whose transcripts say what was said, not when. Many-to-many: at every frame
+the network names a digit or says nothing (the blank); repetitions are merged, then blanks dropped.
+Inputs are log-mel frames; noise is added in training, as in the source.
+Source: Graves, Fernandez, Gomez, Schmidhuber 2006, "Connectionist temporal classification".
+
+The default's recordings are synthetic speech by espeak-ng, demonstration scale: such numbers say
+nothing about people. `--source speech_commands` has real ones, single digits (2.4 GB).
+
+Metric: digit error rate, the edit distance between what was said and what was written over the
+number of digits said, for speakers that are heard nowhere in training. Baseline: the best constant
+answer, the string of at most two digits that makes the fewest errors in training.
+
+    python experiments/applications/speech_recognition.py --out runs/digits
+    python experiments/applications/speech_recognition.py --out runs/digits --predict said.wav
+    python experiments/applications/speech_recognition.py --source speech_commands --steps 3000
+"""
+
+import collections
+import dataclasses
+import functools
+import itertools
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnnjax import applications, decoding, models
+from rnnjax.applications import NETWORKS, Options
+from rnnjax.command_line import ArgumentError, at_least, main
+from rnnjax.datasets import audio, batches, speech
+
+MEL = audio.LogMel()  # 20 ms from frame to frame
+BLANK = 0  # the label of digit d is d + 1
+SOURCES = "espeak", "speech_commands"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Options):
+    """Write down the digits said in recordings of speakers that were never heard before.
+
+    Prints and writes summary.json: the digit error rate, the best constant answer's beside it, and
+    examples; the gradient against the lag and the probabilities of the digits over time as figures;
+    some recordings of held-out speakers in the folder `clips`; and the trained networks, for
+    `--predict FILE.wav`. The default run takes about a minute on two CPU cores.
+    """
+
+    source: Literal[SOURCES] = "espeak"  # pyright: ignore[reportInvalidTypeForm]
+    """The recordings: synthetic strings of digits, or real single ones, which are downloaded."""
+    network: Literal[NETWORKS] = "bidirectional_gru"  # pyright: ignore[reportInvalidTypeForm]
+    """What listens."""
+    features: int = 64
+    """Hidden units of each layer and direction."""
+    noise: float = 0.6
+    """Standard deviation of the noise on the normalised frames in training."""
+    beam_width: int = 8
+    """Hypotheses that are kept while a recording is written down."""
+    steps: int = 350
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least(1, self, "features", "beam_width")
+        at_least(0, self, "noise")
+        self.make_model()
+
+    def make_model(self):
+        from rnnjax.layers import SoftmaxHead
+        from rnnjax.models import ManyToMany
+
+        layer = applications.network(self.network, self.features, window=50)
+        return ManyToMany(layer, SoftmaxHead(11))
+
+
+def centred_frames(recording):
+    """Return the log-mel frames `[T, M]` of samples, less their mean, which tells of the voice.
+
+    Source: Atal 1974, "Effectiveness of linear prediction characteristics of the speech wave for
+    automatic speaker identification and verification".
+    """
+    frames = MEL.frames(recording)
+    return frames - frames.mean(axis=0) if len(frames) else frames
+
+
+def fit_deviation(recordings):
+    """Return the standard deviation of each mel band over recordings, `[M]`."""
+    frames = np.concatenate([centred_frames(r.samples) for r in recordings])
+    return frames.std(axis=0).astype(np.float32)
+
+
+def examples(recordings, deviation):
+    """Return recordings as padded `inputs [N, T, M]` and `labels [N, U]`, with their lengths."""
+    inputs, lengths = batches.pad([centred_frames(r.samples) / deviation for r in recordings])
+    labels = [np.array([int(digit) + 1 for digit in r.digits], np.int32) for r in recordings]
+    labels, label_lengths = batches.pad(labels)
+    named = {"inputs": inputs, "lengths": lengths}
+    return {**named, "labels": labels, "label_lengths": label_lengths}
+
+
+def make_train_step(model, optimizer, noise):
+    import optax
+
+    def train_step(state, batch):
+        key, now = jax.random.split(state.key)
+        inputs = batch["inputs"] + noise * jax.random.normal(now, batch["inputs"].shape)
+        lengths = {"seq_lengths": batch["lengths"]}
+
+        def loss_fn(params):
+            logits = model.apply({"params": params}, inputs, **lengths)
+            counts = {**lengths, "label_lengths": batch["label_lengths"]}
+            return models.ctc_loss(logits, batch["labels"], **counts).mean()
+
+        loss, gradient = jax.value_and_grad(loss_fn)(state.params)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        state = state._replace(params=params, opt_state=opt_state, step=state.step + 1, key=key)
+        return state, {"loss": loss, "grad_norm": optax.tree.norm(gradient)}  # before clipping
+
+    return train_step
+
+
+def listen(model, beam_width, params, inputs, lengths):
+    """Return the most probable labels `[B, T]` by beam search, and those of the best path."""
+    logits = model.apply({"params": params}, inputs, seq_lengths=lengths)
+    found = decoding.ctc_beam_search(logits, beam_width=beam_width, seq_lengths=lengths)
+    return {
+        "beam": found[0][:, 0],
+        "best path": decoding.ctc_greedy(logits, seq_lengths=lengths)[0],
+    }
+
+
+def written(labels):
+    """Return the digits of labels, with blanks behind their end."""
+    return "".join(str(label - 1) for label in np.asarray(labels).tolist() if label != BLANK)
+
+
+def edit_distance(one, other):
+    """Return how many insertions, deletions and substitutions turn one string into the other."""
+    above = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        row = [i]
+        for j, b in enumerate(other, 1):
+            row.append(min(row[-1] + 1, above[j] + 1, above[j - 1] + (a != b)))
+        above = row
+    return above[-1]
+
+
+def error_rate(answers, truths):
+    """Return the edit distances of all answers over the number of digits in the truths."""
+    errors = [edit_distance(a, b) for a, b in zip(answers, truths, strict=True)]
+    return sum(errors) / sum(len(truth) for truth in truths)
+
+
+def best_constant(truths):
+    """Return the string of at most two digits with the fewest errors, the first among equals."""
+    counts = collections.Counter(truths)
+
+    def errors(answer):
+        return sum(count * edit_distance(answer, truth) for truth, count in counts.items())
+
+    digits = "0123456789"
+    return min(["", *digits, *map("".join, itertools.product(digits, digits))], key=errors)
+
+
+def measure(config, run):
+    import optax
+
+    train, test = (speech.load(config.source, split) for split in ("train", "test"))
+    if config.batch_size > len(train):
+        raise ArgumentError(f"--batch-size must be at most {len(train)}, got {config.batch_size}")
+    deviation = fit_deviation(train)
+    columns, held_out = examples(train, deviation), examples(test, deviation)
+    model = config.make_model()
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(config.clip), optax.adam(config.learning_rate)
+    )
+    state = applications.start(config, optimizer, functools.partial(initialise, model))
+    pipelines = [
+        batches.shuffled_batches(columns, config.batch_size, seed=seed) for seed in config.members
+    ]
+    step = make_train_step(model, optimizer, config.noise)
+    params = applications.fit(config, run, step, state, pipelines, label=config.network).params
+
+    listened = applications.evaluate(
+        functools.partial(listen, model, config.beam_width),
+        params,
+        {name: held_out[name] for name in ("inputs", "lengths")},
+    )
+    answers = {
+        way: [[written(row) for row in rows] for rows in labels] for way, labels in listened.items()
+    }  # [S][N] by way
+    truths = [recording.digits for recording in test]
+    constant = best_constant([recording.digits for recording in train])
+    table = gradients(model, params, held_out)
+    run.write_table("gradients", table)
+    run.write_table("alignment", alignment(model, params, held_out))
+    write_clips(run, test)
+    applications.save(run, params, {"deviation": deviation.tolist()})
+    return applications.report(
+        "digit error rate",
+        [error_rate(found, truths) for found in answers["beam"]],
+        {
+            f"best constant answer, {constant or 'nothing'}": error_rate(
+                [constant] * len(truths), truths
+            )
+        },
+        higher_is_better=False,
+        source=f"{speech.SOURCES[config.source]}; no speaker of the test is in training",
+        examples=[
+            {"speaker": r.speaker, "said": r.digits, "written": answers["beam"][0][i]}
+            for i, r in itertools.islice(enumerate(test), 0, None, len(test) // 8 + 1)
+        ],
+        without_beam=[error_rate(found, truths) for found in answers["best path"]],
+        whole_strings_right=[
+            float(np.mean([a == b for a, b in zip(found, truths, strict=True)]))
+            for found in answers["beam"]
+        ],
+        whole_strings_right_of_constant=truths.count(constant) / len(truths),
+        **by_speaker(config, answers["beam"], test),
+        network=config.network,
+        parameters=sum(p[0].size for p in jax.tree.leaves(params)),
+        gradient_reach=applications.reach(table[0]),
+    )
+
+
+def by_speaker(config, answers, test):
+    """Return the error rate of each held-out speaker over all seeds, where they are few."""
+    if config.source != "espeak":
+        return {}
+    rates = {}
+    for speaker in sorted({recording.speaker for recording in test}):
+        rows = [i for i, recording in enumerate(test) if recording.speaker == speaker]
+        found = [seed[i] for seed in answers for i in rows]
+        rates[speaker] = error_rate(found, [test[i].digits for i in rows] * len(answers))
+    return {"error_rate_by_speaker": rates}
+
+
+def initialise(model, key):
+    return model.init(key, jnp.zeros((1, 1, MEL.bands)))["params"]
+
+
+def log_chances(model, params, inputs, lengths):
+    """Return the first network's ln p(label) at every frame, `[B, T, 11]`."""
+    first = jax.tree.map(lambda leaf: leaf[0], params)
+    return jax.nn.log_softmax(model.apply({"params": first}, inputs, seq_lengths=lengths))
+
+
+def gradients(model, params, held_out):
+    """Return the table of the gradient of naming the last digit, in the longest strings.
+
+    It is named where the first network is surest of it; lags count back from there.
+    """
+    counts = held_out["label_lengths"]
+    rows = np.flatnonzero(counts == counts.max())[:32]
+    inputs, lengths = held_out["inputs"][rows], held_out["lengths"][rows]
+    last = jnp.asarray(held_out["labels"][rows, counts[rows] - 1])
+    chances = np.asarray(log_chances(model, params, inputs, lengths))
+    there = np.arange(inputs.shape[1]) < lengths[:, None]
+    named = np.where(there, chances[np.arange(len(rows)), :, np.asarray(last)], -np.inf).argmax(1)
+
+    def loss(logits):
+        at = logits[np.arange(len(rows)), named]
+        return model.head.loss(at, last).sum()
+
+    profiles = applications.log_gradients(model, params, loss, inputs, seq_lengths=lengths)
+    return applications.gradient_table(profiles, named + 1)
+
+
+def alignment(model, params, held_out):
+    """Return the parts of a table: p(label) over time in the first of the longest strings."""
+    counts = held_out["label_lengths"]
+    row = int(np.argmax(counts))
+    length = held_out["lengths"][row]
+    frames = held_out["inputs"][row : row + 1, :length]
+    chances = np.exp(np.asarray(log_chances(model, params, frames, None)[0], np.float64))
+    seconds = np.arange(length) * MEL.hop / MEL.rate
+    said = dict.fromkeys(held_out["labels"][row, : counts[row]].tolist())
+    names = {label: f"digit {label - 1}" for label in said} | {BLANK: "blank"}
+    return [
+        {"label": name, "seconds": seconds, "median": chances[:, label]}
+        for label, name in names.items()
+    ]
+
+
+def write_clips(run, test):
+    """Write four recordings of different speakers, named after them and what they say."""
+    folder = run.file("clips")
+    folder.mkdir(exist_ok=True)
+    speakers = dict.fromkeys(recording.speaker for recording in test)
+    for place, speaker in enumerate(list(speakers)[:4]):
+        own = [recording for recording in test if recording.speaker == speaker]
+        clip = own[min(place + 1, len(own) - 1)]
+        audio.write_wav(folder / f"{clip.digits}_{speaker}.wav", clip.samples)
+
+
+def answer(config, run, asked):
+    """Yield the digits said in a WAV file."""
+    path = applications.existing(asked, "a WAV file")
+    try:
+        samples = audio.read_wav(path)
+    except ValueError as error:
+        raise ArgumentError(f"--predict: {error}") from None
+    if not len(samples):
+        raise ArgumentError(f"--predict: {asked} holds no sound")
+    deviation = np.array(run.read_json("preprocessing.json")["deviation"], np.float32)
+    inputs = (centred_frames(samples) / deviation)[None]
+    model: Any = config.make_model()
+    params = applications.restore(run, functools.partial(initialise, model), members=config.seeds)
+    lengths = np.array([inputs.shape[1]], np.int32)
+    yield (
+        written(listen(model, config.beam_width, params, inputs, lengths)["beam"][0]) or "no digit"
+    )
+
+
+def draw(run):
+    """Draw the figures that every application has, and what is heard over time."""
+    from rnnjax import figures
+
+    applications.draw(run)
+    figure = figures.curves(
+        run.read_table("alignment"),
+        x="seconds",
+        series="label",
+        xlabel="time in s",
+        ylabel="probability",
+    )
+    run.save_figure("alignment", figure)
+
+
+def run(config: Config) -> Any:
+    """Run the application and return its summary, or the answers with `--predict`."""
+    measured = functools.partial(measure, config)
+    return applications.in_application("speech_recognition", config, measured, answer, draw)
+
+
+if __name__ == "__main__":
+    main(Config, run)

@@ -1,0 +1,183 @@
+"""Speech synthesis: distances and baselines in cases known by hand, a run, and what it says."""
+
+import dataclasses
+import json
+import wave
+
+import numpy as np
+import pytest
+from scripts import ROOT, load
+
+from rnnjax.datasets import audio, speech
+from rnnjax.datasets.speech import Recording
+
+pytestmark = pytest.mark.slow
+application = load(ROOT / "experiments" / "applications" / "speech_synthesis.py")
+TINY = application.Config(features=16, steps=40, learning_rate=2e-2, record_every=1, seeds=2)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("tiny") / "run"
+    return out, application.run(dataclasses.replace(TINY, out=out))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    voices = ["a", "b"]
+    return application.Fitted(np.full(40, -30.0), np.full(40, 10.0), voices, length=9)
+
+
+def noise(length, seed=0):
+    return np.random.default_rng(seed).normal(-40, 10, (length, 40)).astype(np.float32)
+
+
+# --- distances ---------------------------------------------------------------------------------
+
+
+def test_distance_forgives_another_pace_but_no_other_sound():
+    frames = noise(7)
+    assert application.distance(frames, frames) == 0
+    assert application.distance(frames, np.repeat(frames, 3, axis=0)) == 0
+    assert application.distance(frames, frames[::-1]) > 1
+    flat = np.full((5, 40), -20.0)
+    assert application.distance(flat, flat + 3) == pytest.approx(3)
+
+
+def test_unaligned_distance_counts_what_is_missing_as_silence():
+    long, short = np.full((4, 40), -20.0), np.full((3, 40), -23.0)
+    assert application.unaligned_distance(long, short) == pytest.approx((3 * 3 + 60) / 4)
+
+
+def test_stretched_is_linear_in_between():
+    ramp = np.arange(5.0)[:, None]
+    np.testing.assert_allclose(application.stretched(ramp, 9)[:, 0], np.arange(9) / 2)
+    np.testing.assert_allclose(application.stretched(ramp, 3)[:, 0], [0, 2, 4])
+
+
+def test_baselines_know_the_digit_the_speed_and_the_voice():
+    def recording(digits, voice, speed):
+        return Recording(np.zeros(0, np.int16), digits, voice, "", speed)
+
+    def level(decibel, length):
+        return np.full((length, 40), float(decibel))
+
+    train = [recording("1", "a", 160), recording("1", "b", 160), recording("2", "a", 160)]
+    frames = [level(-20, 4), level(-40, 8), level(-50, 2)]
+    found = application.baselines(train, frames, [recording("2", "a", 160)])
+    (mean,), (moved,), (everything,) = found.values()
+    np.testing.assert_allclose(mean, level(-50, 2))
+    np.testing.assert_allclose(moved, level(-45, 2))  # a is 10 louder than "1", 0 than "2"
+    np.testing.assert_allclose(everything, level(-110 / 3, 5))
+    np.testing.assert_allclose(
+        application.baselines(train, frames, train[:1])["mean of the digit"][0], level(-30, 6)
+    )
+
+
+def test_the_nearest_recording_names_the_digit_at_any_pace_and_loudness():
+    train = [Recording(np.zeros(0, np.int16), digits, "a") for digits in "123"]
+    frames = [noise(12, seed) for seed in range(3)]
+    asked = [np.repeat(frames[i], 2, axis=0) - 7 for i in (2, 0, 1)]
+    assert application.recognise(asked, train, frames) == ["3", "1", "2"]
+
+
+# --- what is fitted ----------------------------------------------------------------------------
+
+
+def test_targets_are_frames_and_how_much_is_said(fitted):
+    frames = noise(8)
+    targets = fitted.targets(frames)
+    np.testing.assert_allclose(targets[:, :-1], (frames + 30) / 10, rtol=1e-5)
+    np.testing.assert_allclose(targets[:, -1], [-3, -2, -1, 0, 1, 2, 3, 4])
+    behind = np.repeat(targets[-1:], 3, axis=0)
+    np.testing.assert_allclose(fitted.frames(np.append(targets, behind, axis=0)), frames, rtol=1e-4)
+
+
+def test_what_never_ends_is_cut_where_it_comes_nearest_and_nothing_is_below_the_floor(fitted):
+    drawn = np.full((6, 41), -9.0)
+    drawn[:, -1] = [-3, -1, 2, 3, 2, 1]
+    np.testing.assert_array_equal(fitted.frames(drawn), np.full((4, 40), -80))
+
+
+def test_contexts_say_digit_voice_and_speed(fitted):
+    found = fitted.contexts("30", ["b", "a"], [190, 160])
+    expected = np.zeros((2, 13))
+    expected[0, [3, 11, 12]] = expected[1, [0, 10]] = 1
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_normalisation_and_voices_are_those_of_training_alone(finished):
+    stored = json.loads((finished[0] / "preprocessing.json").read_text())
+    train = speech.load("espeak_digits", "train")
+    frames = [audio.LogMel(window=512, hop=128).frames(r.samples) for r in train]
+    every = np.concatenate(frames).astype(np.float64)
+    np.testing.assert_allclose(stored["mean"], every.mean(0), rtol=1e-3)
+    np.testing.assert_allclose(stored["deviation"], every.std(0), rtol=1e-3)
+    assert stored["voices"] == sorted({r.speaker for r in train})
+    assert stored["length"] == max(map(len, frames))
+
+
+# --- a run -------------------------------------------------------------------------------------
+
+
+def test_the_summary_has_its_metric_its_baselines_and_its_source(finished):
+    out, summary = finished
+    assert json.loads((out / "summary.json").read_text()) == summary
+    assert summary["metric"] == "distance in dB" and not summary["higher_is_better"]
+    assert summary["value"] == np.mean(summary["values"]) and len(summary["values"]) == 2
+    assert summary["baseline"] == min(summary["baselines"].values())
+    digit, moved, everything = summary["baselines"].values()
+    assert moved < digit < everything
+    assert summary["true_recordings_recognised"] > 0.95
+    assert "synthetic speech" in summary["source"]
+    assert "no pair of digit and voice of the test is in training" in summary["source"]
+    for name in ("gradients", "training", "spectrograms"):
+        assert (out / f"{name}.png").stat().st_size > 1000
+    kinds = sorted(path.stem.split("_", 2)[2] for path in (out / "clips").iterdir())
+    assert kinds == ["drawn"] * 3 + ["true"] * 3 + ["true_frames"] * 3
+
+
+def test_it_learns(finished):
+    rows = [json.loads(line) for line in (finished[0] / "metrics.jsonl").read_text().splitlines()]
+    loss = [np.mean([row["loss"] for row in rows if row["step"] == step]) for step in (1, 40)]
+    assert loss[1] < loss[0] * 0.8
+
+
+def test_it_says_digits_with_a_voice_into_wav_files(finished, tmp_path):
+    out, _ = finished
+    (tmp_path / "lines.txt").write_text("seven\nfour 0 7 f2\n")
+    asked = dataclasses.replace(TINY, out=out, predict=str(tmp_path / "lines.txt"))
+    paths = application.run(asked)
+    assert paths == [str(out / "said" / name) for name in ("7_m1.wav", "407_f2.wav")]
+    for path in paths:
+        with wave.open(path) as file:
+            assert file.getparams()[:3] == (1, 2, 8000) and file.getnframes() > 0
+    first = (out / "said" / "7_m1.wav").read_bytes()
+    assert application.run(dataclasses.replace(asked, predict="7")) == paths[:1]
+    assert (out / "said" / "7_m1.wav").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [("ten", "'ten' is no digit"), ("f2", "no digit"), ("7 bob", "'bob'"), ("1" * 21, "20")],
+)
+def test_what_it_cannot_say_is_one_line(asked, words, finished, monkeypatch, capsys):
+    arguments = ["speech_synthesis", "--out", str(finished[0]), "--predict", asked]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit) as stop:
+        application.main(application.Config, application.run)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and words in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--network transformer", ("--network", "transformer", "gru")),
+        ("--features 0", ("--features", "at least 1", "0")),
+        ("--batch-size 925", ("--batch-size", "924", "925")),
+        ("--predict seven", ("--predict", "finished run", "--out")),
+    ],
+)
+def test_a_wrong_argument_is_one_line_and_exit_code_2(arguments, words, refuses):
+    refuses(application, arguments, words)
