@@ -14,6 +14,8 @@ import pytest
 
 from rnnjax.command_line import parse
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 

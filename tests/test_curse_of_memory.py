@@ -14,6 +14,8 @@ from scripts import ROOT, load
 
 from rnnjax.runs import Run
 
+pytestmark = pytest.mark.slow
+
 curse = load(ROOT / "experiments" / "curse_of_memory.py")
 
 TINY = curse.Config(

@@ -14,6 +14,8 @@ from scripts import ROOT, load
 
 from rnnjax.testing import check_cell
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = ROOT / "experiments" / "error_cliff.py"
 
 

@@ -8,6 +8,8 @@ import sys
 import pytest
 from scripts import ROOT, load
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = sorted(ROOT.glob("experiments/**/*.py"))
 NAMES = [path.stem for path in SCRIPTS]
 

@@ -16,6 +16,8 @@ import rnnjax
 from rnnjax.cells.initializers import Gaussian, Orthogonal
 from rnnjax.runs import Run
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = ROOT / "experiments" / "jacobian_spectrum.py"
 spectrum = load(SCRIPT)
 TINY = spectrum.Config(

@@ -213,6 +213,7 @@ def test_any_number_of_batch_axes():
     assert oracles.relative_error(layer.apply(variables, XS[0]), want[0]) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", architectures.LAYERS)
 def test_an_empty_batch_and_no_steps(name):
     layer = architectures.LAYERS[name]
@@ -279,6 +280,7 @@ def test_variational_dropout_drops_recurrent_connections_for_good():
     assert oracles.relative_error(quiet, jnp.ones_like(quiet)) < 1e-6
 
 
+@pytest.mark.slow
 def test_zoneout_keeps_units_at_its_rate():
     """Of a carry that always moves, what stands still was kept; its mean is what is evaluated."""
     rates = LSTMCarry(c=0.5, h=0.05)

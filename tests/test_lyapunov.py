@@ -20,6 +20,8 @@ from rnnjax.diagnostics import (
     time_constant,
 )
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 LONG = 10_000
 CELLS = {"elman": Elman(5), "lstm": LSTM(5), "gru": GRU(5)}

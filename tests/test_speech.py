@@ -154,7 +154,7 @@ def test_what_is_said_is_pinned(strings, single):
 
 
 def test_a_voice_that_is_not_there_is_one_line():
-    with pytest.raises(RuntimeError, match=r"^espeak-ng failed: no voice 'gmw/none'$"):
+    with pytest.raises(ChildProcessError, match=r"^espeak-ng failed: no voice 'gmw/none'$"):
         espeak.speak([espeak.Utterance("one", "gmw/none", 160, 50)])
 
 

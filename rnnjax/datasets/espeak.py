@@ -34,7 +34,7 @@ def speak(utterances: Sequence[Utterance]) -> tuple[int, "list[np.ndarray]"]:
 
     Raises:
         ModuleNotFoundError: the synthesiser is not installed; the message names the extra.
-        RuntimeError: it cannot be started, or does not know a voice.
+        ChildProcessError: it cannot be started, or does not know a voice.
     """
     import subprocess
 
@@ -53,7 +53,7 @@ def speak(utterances: Sequence[Utterance]) -> tuple[int, "list[np.ndarray]"]:
     )
     if done.returncode:
         why = done.stderr.decode(errors="replace").strip().splitlines()
-        raise RuntimeError(f"espeak-ng failed: {why[-1] if why else f'exit {done.returncode}'}")
+        raise ChildProcessError(f"espeak-ng failed: {why[-1] if why else f'exit {done.returncode}'}")
     head, _, sound = done.stdout.partition(b"\n")
     rate, *ends = json.loads(head)
     samples = np.frombuffer(sound, "<i2").astype(np.int16)

@@ -59,7 +59,7 @@ class _Espeak(_Spoken):
     def _spoken(self, plan):
         """Return the splits: for each the rows `(digits, speaker, accent, speed, pitch)`, spoken.
 
-        Raises ModuleNotFoundError when espeakng_loader is missing, RuntimeError when it fails.
+        Raises ModuleNotFoundError when espeakng_loader is missing, ChildProcessError when it fails.
         """
         rows = list(itertools.chain(*plan.values()))
         rate, sounds = speak([_utterance(*row) for row in rows])
