@@ -99,7 +99,7 @@ class Run:
     def append_metrics(
         self,
         labels: Mapping[str, Any],
-        seeds: Sequence[int],
+        seeds: Sequence[Any],
         chunk: Any,
         *,
         every: int = 1,

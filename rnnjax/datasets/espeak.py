@@ -53,7 +53,8 @@ def speak(utterances: Sequence[Utterance]) -> tuple[int, "list[np.ndarray]"]:
     )
     if done.returncode:
         why = done.stderr.decode(errors="replace").strip().splitlines()
-        raise ChildProcessError(f"espeak-ng failed: {why[-1] if why else f'exit {done.returncode}'}")
+        last = why[-1] if why else f"exit {done.returncode}"
+        raise ChildProcessError(f"espeak-ng failed: {last}")
     head, _, sound = done.stdout.partition(b"\n")
     rate, *ends = json.loads(head)
     samples = np.frombuffer(sound, "<i2").astype(np.int16)

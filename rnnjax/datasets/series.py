@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int, Shaped
+from jaxtyping import Float, Float64, Int, Shaped
 
 from rnnjax.datasets import preparing
 
@@ -161,15 +161,15 @@ def origins(start: int, end: int, window: int, horizon: int) -> Int[np.ndarray, 
 
 
 def inputs(
-    values: Float64[np.ndarray, "T D"], origins: Int[np.ndarray, " N"], window: int
-) -> Float64[np.ndarray, "N W D"]:
+    values: Float[np.ndarray, "T D"], origins: Int[np.ndarray, " N"], window: int
+) -> Float[np.ndarray, "N W D"]:
     """Return what each forecast reads: the `window` steps before its origin."""
     return values[origins[:, None] + np.arange(-window, 0)]
 
 
 def targets(
-    values: Float64[np.ndarray, " T"], origins: Int[np.ndarray, " N"], horizon: int
-) -> Float64[np.ndarray, "N H"]:
+    values: Float[np.ndarray, " T"], origins: Int[np.ndarray, " N"], horizon: int
+) -> Float[np.ndarray, "N H"]:
     """Return what each forecast is about: the `horizon` steps from its origin on."""
     return values[origins[:, None] + np.arange(horizon)]
 
