@@ -21,7 +21,7 @@ def save(directory: Path, tree: PyTree) -> None:
 
     if directory.exists():
         raise FileExistsError(f"{directory} is there already")
-    ocp.save_checkpointables(directory.absolute(), {"tree": jax.tree.map(np.asarray, tree)})
+    ocp.save_checkpointables(str(directory.absolute()), {"tree": jax.tree.map(np.asarray, tree)})
 
 
 def load(directory: Path, like: PyTree) -> PyTree:
@@ -41,7 +41,7 @@ def load(directory: Path, like: PyTree) -> PyTree:
     directory = directory.absolute()
     try:
         with _quiet():
-            stored = ocp.checkpointables_metadata(directory).metadata["tree"]
+            stored = ocp.checkpointables_metadata(str(directory)).metadata["tree"]
     except Exception as error:  # Orbax raises all kinds, by what is missing
         raise FileNotFoundError(f"{directory} holds no checkpoint") from error
     if stored is None:
@@ -57,7 +57,7 @@ def load(directory: Path, like: PyTree) -> PyTree:
     abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place), like)
     try:
         with _quiet():
-            return ocp.load_checkpointables(directory, {"tree": abstract})["tree"]
+            return ocp.load_checkpointables(str(directory), {"tree": abstract})["tree"]
     except Exception as error:
         raise OSError(f"{directory} is damaged: {str(error).splitlines()[0]}") from error
 

@@ -112,7 +112,8 @@ def measure(config, run):
     from rnnjax import applications
     from rnnjax.runs import Run
 
-    networks, results, gradients = {}, [], []
+    networks, results, gradients, common = {}, [], [], {}
+    kept = "metric", "baseline", "baseline_name", "higher_is_better", "source"
     print(f"{'network':20}{'parameters':>12}{'value':>10}{'spread':>10}{'reach':>10}", flush=True)
     for name, own in config.configurations().items():
         out = run.path / name
@@ -125,6 +126,7 @@ def measure(config, run):
         entry = {key: summary[key] for key in ("parameters", "value", "spread", "values")}
         entry["gradient_reach"] = applications.reach(inputs)
         networks[name] = entry
+        common = {key: summary[key] for key in kept}
         values = summary["values"]
         results.append(
             {"network": name, "parameters": entry["parameters"], "value": entry["value"]}
@@ -136,8 +138,6 @@ def measure(config, run):
         run.write_table("gradients", gradients)
         numbers = f"{entry['value']:10.4g}{entry['spread']:10.3g}{entry['gradient_reach']:10.2f}"
         print(f"{name:20}{entry['parameters']:12}{numbers}", flush=True)
-    kept = "metric", "baseline", "baseline_name", "higher_is_better", "source"
-    common = {key: summary[key] for key in kept}
     direction = "higher" if common["higher_is_better"] else "lower"
     print(f"{common['baseline_name']:20}{'':12}{common['baseline']:10.4g}")
     print(f"value: {common['metric']} on held-out data, {direction} is better.")

@@ -51,8 +51,8 @@ class Config(Options):
 
     Prints and writes summary.json: the error over the test years, the simple forecasts' beside it,
     and examples; forecasts and the gradient against the lag as figures; and the trained networks
-    of the last year, for `--predict FILE.csv`. The default run takes about a minute on two CPU
-    cores.
+    of the last year, for `--predict FILE.csv`. The default run takes about twenty seconds on
+    two CPU cores.
     """
 
     series: Literal[tuple(SOURCES)] = "sp500"  # pyright: ignore[reportInvalidTypeForm]

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import units, utils
+from tensorflow_datasets.core.download.checksums import UrlInfo
 
 
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -52,13 +54,12 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         for index, row in enumerate(rows):
             yield index, {"index": index, **row}
 
-    @tfds.core.utils.classproperty
+    @utils.classproperty
     @classmethod
-    def url_infos(cls) -> dict[str, Any]:
+    def url_infos(cls) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """What TFDS checks downloads against: `DOWNLOADS`."""
-        info = tfds.download.checksums.UrlInfo
         return {
-            address: info(size=tfds.core.units.Size(size), checksum=checksum, filename=None)
+            address: UrlInfo(size=units.Size(size), checksum=checksum, filename=None)
             for address, (size, checksum) in cls.DOWNLOADS.items()
         }
 

@@ -53,8 +53,8 @@ so test accuracy says nothing about new writers. Demonstration scale."""
                 f"({error.name} is missing): pip install 'rnnjax[data]'",
                 name=error.name,
             ) from None
-        pixels, labels = load_digits(return_X_y=True)
-        images = np.asarray(pixels, np.uint8).reshape(-1, 8, 8)
+        pixels, labels = map(np.asarray, load_digits(return_X_y=True))
+        images = pixels.astype(np.uint8).reshape(-1, 8, 8)
         fifths = [np.flatnonzero(labels == digit)[4::5] for digit in range(10)]
         test = np.isin(np.arange(len(labels)), np.concatenate(fifths))
 
