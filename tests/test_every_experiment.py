@@ -40,6 +40,8 @@ def test_help_is_quick_and_names_every_option(path):
         done = subprocess.run(command, capture_output=True, text=True)
         seconds.append(children() - start)
         assert (done.returncode, done.stderr) == (0, "")
+        if seconds[-1] < 1.5:
+            break
     assert min(seconds) < 1.5
     for field in dataclasses.fields(load(path).Config):
         assert "--" + field.name.replace("_", "-") in done.stdout
