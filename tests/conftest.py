@@ -4,8 +4,11 @@ Compiling is most of what a test costs, so the compiler leaves out what takes it
 the processes that tests start. `JAX_DISABLE_MOST_OPTIMIZATIONS=0 pytest` tests with all of it.
 """
 
+import functools
+import http.server
 import os
 import sys
+import threading
 
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # before JAX reads it
 
@@ -39,3 +42,22 @@ def refuses(monkeypatch, capsys, tmp_path):
         assert not list(tmp_path.glob("runs/*"))
 
     return check
+
+
+@pytest.fixture
+def served(tmp_path):
+    """Return a folder that a server shows on the loopback, and its address."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):  # pyright: ignore
+            pass
+
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()

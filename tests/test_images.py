@@ -1,11 +1,7 @@
 """Images: the idx files of MNIST served on loopback, image files of any kind, ink and paper."""
 
-import functools
 import gzip
 import hashlib
-import http.server
-import threading
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,37 +17,24 @@ def idx(array):
 
 
 @pytest.fixture
-def served(tmp_path):
-    """Serve the four files of a small MNIST on loopback; give the address and the arrays."""
+def mnist(served, monkeypatch):
+    """Serve the four files of a small MNIST; give the folder and the arrays."""
+    folder, address = served
     rng = np.random.default_rng(0)
     arrays = {}
-    folder = tmp_path / "served"
-    folder.mkdir()
     for split, count in (("train", 7), ("test", 4)):
         pictures = rng.integers(0, 256, (count, 28, 28), np.uint8)
         arrays[split] = pictures, rng.integers(0, 10, count).astype(np.uint8)
         for name, array in zip(images_builder.FILES[split], arrays[split], strict=True):
             (folder / name).write_bytes(idx(array))
-    quiet: Any = type(
-        "Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None}
-    )
-    handler = functools.partial(quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/", folder, arrays
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def mnist(served, monkeypatch):
-    address, folder, arrays = served
     downloads = {
-        address + path.name: (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+        f"{address}/{path.name}": (
+            path.stat().st_size,
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+        )
         for path in folder.iterdir()
     }
-    monkeypatch.setattr(images_builder.Mnist, "ADDRESS", address)
+    monkeypatch.setattr(images_builder.Mnist, "ADDRESS", f"{address}/")
     monkeypatch.setattr(images_builder.Mnist, "DOWNLOADS", downloads)
     return folder, arrays
 

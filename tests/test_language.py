@@ -1,15 +1,12 @@
 """Documents against their sources; splits that share nothing; streams and windows; a download."""
 
 import difflib
-import functools
 import hashlib
-import http.server
 import itertools
 import platform
 import shutil
 import subprocess
 import sys
-import threading
 from pydoc_data.topics import topics
 
 import numpy as np
@@ -132,25 +129,6 @@ def test_the_module_imports_nothing_heavy():
 
 
 # --- tiny Shakespeare -------------------------------------------------------------------------
-
-
-@pytest.fixture
-def served(tmp_path):
-    """Return the folder that a server shows on the loopback, and its address."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments):  # pyright: ignore
-            pass
-
-    handler = functools.partial(Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield folder, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 def test_shakespeare_is_split_in_order_as_in_tfds(served, tmp_path, monkeypatch):

@@ -2,9 +2,7 @@
 
 import collections
 import csv
-import functools
 import hashlib
-import http.server
 import importlib.util
 import io
 import itertools
@@ -13,7 +11,6 @@ import string
 import subprocess
 import sys
 import tarfile
-import threading
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -183,25 +180,6 @@ def test_sources_have_the_classes_of_their_builders(source):
 
 
 # --- the film reviews -------------------------------------------------------------------------
-
-
-@pytest.fixture
-def served(tmp_path):
-    """Return the folder that a server shows on the loopback, and its address."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format, *args):
-            pass
-
-    handler = functools.partial(Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield folder, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 REVIEWS = {

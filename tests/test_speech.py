@@ -1,15 +1,12 @@
 """Spoken digits and their frames, against what was said, closed forms and the standard library."""
 
-import functools
 import hashlib
-import http.server
 import importlib.util
 import io
 import itertools
 import shutil
 import sys
 import tarfile
-import threading
 import wave
 from pathlib import Path
 
@@ -198,28 +195,17 @@ def test_digits_of_a_text(text, digits):
 
 
 @pytest.fixture
-def served(tmp_path, monkeypatch):
-    """Serves a folder on loopback; gives it, and what makes its archive the builder's."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments):  # pyright: ignore
-            pass
+def shown(served, monkeypatch):
+    """Return a folder that is served, and what makes an archive in it the builder's."""
+    folder, address = served
 
     def announce(name, checksum=None):
         content = (folder / name).read_bytes()
         facts = len(content), checksum or hashlib.sha256(content).hexdigest()
-        address = f"http://127.0.0.1:{server.server_port}/{name}"
-        monkeypatch.setattr(speech_builder.SpeechCommandDigits, "DOWNLOADS", {address: facts})
+        downloads = {f"{address}/{name}": facts}
+        monkeypatch.setattr(speech_builder.SpeechCommandDigits, "DOWNLOADS", downloads)
 
-    handler = functools.partial(Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield folder, announce
-        server.shutdown()
-        thread.join()
+    return folder, announce
 
 
 def wav(samples, rate=16000, channels=1):
@@ -260,8 +246,8 @@ def speech_commands(**lists):
     return files | {"./README.md": b"## Speech Commands"}
 
 
-def test_speech_commands_are_split_by_the_archives_lists(served, tmp_path):
-    folder, announce = served
+def test_speech_commands_are_split_by_the_archives_lists(shown, tmp_path):
+    folder, announce = shown
     lists = {
         "validation": "one/bb_nohash_0.wav\n",
         "testing": "two/cc_nohash_0.wav\nbed/cc_nohash_0.wav\n",
@@ -283,8 +269,8 @@ def test_speech_commands_are_split_by_the_archives_lists(served, tmp_path):
     assert len(speech.load("speech_commands", "train", tmp_path / "d")) == 3
 
 
-def test_lists_that_mix_speakers_are_refused(served, tmp_path):
-    folder, announce = served
+def test_lists_that_mix_speakers_are_refused(shown, tmp_path):
+    folder, announce = shown
     files = speech_commands(validation="nine/aa_nohash_1.wav", testing="")
     write_archive(folder / "speech_commands_v0.02.tar.gz", files)
     announce("speech_commands_v0.02.tar.gz")
@@ -293,8 +279,8 @@ def test_lists_that_mix_speakers_are_refused(served, tmp_path):
     assert [path.name for path in (tmp_path / "d").iterdir()] == ["downloads"]
 
 
-def test_another_archive_than_expected_is_refused_and_nothing_is_left(served, tmp_path):
-    folder, announce = served
+def test_another_archive_than_expected_is_refused_and_nothing_is_left(shown, tmp_path):
+    folder, announce = shown
     (folder / "speech_commands_v0.02.tar.gz").write_bytes(b"not an archive")
     announce("speech_commands_v0.02.tar.gz", checksum="0" * 64)
     with pytest.raises(OSError, match="speech_command_digits could not be downloaded"):

@@ -1,9 +1,7 @@
 """Sentence pairs against the package's other files; splits that share nothing; downloads."""
 
-import functools
 import gettext
 import hashlib
-import http.server
 import importlib.util
 import io
 import itertools
@@ -13,7 +11,6 @@ import string
 import subprocess
 import sys
 import tarfile
-import threading
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -136,25 +133,6 @@ def test_the_module_imports_nothing_heavy():
 
 
 # --- the collections on the network -----------------------------------------------------------
-
-
-@pytest.fixture
-def served(tmp_path):
-    """Return the folder that a server shows on the loopback, and its address."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format, *args):
-            pass
-
-    handler = functools.partial(Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield folder, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 def downloads(folder, address):
