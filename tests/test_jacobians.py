@@ -13,6 +13,8 @@ from rnnjax.cells import identity
 from rnnjax.cells.initializers import Orthogonal
 from rnnjax.diagnostics import jacobian_singular_values, jacobians, log_gradient_profile
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 LONG = 10_000
 CELLS = {"elman": Elman(4), "lstm": LSTM(4), "gru": GRU(4)}

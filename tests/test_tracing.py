@@ -18,6 +18,8 @@ from rnnjax.cells.elman import ElmanCarry
 from rnnjax.diagnostics import log_gradient_profile
 from rnnjax.diagnostics.tracing import exact, named_values
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 POINTS = [sign * x for x in (5.0, 9.5, 17.0, 25.0, 40.0) for sign in (1, -1)]
 
