@@ -185,6 +185,11 @@ def evaluate(
     return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1)[:, :count], *found)
 
 
+def parameter_count(params: PyTree) -> int:
+    """Return how many parameters one member has; `params` are those of all, `[S, ...]`."""
+    return sum(p[0].size for p in jax.tree.leaves(params))
+
+
 def report(
     metric: str,
     values: Iterable[Any],
@@ -295,10 +300,9 @@ def gradient_table(profiles: Mapping[str, Any], lengths: Any = None) -> list[dic
         own = lengths.get(layer) if isinstance(lengths, Mapping) else lengths
         ends = np.full(profile.shape[2], len(profile)) if own is None else np.asarray(own)
         lags = np.arange(ends.min())
-        places = np.broadcast_to(
-            (ends - 1 - lags[:, None])[:, None], (len(lags), *profile.shape[1:])
-        )
-        rows = np.take_along_axis(profile, places, axis=0).reshape(len(lags), -1)
+        ends = jnp.broadcast_to(ends, profile.shape[1:])
+        rows = np.asarray(diagnostics.by_lag(jnp.asarray(profile), ends, len(lags)))
+        rows = rows.reshape(len(lags), -1)
         shares = rows - np.asarray(jax.nn.logsumexp(2 * rows, axis=0)) / 2
         parts.append({"layer": layer, "lag": lags, **diagnostics.quartiles(shares)})
     return parts

@@ -403,7 +403,7 @@ def measure(config, run):
             for one in anomalies[0][:6]
         ],
         network=config.network,
-        parameters=sum(p[0].size for p in jax.tree.leaves(params)),
+        parameters=applications.parameter_count(params),
         gradient_reach=applications.reach(table[0]),
         details={
             "network": results,

@@ -183,7 +183,7 @@ def measure(config, run):
         examples=[{"image": i, "is": held_out[i], "written": written[0][i]} for i in range(5)],
         answers_that_are_names=[float(np.mean([w in names for w in found])) for found in written],
         network=config.network,
-        parameters=sum(p[0].size for p in jax.tree.leaves(params)),
+        parameters=applications.parameter_count(params),
         gradient_reach=applications.reach(table[0]),
     )
 

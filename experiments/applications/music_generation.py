@@ -334,7 +334,7 @@ def measure(config, run):
         examples=shown,
         music=music,
         network=config.network,
-        parameters=sum(p[0].size for p in jax.tree.leaves(params)),
+        parameters=applications.parameter_count(params),
         unknown=int(((held_out["targets"] == 0) & valid(held_out)).sum()),
         events=int(held_out["lengths"].sum()),
         sixteenths=sixteenths,

@@ -170,7 +170,7 @@ def measure(config, run):
         texts={"train": len(train_texts), "test": len(texts)},
         vocabulary=len(vocabulary),
         unknown_words=float(np.mean([n == 0 for t in said for n in vocabulary.encode(t)])),
-        parameters=sum(p[0].size for p in jax.tree.leaves(params)),
+        parameters=applications.parameter_count(params),
         gradient_reach=applications.reach(table[0]),
     )
     other = summary["logistic_regression"]

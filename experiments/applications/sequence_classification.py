@@ -135,7 +135,7 @@ def measure(config, run):
             for i in range(5)
         ],
         network=config.network,
-        parameters=sum(p[0].size for p in jax.tree.leaves(params)),
+        parameters=applications.parameter_count(params),
         gradient_reach=applications.reach(table[0]),
     )
 

@@ -220,7 +220,7 @@ def measure(config, run):
         whole_strings_right_of_constant=truths.count(constant) / len(truths),
         **by_speaker(config, answers["beam"], test),
         network=config.network,
-        parameters=sum(p[0].size for p in jax.tree.leaves(params)),
+        parameters=applications.parameter_count(params),
         gradient_reach=applications.reach(table[0]),
     )
 

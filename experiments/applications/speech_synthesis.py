@@ -298,7 +298,7 @@ def measure(config, run):
         recognised_by_nearest_neighbour=[right(found) for found in drawn],
         true_recordings_recognised=right(frames),
         network=config.network,
-        parameters=sum(p[0].size for p in jax.tree.leaves(params)),
+        parameters=applications.parameter_count(params),
         gradient_reach=applications.reach(table[0]),
     )
 

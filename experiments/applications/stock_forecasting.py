@@ -256,7 +256,7 @@ def measure(config, run):
     applications.save(run, params, kept)
     more = {
         "network": config.network,
-        "parameters": sum(p[0].size for p in jax.tree.leaves(params)),
+        "parameters": applications.parameter_count(params),
         "gradient_reach": applications.reach(table[0]),
     }
     return compare(config, run, days, values[:, 0], folds, forecasts, more)

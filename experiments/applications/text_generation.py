@@ -241,7 +241,7 @@ def measure(config, run):
         examples=[{"prompt": config.prompt, "written": repr(text[:200])} for text in written],
         n_grams=n_grams,
         network=config.network,
-        parameters=sum(p[0].size for p in jax.tree.leaves(params)),
+        parameters=applications.parameter_count(params),
         characters={"train": len(tokens) - len(train) - 1, "test": int(characters)},
         unknown=int(sum((row[1:] == 0).sum() for row in map(vocabulary.encode, test))),
         gradient_reach=applications.reach(table[0]),

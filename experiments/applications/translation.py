@@ -256,7 +256,7 @@ def measure(config, run):
         signature=str(bleu.get_signature()),
         pairs={"train": len(texts), "test": len(references)},
         vocabulary=[len(words) for words in vocabularies],
-        parameters=sum(p[0].size for p in jax.tree.leaves(params)),
+        parameters=applications.parameter_count(params),
         gradient_reach={part["layer"]: applications.reach(part) for part in table},
     )
 
