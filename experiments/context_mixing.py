@@ -21,7 +21,6 @@ and the untrained Transformer's is above -1. Else `not reproduced`.
 
 import dataclasses
 import functools
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -30,7 +29,7 @@ import numpy as np
 
 from rnnjax import applications, diagnostics, tasks, training
 from rnnjax.applications import CELLS
-from rnnjax.command_line import ArgumentError, at_least, in_run, main, positive
+from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, main, positive
 
 FORMS = {"": "one layer", "deep_": "two layers", "bidirectional_": "both directions"}
 RECURRENT = tuple(form + cell for cell in CELLS for form in FORMS)
@@ -50,7 +49,7 @@ NAMES = {"tcn": "causal CNN", "transformer": "Transformer", **PRINTED} | {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(RunOptions):
     """Compare how far back CNN, recurrent networks and Transformer look, before and after training.
 
     Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV), metrics.jsonl and
@@ -81,12 +80,6 @@ class Config:
     """Seed of the first network; the others count up from it."""
     record_every: int = 10
     """Updates between two entries of metrics.jsonl."""
-    out: Path | None = None
-    """Directory to write to [default: runs/context_mixing-DATE-TIME]."""
-    overwrite: bool = False
-    """Replace a run that is already in --out."""
-    redraw: bool = False
-    """Only draw the figures of the finished run in --out again."""
 
     def __post_init__(self):
         at_least(1, self, "features", "blocks", "batch_size", "seeds", "record_every")

@@ -34,7 +34,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -44,7 +43,7 @@ from jax import lax
 
 import rnnjax
 from rnnjax import diagnostics, training
-from rnnjax.command_line import ArgumentError, at_least, in_run, main
+from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, main
 
 CHUNK = 500  # steps that are held in memory at once
 NAMES = {
@@ -57,7 +56,7 @@ NAMES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(RunOptions):
     """Measure how a scalar linear recurrence depends on its parameter, as its memory grows.
 
     Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV) and summary.json.
@@ -78,12 +77,6 @@ class Config:
     """Repetitions, from which standard errors are taken."""
     seed: int = 0
     """The first seed; the others count up from it."""
-    out: Path | None = None
-    """Directory to write to [default: runs/curse_of_memory-DATE-TIME]."""
-    overwrite: bool = False
-    """Replace a run that is already in --out."""
-    redraw: bool = False
-    """Only draw the figures of the finished run in --out again."""
 
     def __post_init__(self):
         at_least(2, self, "lambdas", "seeds")

@@ -17,7 +17,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import rnnjax
-from rnnjax.command_line import ArgumentError, at_least, in_run, main, positive
+from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, main, positive
 from rnnjax.diagnostics.surfaces import entry_direction, surface
 
 START, TARGET, STEPS = 0.5, 0.7, 50  # x_0, what s(x_50) should be, and when
@@ -36,7 +35,7 @@ SIGMOID = 1 / (1 + math.exp(-START))
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(RunOptions):
     """Draw the error surface of one recurrent unit, and descend on it with and without clipping.
 
     Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV) and summary.json.
@@ -63,12 +62,6 @@ class Config:
     """Weight and bias that both paths start from."""
     starts: int = 10
     """The paths from STARTS x STARTS other points, in the middle of the surface, are counted."""
-    out: Path | None = None
-    """Directory to write to [default: runs/error_cliff-DATE-TIME]."""
-    overwrite: bool = False
-    """Replace a run that is already in --out."""
-    redraw: bool = False
-    """Only draw the figures of the finished run in --out again."""
 
     def __post_init__(self):
         at_least(2, self, "points")

@@ -28,7 +28,6 @@ import collections
 import dataclasses
 import functools
 import textwrap
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -37,7 +36,15 @@ import numpy as np
 
 import rnnjax
 from rnnjax import diagnostics, tasks, training
-from rnnjax.command_line import ArgumentError, at_least, in_run, main, positive, progress
+from rnnjax.command_line import (
+    ArgumentError,
+    RunOptions,
+    at_least,
+    in_run,
+    main,
+    positive,
+    progress,
+)
 from rnnjax.diagnostics import memory, weights
 
 CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
@@ -66,7 +73,7 @@ TITLES = {"elman": "Elman", "lstm": "LSTM", "gru": "GRU"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(RunOptions):
     """Watch gates, weights and gradients of Elman, LSTM and GRU networks while they learn a task.
 
     Prints tables and writes figures (PNG, SVG), the numbers behind them (CSV), metrics.jsonl and
@@ -97,12 +104,6 @@ class Config:
     """Updates between two entries of metrics.jsonl."""
     snapshots: int = 12
     """How often gates, weights and gradients are looked at during training."""
-    out: Path | None = None
-    """Directory to write to [default: runs/gates-DATE-TIME]."""
-    overwrite: bool = False
-    """Replace a run that is already in --out."""
-    redraw: bool = False
-    """Only draw the figures of the finished run in --out again."""
 
     def __post_init__(self):
         at_least(1, self, "features", "steps", "batch_size", "record_every", "snapshots")

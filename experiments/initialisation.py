@@ -22,7 +22,6 @@ above 10 for every seed; else `not reproduced`.
 import dataclasses
 import functools
 import itertools
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -32,7 +31,7 @@ import numpy as np
 import rnnjax
 from rnnjax import diagnostics, training
 from rnnjax.cells.initializers import Fused, Orthogonal
-from rnnjax.command_line import ArgumentError, at_least, in_run, main, progress
+from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, main, progress
 
 CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
 KEEPS = {"lstm": "f", "gru": "z"}  # the gate that a forget bias is for
@@ -41,7 +40,7 @@ DRAWS = {"per gate": Orthogonal(), "fused": Fused(Orthogonal())}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(RunOptions):
     """Measure the half-life of gradients at initialisation over recurrent gain and forget bias.
 
     Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV) and summary.json.
@@ -68,12 +67,6 @@ class Config:
     """Networks for each setting."""
     seed: int = 0
     """Seed of the first network; the others count up from it."""
-    out: Path | None = None
-    """Directory to write to [default: runs/initialisation-DATE-TIME]."""
-    overwrite: bool = False
-    """Replace a run that is already in --out."""
-    redraw: bool = False
-    """Only draw the figures of the finished run in --out again."""
 
     def __post_init__(self):
         at_least(2, self, "lags")

@@ -34,7 +34,6 @@ import dataclasses
 import functools
 import itertools
 import math
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -44,7 +43,15 @@ import numpy as np
 import rnnjax
 from rnnjax import diagnostics
 from rnnjax.cells.initializers import Gaussian, Orthogonal
-from rnnjax.command_line import ArgumentError, at_least, in_run, main, positive, progress
+from rnnjax.command_line import (
+    ArgumentError,
+    RunOptions,
+    at_least,
+    in_run,
+    main,
+    positive,
+    progress,
+)
 
 CELLS = {
     "linear": functools.partial(rnnjax.Elman, activation_fn=rnnjax.cells.identity),
@@ -58,7 +65,7 @@ KERNELS = {"orthogonal": Orthogonal, "gaussian": Gaussian}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(RunOptions):
     """Measure the singular values of d s_T / d s_{T-k} for several cells and initialisations.
 
     Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV) and summary.json.
@@ -87,12 +94,6 @@ class Config:
     """Networks drawn for each initialisation."""
     seed: int = 0
     """Seed of the first network; the others count up from it."""
-    out: Path | None = None
-    """Directory to write to [default: runs/jacobian_spectrum-DATE-TIME]."""
-    overwrite: bool = False
-    """Replace a run that is already in --out."""
-    redraw: bool = False
-    """Only draw the figures of the finished run in --out again."""
 
     def __post_init__(self):
         at_least(2, self, "features")

@@ -26,7 +26,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -35,13 +34,21 @@ import numpy as np
 
 import rnnjax
 from rnnjax import diagnostics, tasks, training
-from rnnjax.command_line import ArgumentError, at_least, in_run, main, positive, progress
+from rnnjax.command_line import (
+    ArgumentError,
+    RunOptions,
+    at_least,
+    in_run,
+    main,
+    positive,
+    progress,
+)
 
 CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(RunOptions):
     """Measure Lyapunov exponents of random networks, and of trained ones while they learn.
 
     Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV), metrics.jsonl and
@@ -78,12 +85,6 @@ class Config:
     """Networks of each kind."""
     seed: int = 0
     """The first seed; the others count up from it."""
-    out: Path | None = None
-    """Directory to write to [default: runs/lyapunov-DATE-TIME]."""
-    overwrite: bool = False
-    """Replace a run that is already in --out."""
-    redraw: bool = False
-    """Only draw the figures of the finished run in --out again."""
 
     def __post_init__(self):
         at_least(1, self, "steps", "features", "updates", "snapshots", "leading", "seeds")

@@ -28,7 +28,6 @@ import dataclasses
 import functools
 import itertools
 import math
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -38,7 +37,7 @@ import numpy as np
 import rnnjax
 from rnnjax import diagnostics, training
 from rnnjax.cells.initializers import Chrono
-from rnnjax.command_line import ArgumentError, at_least, in_run, main, progress
+from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, main, progress
 from rnnjax.diagnostics import memory
 
 CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
@@ -51,7 +50,7 @@ THEORY = {"gain": "Elman's bound"}  # else the closed form for weights of zero, 
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(RunOptions):
     """Measure memory horizons at initialisation against forget bias, chrono's T_max, and gain.
 
     Prints tables and writes figures (PNG, SVG), the numbers behind them (CSV) and summary.json.
@@ -82,12 +81,6 @@ class Config:
     """Networks for each setting."""
     seed: int = 0
     """Seed of the first network; the others count up from it."""
-    out: Path | None = None
-    """Directory to write to [default: runs/memory_horizon-DATE-TIME]."""
-    overwrite: bool = False
-    """Replace a run that is already in --out."""
-    redraw: bool = False
-    """Only draw the figures of the finished run in --out again."""
 
     def __post_init__(self):
         at_least(2, self, "lags", "seeds")

@@ -14,7 +14,6 @@ import bisect
 import collections
 import dataclasses
 import functools
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -23,7 +22,7 @@ import numpy as np
 
 import rnnjax
 from rnnjax import diagnostics, tasks, training
-from rnnjax.command_line import ArgumentError, at_least, in_run, main, positive
+from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, main, positive
 
 CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
 TASKS = {
@@ -38,7 +37,7 @@ PHASES = {"before": "before training", "during": "halfway", "after": "after trai
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(RunOptions):
     """Measure gradients through time in Elman, LSTM and GRU networks while they learn a task.
 
     Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV), metrics.jsonl and
@@ -75,12 +74,6 @@ class Config:
     """How often the gradient profile is measured during training."""
     permuted: bool = False
     """Show the pixels of digits in one fixed random order."""
-    out: Path | None = None
-    """Directory to write to [default: runs/vanishing_gradients-DATE-TIME]."""
-    overwrite: bool = False
-    """Replace a run that is already in --out."""
-    redraw: bool = False
-    """Only draw the figures of the finished run in --out again."""
 
     def __post_init__(self):
         at_least(1, self, "features", "steps", "batch_size", "seeds", "record_every", "snapshots")

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnjax import cells, checkpoint, diagnostics, training
-from rnnjax.command_line import ArgumentError, at_least, in_run, positive
+from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, positive
 from rnnjax.datasets.preparing import DamagedError
 from rnnjax.runs import Run
 
@@ -45,7 +45,7 @@ NAMES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(RunOptions):
     """What every application can be told; abstract. A subclass adds its own and other defaults."""
 
     steps: int = 500
@@ -62,12 +62,6 @@ class Options:
     """Seed of the first network; the others count up from it."""
     record_every: int = 10
     """Updates between two entries of metrics.jsonl."""
-    out: Path | None = None
-    """Directory to write to, or of the finished run to ask [default: runs/NAME-DATE-TIME]."""
-    overwrite: bool = False
-    """Replace a run that is already in --out."""
-    redraw: bool = False
-    """Only draw the figures of the finished run in --out again."""
     predict: str | None = None
     """Answer on this new input (or on those in this file) with the finished run in --out."""
 

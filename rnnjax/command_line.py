@@ -23,6 +23,23 @@ class ArgumentError(Exception):
     """An argument is wrong: what was given and what is allowed, in the user's words."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How an experiment is run; abstract. None of it changes what is computed."""
+
+    out: Path | None = None
+    """Directory of the run; if it holds an unfinished one of the same arguments, that goes on
+    [default: runs/NAME-DATE-TIME]."""
+    overwrite: bool = False
+    """Replace another run that is in --out."""
+    redraw: bool = False
+    """Only draw the figures of the finished run in --out again."""
+    checkpoint_every: int = 100
+    """Training updates between two checkpoints, from which a stopped run goes on."""
+    keep: int = 2
+    """How many of the newest checkpoints to keep, beside the best."""
+
+
 def parse(
     config: type[Config],
     arguments: Sequence[str] | None = None,

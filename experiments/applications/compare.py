@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rnnjax.applications import NAMES
-from rnnjax.command_line import ArgumentError, at_least, in_run, main
+from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, main
 
 APPLICATIONS = (
     *("sequence_classification", "sentiment", "text_generation", "speech_recognition"),
@@ -46,7 +46,7 @@ def application(name):
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(RunOptions):
     """Run one application over a CNN, recurrent networks and a Transformer, and compare them.
 
     Prints a table and writes it (results.csv), the gradients (gradients.csv), the figure
@@ -66,12 +66,6 @@ class Config:
     """Networks of each kind."""
     seed: int = 0
     """Seed of the first network; the others count up from it."""
-    out: Path | None = None
-    """Directory to write to [default: runs/compare-DATE-TIME]."""
-    overwrite: bool = False
-    """Replace a run that is already in --out."""
-    redraw: bool = False
-    """Only draw the figure of the finished run in --out again."""
 
     def __post_init__(self):
         at_least(1, self, "seeds")

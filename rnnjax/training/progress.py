@@ -1,0 +1,29 @@
+"""A progress bar with the latest metrics."""
+
+import contextlib
+import sys
+
+import numpy as np
+
+
+@contextlib.contextmanager
+def progress(label, total):
+    """Show a progress bar on standard error, if that is a terminal; give the way to advance it."""
+    if not sys.stderr.isatty():
+        yield lambda steps, metrics: None
+        return
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    def report(steps, metrics):
+        medians = (f"{name} {np.median(values[steps - 1]):.4g}" for name, values in metrics.items())
+        bar.update(task, advance=steps, note="  ".join(medians), refresh=True)
+
+    name = TextColumn("{task.description}", markup=False)
+    note = TextColumn("{task.fields[note]}", markup=False)
+    columns = name, BarColumn(), MofNCompleteColumn(), Remaining(), note
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=total, note="")
+        yield report
