@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rnnjax.training.population import over_population, partial_scan
+from rnnjax.training.population import gathered, partial_scan, spread_over_population
 from rnnjax.training.progress import progress
 
 PyTree = Any
@@ -77,7 +77,9 @@ def train_on_samples(
         return train_step(state._replace(key=key), sample(now))
 
     sizes = _chunk_sizes(steps, chunk_size)
-    run = over_population(lambda state, *, count: partial_scan(step, state, (), count, sizes[0]))
+    run = spread_over_population(
+        lambda state, *, count: partial_scan(step, state, (), count, sizes[0])
+    )
     return _chunks(itertools.repeat(run), state, sizes, label)
 
 
@@ -99,7 +101,7 @@ def train_on_batches(
         ValueError: also if an iterator ends before `steps` updates are done.
     """
     sizes = _chunk_sizes(steps, chunk_size)
-    run = over_population(
+    run = spread_over_population(
         lambda xs, state, *, count: partial_scan(train_step, state, xs, count, sizes[0])
     )
     iterators = [iter(b) for b in batches]
@@ -132,6 +134,7 @@ def _chunks(runs, state, sizes, label):
     with progress(label, sum(sizes)) as report:
         for size, run in zip(sizes, runs, strict=False):
             after, metrics = jax.block_until_ready(run(state, count=size))
+            metrics = gathered(metrics)
             metrics = {name: _by_step(name, value)[:size] for name, value in metrics.items()}
             finite, problem = _finite_steps(metrics, size, done)
             if finite:
@@ -139,7 +142,7 @@ def _chunks(runs, state, sizes, label):
                     after, _ = run(state, count=finite)
                 report(finite, metrics)
                 metrics = {name: value[:finite] for name, value in metrics.items()}
-                yield Chunk(done + 1, done + finite, after, metrics)
+                yield Chunk(done + 1, done + finite, gathered(after), metrics)
             if finite < size:
                 raise NonFiniteError(f"{label}: {problem}")
             state, done = after, done + size
