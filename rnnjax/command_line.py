@@ -9,6 +9,7 @@ import math
 import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -38,6 +39,16 @@ class RunOptions:
     """Training updates between two checkpoints, from which a stopped run goes on."""
     keep: int = 2
     """How many of the newest checkpoints to keep, beside the best."""
+    mesh: str | None = None
+    """How devices are shared out: data=4,population=2 splits the batch four ways and the members
+    two [default: by the number of members]."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where one program runs on several hosts; or auto, on Cloud TPU and
+    Slurm."""
+    num_processes: int | None = None
+    """How many processes there are, with --coordinator HOST:PORT."""
+    process_id: int | None = None
+    """Which of them this one is, from 0."""
 
 
 def parse(
@@ -85,11 +96,11 @@ def main(config: type[Config], run: Callable[[Config], Any], **options: Any) -> 
             file that cannot be read or written (`OSError`); 130 when interrupted.
     """
     parsed = parse(config, **options)
-    from rnnjax.training import NonFiniteError, use_all_cores
+    from rnnjax.training import NonFiniteError
 
-    use_all_cores()
     try:
-        run(parsed)
+        with _devices(parsed):
+            run(parsed)
         return
     except ArgumentError as error:
         message, code = str(error), 2
@@ -98,6 +109,34 @@ def main(config: type[Config], run: Callable[[Config], Any], **options: Any) -> 
     except KeyboardInterrupt:
         message, code = "interrupted", 130
     fail(message, code)  # now that the run's frames are gone, and with them its progress bar
+
+
+@contextlib.contextmanager
+def _devices(options):
+    """Find the other processes and the devices that are asked for; of the processes one prints."""
+    from rnnjax import training
+
+    training.use_all_cores()
+    if options.coordinator is not None:
+        try:
+            training.join(options.coordinator, options.num_processes, options.process_id)
+        except ValueError as error:
+            raise ArgumentError(f"--coordinator {error}") from None
+    else:
+        for name in ("num_processes", "process_id"):
+            if getattr(options, name) is not None:
+                raise ArgumentError(f"{option(name)} needs --coordinator HOST:PORT")
+    try:
+        shares = None if options.mesh is None else training.Shares.parse(options.mesh)
+    except ValueError as error:
+        raise ArgumentError(f"--mesh {error}") from None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(training.sharing(shares))
+        if options.coordinator is not None and not training.is_first_process():
+            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        stack.enter_context(training.noticing_others())
+        yield
 
 
 def in_run(
@@ -119,25 +158,48 @@ def in_run(
         ArgumentError: `out` cannot be written to or holds a run already, or holds no finished run
             to redraw.
     """
+    from rnnjax.training import on_first
+
     if config.redraw:
         if config.out is None or not (config.out / "summary.json").exists():
             raise ArgumentError(f"--redraw needs a finished run in --out, got {config.out}")
-        draw(Run(config.out))
+        on_first(lambda: draw(Run(config.out)))
         return Run(config.out).read_json("summary.json")
-    out = config.out or Path("runs") / time.strftime(f"{name}-%Y%m%d-%H%M%S")
-    try:
-        run = Run.create(out, config, overwrite=config.overwrite)
-    except OSError as error:
-        raise ArgumentError(f"--out: {error}") from None
+
+    def create():
+        out = config.out or Path("runs") / time.strftime(f"{name}-%Y%m%d-%H%M%S")
+        try:
+            return Run.create(out, config, overwrite=config.overwrite)
+        except OSError as error:
+            raise ArgumentError(f"--out: {error}") from None
+
+    with _only_the_first_writes(on_first(create)) as run:
+        summary = _measure(run, measure)
+        on_first(lambda: draw(run))
+        on_first(run.finish)
+    print(f"Figures, and the numbers behind them, are in {run.path}")
+    return summary
+
+
+@contextlib.contextmanager
+def _only_the_first_writes(run):
+    """Give the run as this process is to use it, if it is one of several."""
+    from rnnjax.training import is_first_process
+
+    if is_first_process():
+        yield run
+        return
+    with tempfile.TemporaryDirectory(prefix="rnnjax-") as elsewhere:
+        yield dataclasses.replace(run, elsewhere=Path(elsewhere))
+
+
+def _measure(run, measure):
     try:
         summary = measure(run)
     except (ArgumentError, ImportError, OSError, RuntimeError):
         run.withdraw()  # unless it holds something
         raise
     run.write_json("summary.json", summary)
-    draw(run)
-    run.finish()
-    print(f"Figures, and the numbers behind them, are in {out}")
     return summary
 
 
@@ -146,7 +208,10 @@ def progress(items: Any, label: str) -> Iterable[Any]:
     from rich.console import Console
     from rich.progress import track
 
-    return track(items, label, console=Console(stderr=True), disable=not sys.stderr.isatty())
+    from rnnjax.training import is_first_process
+
+    shown = sys.stderr.isatty() and is_first_process()
+    return track(items, label, console=Console(stderr=True), disable=not shown)
 
 
 def at_least(least: int, config: Any, *names: str) -> None:

@@ -39,6 +39,9 @@ class Run:
     """
 
     path: Path
+    elsewhere: Path | None = None
+    """In all processes but the first of a program: where files go that others write. What the run
+    itself writes is dropped there."""
 
     @classmethod
     def create(cls, path: str | Path, config: Any, *, overwrite: bool = False) -> "Run":
@@ -69,7 +72,7 @@ class Run:
 
         A run that it was to replace is put back.
         """
-        if self._written() == ["config.json"]:
+        if self.elsewhere is None and self._written() == ["config.json"]:
             for name in ("config.json", WRITTEN):
                 (self.path / name).unlink()
             if self._replaced.exists():
@@ -169,7 +172,7 @@ class Run:
         For what libraries write themselves: audio, music, checkpoints.
         """
         self._record(name)
-        return self.path / name
+        return (self.elsewhere or self.path) / name
 
     def save_figure(self, name: str, figure: Any) -> None:
         """Save a matplotlib figure as NAME.png and NAME.svg; the same figure, the same bytes."""
@@ -216,11 +219,13 @@ class Run:
 
     def _record(self, name):
         """Note that the file belongs to the run, before it does."""
-        if name not in self._written():
+        if self.elsewhere is None and name not in self._written():
             self._append(WRITTEN, f"{name}\n")
 
     def _replace(self, name, content):
         """Write a file as a whole: until it is finished the old one stays."""
+        if self.elsewhere is not None:
+            return
         self._record(name)
         unfinished = self._unfinished(name)
         try:
@@ -234,6 +239,8 @@ class Run:
 
     def _append(self, name, lines):
         """Append whole lines in one write."""
+        if self.elsewhere is not None:
+            return
         data = lines.encode()
         with open(self.path / name, "ab", buffering=0) as file:
             while data:

@@ -5,7 +5,7 @@ one program. The training loop is a generator: between chunks the experiment doe
 """
 
 from rnnjax.training.devices import Shares, batch_mesh, sharing, use_all_cores
-from rnnjax.training.hosts import agreed, is_first_process, join, on_first
+from rnnjax.training.hosts import agreed, is_first_process, join, noticing_others, on_first
 from rnnjax.training.loop import (
     Chunk,
     NonFiniteError,
@@ -33,6 +33,7 @@ __all__ = [
     "gathered",
     "is_first_process",
     "join",
+    "noticing_others",
     "on_first",
     "over_population",
     "place",

@@ -5,9 +5,14 @@ All processes run the same script with the same arguments. Each computes its par
 The first one alone writes, prints and draws.
 """
 
+import atexit
+import contextlib
+import os
 import pickle
 import re
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import jax
@@ -18,6 +23,8 @@ Result = TypeVar("Result")
 
 HEARTBEAT = 60
 """Seconds after which a process that is not heard of is taken for dead, and the others stop."""
+PARTING = 10
+"""Seconds that a process which ends waits for the others to end as well."""
 
 
 def join(coordinator: str, num_processes: int | None = None, process_id: int | None = None) -> None:
@@ -33,9 +40,8 @@ def join(coordinator: str, num_processes: int | None = None, process_id: int | N
         ValueError: the arguments do not fit; the message is one line.
         OSError: the processes did not find each other.
     """
-    numbers = (num_processes, process_id)
     if coordinator == "auto":
-        if numbers != (None, None):
+        if (num_processes, process_id) != (None, None):
             raise ValueError("auto finds the number of processes itself, and this one's")
     elif not re.fullmatch(r"(\[[\da-fA-F:.]+\]|[^\s:]+):\d{1,5}", coordinator):
         raise ValueError(f"must be HOST:PORT or auto, got {coordinator!r}")
@@ -44,23 +50,25 @@ def join(coordinator: str, num_processes: int | None = None, process_id: int | N
     elif not 0 <= process_id < num_processes:
         raise ValueError(f"has processes 0..{num_processes - 1}, got {process_id}")
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is the training loop's
-    known = {} if coordinator == "auto" else {"cluster_detection_method": "deactivate"}
+    auto = coordinator == "auto"
     try:
         jax.distributed.initialize(
-            None if coordinator == "auto" else coordinator,
-            *numbers,
+            None if auto else coordinator,
+            num_processes,
+            process_id,
+            cluster_detection_method=None if auto else "deactivate",
             heartbeat_timeout_seconds=HEARTBEAT,
-            **known,
         )
     except ValueError as error:
-        raise ValueError(f"auto finds no cluster here: {error}") from error
+        raise ValueError(f"{coordinator} finds no cluster: {_line(error)}") from error
     except RuntimeError as error:
         raise OSError(f"the processes did not find each other: {_line(error)}") from error
+    atexit.register(_part)
 
 
 def is_first_process() -> bool:
     """Return whether this process is the one that writes, prints and draws."""
-    return jax.process_index() == 0
+    return not _several() or jax.process_index() == 0
 
 
 def on_first(action: Callable[[], Result]) -> Result:
@@ -68,7 +76,7 @@ def on_first(action: Callable[[], Result]) -> Result:
 
     What it raises there, an `Exception`, is raised by all. The result must be picklable.
     """
-    if jax.process_count() == 1:
+    if not _several():
         return action()
     result = error = None
     if is_first_process():
@@ -84,9 +92,34 @@ def on_first(action: Callable[[], Result]) -> Result:
 
 def agreed(flag: bool) -> bool:
     """Return on every process whether any of them has the flag; all must ask."""
-    if jax.process_count() == 1:
+    if not _several():
         return flag
     return bool(np.any(multihost_utils.process_allgather(np.bool_(flag))))
+
+
+@contextlib.contextmanager
+def noticing_others() -> Iterator[None]:
+    """Say in one line, as an OSError, that a computation failed because another process is gone."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if _several() and re.search("Gloo|NCCL|DEADLINE|UNAVAILABLE", str(error)):
+            raise OSError(f"another process has stopped ({_line(error)})") from error
+        raise
+
+
+def _part():
+    """Take leave of the other processes; if they do not come, end with exit code 1.
+
+    They may wait for this one, which failed alone: that it is gone is what they must notice.
+    """
+    leave = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+    leave.start()
+    leave.join(PARTING)
+    if leave.is_alive():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 def _first_bytes(data):
@@ -96,6 +129,10 @@ def _first_bytes(data):
     if is_first_process():
         padded[:] = np.frombuffer(data, np.uint8)
     return multihost_utils.broadcast_one_to_all(padded).tobytes()
+
+
+def _several():
+    return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def _line(error):

@@ -130,7 +130,7 @@ def _put(tree, shardings):
 def _put_leaf(leaf, sharding):
     if _elsewhere(leaf):
         return leaf if leaf.sharding == sharding else _moved(leaf, sharding)
-    if jnp.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         data = _put_leaf(jax.random.key_data(leaf), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
     leaf = np.asarray(leaf)

@@ -5,11 +5,13 @@ import sys
 
 import numpy as np
 
+from rnnjax.training.hosts import is_first_process
+
 
 @contextlib.contextmanager
 def progress(label, total):
     """Show a progress bar on standard error, if that is a terminal; give the way to advance it."""
-    if not sys.stderr.isatty():
+    if not (sys.stderr.isatty() and is_first_process()):
         yield lambda steps, metrics: None
         return
 
