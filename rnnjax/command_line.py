@@ -99,7 +99,7 @@ def main(config: type[Config], run: Callable[[Config], Any], **options: Any) -> 
     from rnnjax.training import NonFiniteError
 
     try:
-        with _devices(parsed):
+        with _devices(parsed if isinstance(parsed, RunOptions) else RunOptions()):
             run(parsed)
         return
     except ArgumentError as error:

@@ -3,8 +3,8 @@
 import contextlib
 import contextvars
 import os
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -63,23 +63,26 @@ def sharing(shares: Shares | None) -> Iterator[None]:
 
 
 def population_mesh(members: int) -> Mesh:
-    """Return the mesh over which `over_population` splits so many members.
+    """Return the mesh, with axes "member" and "batch", over which so many members are split."""
+    grid = share_out(jax.devices(), members, _SHARES.get())
+    return Mesh(grid, ("member", "batch"), axis_types=(AxisType.Auto,) * 2)
 
-    Its axes are "member" and "batch". Devices of one process stand together, so that a batch is
-    split over several processes only where it must be. Several processes all take part with the
-    same number of devices, members or not.
+
+def share_out(devices: Sequence[Any], members: int, shares: Shares | None) -> np.ndarray:
+    """Return devices as an array: a row for each group of members, which split its batches.
+
+    The devices of one process stand together, so that a batch is split over processes only where
+    it must be. Several processes all take part with the same number of devices, members or not.
     """
-    devices, processes = jax.devices(), jax.process_count()
-    rows, columns = _SHARES.get() or _unasked(members, len(devices), processes)
-    if processes == 1:
-        rows = min(rows, members)
     own: dict[int, list] = {}
     for device in devices:
         own.setdefault(device.process_index, []).append(device)
-    each = rows * columns // processes
+    rows, columns = shares or _unasked(members, len(devices), len(own))
+    if len(own) == 1:
+        rows = min(rows, members)
+    each = rows * columns // len(own)
     chosen = [device for process in sorted(own) for device in own[process][:each]]
-    grid = np.array(chosen).reshape(rows, columns)
-    return Mesh(grid, ("member", "batch"), axis_types=(AxisType.Auto,) * 2)
+    return np.array(chosen).reshape(rows, columns)
 
 
 def _unasked(members, devices, processes):

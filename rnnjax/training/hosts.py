@@ -48,7 +48,7 @@ def join(coordinator: str, num_processes: int | None = None, process_id: int | N
     elif num_processes is None or process_id is None:
         raise ValueError(f"{coordinator} needs the number of processes, and this one's")
     elif not 0 <= process_id < num_processes:
-        raise ValueError(f"has processes 0..{num_processes - 1}, got {process_id}")
+        raise ValueError(f"{coordinator} has processes 0..{num_processes - 1}, got {process_id}")
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is the training loop's
     auto = coordinator == "auto"
     try:
