@@ -1,14 +1,17 @@
 """A training loop around a pure `train_step(state, batch) -> (state, metrics)`.
 
 Chunks of steps run on the device as one loop, for a whole population of members (seeds, say) in
-one program. The training loop is a generator: between chunks the experiment does what it likes.
+one program. The training loop is a generator: between chunks the caller does what it likes. A
+`Journal` trains within a run directory, with checkpoints, and goes on where it was stopped.
 """
 
 from rnnjax.training.devices import Shares, batch_mesh, sharing, use_all_cores
 from rnnjax.training.hosts import agreed, is_first_process, join, noticing_others, on_first
+from rnnjax.training.journal import Journal, Record, ResumeError, TerminatedError, Trained
 from rnnjax.training.loop import (
     Chunk,
     NonFiniteError,
+    Stop,
     TrainState,
     TrainStep,
     train_on_batches,
@@ -24,10 +27,16 @@ from rnnjax.training.population import (
 
 __all__ = [
     "Chunk",
+    "Journal",
     "NonFiniteError",
+    "Record",
+    "ResumeError",
     "Shares",
+    "Stop",
+    "TerminatedError",
     "TrainState",
     "TrainStep",
+    "Trained",
     "agreed",
     "batch_mesh",
     "gathered",
