@@ -20,7 +20,7 @@ PyTree = Any
 def save(directory: Path, tree: PyTree) -> None:
     """Write a tree of arrays to a new directory: whole, or not there at all.
 
-    In a program of several processes the first one writes, and needs no other.
+    In a program of several processes all call it, with the same tree.
 
     Raises:
         FileExistsError: the directory is there already.
@@ -28,13 +28,10 @@ def save(directory: Path, tree: PyTree) -> None:
     """
     from orbax.checkpoint import v1 as ocp
 
-    if jax.process_index() > 0:
-        return
     if directory.exists():
         raise FileExistsError(f"{directory} is there already")
     tree = jax.tree.map(np.asarray, tree)
-    alone: Any = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
-    with _saving(directory), _quiet(), ocp.Context(multiprocessing_options=alone):
+    with _saving(directory), _quiet():
         ocp.save_checkpointables(str(directory.absolute()), {"tree": tree})
 
 

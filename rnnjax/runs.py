@@ -193,8 +193,7 @@ class Run:
     @property
     def history(self) -> Path:
         """The folder of what is needed until the run is finished."""
-        self._record(".history")
-        return self.path / ".history"
+        return self.shared(".history")
 
     def withdraw(self) -> None:
         """Remove a run that wrote only config.json, and its directory if nothing else is there.
@@ -320,10 +319,18 @@ class Run:
     def file(self, name: str) -> Path:
         """Return the path of a file or directory that others write, and note that it is the run's.
 
-        For what libraries write themselves: audio, music, checkpoints.
+        For what libraries write themselves: audio, music.
         """
         self._record(name)
         return (self.elsewhere or self.path) / name
+
+    def shared(self, name: str) -> Path:
+        """Return the path of a file or directory that all processes of a program use together.
+
+        For checkpoints, which they write together.
+        """
+        self._record(name)
+        return self.path / name
 
     def once(
         self, name: str, compute: Callable[..., Mapping[str, Any]], *args: Any

@@ -159,8 +159,7 @@ class Journal:
     def _train(self, prepare: Prepare, state, iterators, cuts, observe):
         before = jax.tree.map(np.asarray, observe(state))
         state = place(state)
-        self.run.file("training")
-        directory = self.run.path / "training" / self._name  # all processes write there
+        directory = self.run.shared("training") / self._name
         on_first(lambda: directory.mkdir(parents=True, exist_ok=True))
         with checkpoint.Checkpoints(directory, keep=self.keep) as saved, _sigterm() as asked:
             at = self._restore(saved, state, iterators, cuts, jax.tree.structure(before))
@@ -178,7 +177,8 @@ class Journal:
                 done, going = chunk.state, going & (chunk.counts == chunk.step - before_chunk)
                 before_chunk = chunk.step
                 whole = chunk._replace(state=gathered(chunk.state))
-                on_first(functools.partial(self._note, whole, going))
+                on_first(functools.partial(self._note, whole))
+                self._keep_stopped(whole, going)
                 parts.append(whole)
                 if chunk.step in cuts:
                     seen = jax.tree.map(np.asarray, observe(whole.state))
@@ -197,11 +197,10 @@ class Journal:
                 return Trained(gathered(done), before, chunks)
         raise TerminatedError(f"{self._name}: terminated after step {chunk.step} of {cuts[-1]}")
 
-    def _note(self, chunk, going):
+    def _note(self, chunk):
         """Write what a chunk gives at once."""
         self._write(chunk)
         self.run.append_time(**self.labels, step=chunk.step)
-        self._keep_stopped(chunk, going)
 
     def _write(self, chunk):
         """Write metrics, and who stopped, once more or for the first time."""
@@ -217,11 +216,11 @@ class Journal:
     def _keep_stopped(self, chunk, going):
         for stop in chunk.stops:
             name = _file_name(f"{self._name}-{self.members[stop.member]}")
-            target = self.run.file("stopped") / name
+            target = self.run.shared("stopped") / name
             if not target.exists():
                 own = jax.tree.map(lambda a, m=stop.member: np.asarray(a[m]), _words(chunk.state))
                 checkpoint.save(target, own)
-            if going.any():
+            if going.any() and is_first_process():
                 print(
                     f"{self._name}: {stop}; it stops, the others go on. Its last good state is in "
                     f"{target}",
