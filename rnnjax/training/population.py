@@ -47,10 +47,28 @@ def spread_over_population(function: Callable) -> Callable:
     is not a multiple of the ways that members are split, every device holds all.
     """
 
+    run = spread_program(function)
+
+    def mapped(*args, **shared):
+        members, split = _members(args), population_sharding(_members(args))
+        args, shared = _put((args, shared), (split, NamedSharding(split.mesh, P())))
+        count = -(-members // split.mesh.shape["member"])
+        return run(args, shared, count, split)
+
+    return mapped
+
+
+def spread_program(function: Callable) -> Any:
+    """Return what `spread_over_population` compiles: jitted, of placed arguments.
+
+    It is called with the arguments, the keyword arguments as a dict, how many members a device has,
+    and the sharding of the members, `population_sharding`.
+    """
+
     @functools.partial(jax.jit, static_argnames="split")
     def run(args, shared, count, split):
         def on_device(args, shared, count):
-            together = _in_turn if jax.default_backend() == "cpu" else _at_once
+            together = _in_turn if _platform(split) == "cpu" else _at_once
             return together(functools.partial(function, **shared), args, count)
 
         members, rows = jax.tree.leaves(args)[0].shape[0], split.mesh.shape["member"]
@@ -68,13 +86,7 @@ def spread_over_population(function: Callable) -> Callable:
         results = jax.tree.map(lambda a: a[:members], results)
         return lax.with_sharding_constraint(results, split)
 
-    def mapped(*args, **shared):
-        members, split = _members(args), population_sharding(_members(args))
-        args, shared = _put((args, shared), (split, NamedSharding(split.mesh, P())))
-        count = -(-members // split.mesh.shape["member"])
-        return run(args, shared, count, split)
-
-    return mapped
+    return run
 
 
 def population_sharding(members: int) -> NamedSharding:
@@ -109,6 +121,10 @@ def gathered(tree: PyTree) -> PyTree:
         for i, leaf in zip(away, whole, strict=True):
             leaves[i] = leaf.addressable_data(0)
     return jax.tree.unflatten(structure, leaves)
+
+
+def _platform(sharding):
+    return sharding.mesh.devices.flat[0].platform
 
 
 def _members(tree):
