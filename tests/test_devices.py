@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -262,6 +263,19 @@ def test_wrong_arguments_are_one_line(monkeypatch, capsys, arguments, message):
         main(RunOptions, lambda config: pytest.fail("it ran"))
     assert stop.value.code == 2
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_a_port_that_is_taken_is_one_line(monkeypatch, capsys):
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        hosts = f"--coordinator 127.0.0.1:{port} --num-processes 2 --process-id 0"
+        monkeypatch.setattr(sys, "argv", ["script", *hosts.split()])
+        with pytest.raises(SystemExit) as stop:
+            main(RunOptions, lambda config: pytest.fail("it ran"))
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: --coordinator cannot listen on port {port} here: ")
+    assert message.count("\n") == 1
 
 
 def test_a_mesh_reaches_the_run(monkeypatch):

@@ -1,5 +1,6 @@
 """One program of several processes, over the loopback: the same files as of one process."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ TINY = (
     *("--cells", "elman", "--length", "8", "--features", "4", "--batch-size", "8", "--seeds", "4"),
     *("--steps", "8", "--snapshots", "2", "--record-every", "1", "--checkpoint-every", "2"),
 )
+SLURM_PORTS = 65535 - 2**12 + 1  # where JAX puts a job's port, from its number on
 COMPARED = "metrics.jsonl", "summary.json", "gradient_profiles.csv", "learning_curves.csv"
 
 # The script, but a signal comes when a checkpoint is about to be saved and those before are.
@@ -45,22 +47,37 @@ class Done(NamedTuple):
     err: str
 
 
-def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
+def free_port(least=0):
+    """Return a port that is free, of any number or the first from `least`."""
+    for port in range(least, 2**16):
+        with socket.socket() as listening, contextlib.suppress(OSError):
+            listening.bind(("127.0.0.1", port))
+            return listening.getsockname()[1]
+    raise AssertionError("no port is free")
 
 
-def start(out, processes=1, *arguments, signalled=()):
-    """Start a run; with `signalled` (save, signal) the last process is sent that."""
+def start(out, processes=1, *arguments, signalled=(), slurm=False):
+    """Start a run; with `signalled` (save, signal) the last process is sent that.
+
+    With `slurm` the processes find each other by the variables that `srun` sets.
+    """
     command = [str(SCRIPT), *TINY, "--out", str(out), *arguments]
     started = []
-    port = free_port()
+    port = free_port(SLURM_PORTS if slurm else 0)
     for i in range(processes):
         before, hosts = [], []
         if signalled and i == processes - 1:
             before = ["-c", SIGNALLED, *map(str, signalled)]
-        if processes > 1:
+        job = {
+            "SLURM_JOB_ID": str(port - SLURM_PORTS),
+            "SLURM_STEP_NODELIST": "localhost",
+            "SLURM_NTASKS": str(processes),
+            "SLURM_PROCID": str(i),
+            "SLURM_LOCALID": str(i),
+        }
+        if slurm:
+            hosts = ["--coordinator", "auto"]
+        elif processes > 1:
             hosts = ["--coordinator", f"127.0.0.1:{port}"]
             hosts += ["--num-processes", str(processes), "--process-id", str(i)]
         started.append(
@@ -69,7 +86,7 @@ def start(out, processes=1, *arguments, signalled=()):
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
-                env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
+                env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"} | (job if slurm else {}),
             )
         )
     return started
@@ -137,7 +154,7 @@ def test_all_refuse_what_the_first_refuses(tmp_path):
     for done in finish(start(out, 2)):
         assert done.code == 2
         assert done.err == f"error: --out: {out} is a file; give a directory\n"
-    for done in finish(start(tmp_path / "run", 2, "--mesh", "data=3")):
+    for done in finish(start(tmp_path / "run", 2, "--mesh", "data=3", slurm=True)):
         assert done.code == 2
         assert done.err == "error: --mesh data=3 needs 3 devices, there are 2\n"
     assert not (tmp_path / "run").exists()

@@ -10,6 +10,7 @@ import contextlib
 import os
 import pickle
 import re
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -49,6 +50,8 @@ def join(coordinator: str, num_processes: int | None = None, process_id: int | N
         raise ValueError(f"{coordinator} needs the number of processes, and this one's")
     elif not 0 <= process_id < num_processes:
         raise ValueError(f"{coordinator} has processes 0..{num_processes - 1}, got {process_id}")
+    if process_id == 0:
+        _check_port(int(coordinator.rpartition(":")[2]))
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is the training loop's
     auto = coordinator == "auto"
     try:
@@ -60,7 +63,9 @@ def join(coordinator: str, num_processes: int | None = None, process_id: int | N
             heartbeat_timeout_seconds=HEARTBEAT,
         )
     except ValueError as error:
-        raise ValueError(f"{coordinator} finds no cluster: {_line(error)}") from error
+        raise ValueError(
+            "auto finds no cluster that JAX knows: Cloud TPU, Slurm, Open MPI, Kubernetes"
+        ) from error
     except RuntimeError as error:
         raise OSError(f"the processes did not find each other: {_line(error)}") from error
     atexit.register(_part)
@@ -95,6 +100,15 @@ def agreed(flag: bool) -> bool:
     if not _several():
         return flag
     return bool(np.any(multihost_utils.process_allgather(np.bool_(flag))))
+
+
+def _check_port(port):
+    """Raise a ValueError if no server can be started there; JAX would wait for minutes."""
+    try:
+        with socket.create_server(("", port)):
+            pass
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"cannot listen on port {port} here: {error}") from error
 
 
 @contextlib.contextmanager
