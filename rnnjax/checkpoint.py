@@ -1,5 +1,6 @@
 """Arrays on disk: one tree, or the checkpoints of a training. The only file that knows Orbax."""
 
+import concurrent.futures
 import contextlib
 import json
 import logging
@@ -70,7 +71,8 @@ class Checkpoints:
     def __init__(self, directory: Path, *, keep: int):
         """Open a directory, made if need be.
 
-        What a killed process left unfinished is removed, what is damaged put aside.
+        What a killed process left unfinished is removed, what is damaged put aside: nothing is
+        read that is not, file by file, what was written.
 
         Args:
             keep: how many of the newest to keep, beside the one of least loss.
@@ -81,33 +83,30 @@ class Checkpoints:
         from orbax.checkpoint import v1 as ocp
 
         self._directory = directory.absolute()
-        self._last: tuple[int, Any] | None = None
+        self._last: concurrent.futures.Future | None = None
+        self._notes = concurrent.futures.ThreadPoolExecutor(1)
         policies: Any = ocp.training.preservation_policies
         best = policies.BestN(get_metric_fn=lambda m: m["loss"], reverse=True, n=1)
-        self._quiet = contextlib.ExitStack()
-        self._quiet.enter_context(_quiet())  # its threads report errors that `save` raises
-        with _saving(directory):
+        with contextlib.ExitStack() as quiet, _saving(directory):
+            quiet.enter_context(_quiet())  # its threads report errors that `save` raises
             if jax.process_index() == 0:
-                self._put_damaged_aside()
+                self._check()
             _wait_for_all("checked")
             self._orbax = ocp.training.Checkpointer(
                 str(self._directory / "steps"),
                 preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
                 cleanup_tmp_directories=True,
             )
+            self._quiet = quiet.pop_all()
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        with self._quiet:
-            if error is None:
-                with _saving(self._directory):
-                    self._settle()
-                    self._orbax.close()
-            else:
-                with contextlib.suppress(Exception):  # `error` is what is to be told
-                    self._orbax.close()
+        # If there is an error, that is what is to be told.
+        telling = contextlib.suppress(Exception) if error else _saving(self._directory)
+        with self._quiet, telling, contextlib.closing(self._orbax), self._notes:
+            self._settle()
 
     def steps(self) -> list[int]:
         """Return the steps that have a checkpoint, the newest first."""
@@ -139,7 +138,7 @@ class Checkpoints:
                 metrics={"loss": loss},
                 custom_metadata={**facts, "digest": int(digest(tree))},
             )
-            self._last = step, response
+            self._last = self._notes.submit(self._note, step, response)
 
     def load(self, step: int, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
         """Read a tree back, and the facts beside it.
@@ -175,27 +174,35 @@ class Checkpoints:
             self._orbax.reload()
 
     def _settle(self):
-        """Wait for the save before, and note what its files are."""
-        if self._last is None:
-            return
-        step, response = self._last
-        self._last = None
+        """Wait for the save before."""
+        if self._last is not None:
+            last, self._last = self._last, None
+            last.result()
+
+    def _note(self, step, response):
+        """When a save is finished, note what its files are; only then does it count."""
         response.result()
         if jax.process_index() == 0:
-            (self._directory / "files").mkdir(exist_ok=True)
-            here = {file.stem for file in (self._directory / "files").iterdir()}
-            for gone in here - {str(s) for s in self.steps()}:
-                (self._directory / "files" / f"{gone}.json").unlink()
-            note = json.dumps(_files(self._directory / "steps" / str(step)))
-            (self._directory / "files" / f"{step}.json").write_text(note)
+            notes, steps = self._directory / "files", self._directory / "steps"
+            notes.mkdir(exist_ok=True)
+            for note in notes.iterdir():
+                if not (steps / note.stem).exists():
+                    note.unlink()
+            unfinished = notes / f".{step}.json.unfinished"
+            unfinished.write_bytes(_files(steps / str(step)))
+            unfinished.replace(notes / f"{step}.json")
 
-    def _put_damaged_aside(self):
-        notes = self._directory / "files"
-        for note in notes.iterdir() if notes.exists() else ():
-            place = self._directory / "steps" / note.stem
-            with contextlib.suppress(ValueError):  # it was being written
-                if place.exists() and json.loads(note.read_text()) != _files(place):
-                    self._move(int(note.stem))
+    def _check(self):
+        """Remove the newest if it was not finished; put aside what is not what was written."""
+        steps = self._directory / "steps"
+        names = [path.name for path in steps.iterdir()] if steps.exists() else []
+        found = sorted(int(name) for name in names if name.isdecimal())
+        for step in found:
+            note = self._directory / "files" / f"{step}.json"
+            if not note.exists() and step == found[-1]:
+                shutil.rmtree(steps / str(step))
+            elif not note.exists() or note.read_bytes() != _files(steps / str(step)):
+                self._move(step)
 
     def _move(self, step):
         target = self._directory / "damaged" / str(step)
@@ -204,9 +211,9 @@ class Checkpoints:
         (self._directory / "steps" / str(step)).rename(target)
 
 
-def _files(directory: Path, checked: int = 2**24) -> dict[str, list[int]]:
-    """Return size and, of all but large files, checksum by name."""
-    return {
+def _files(directory: Path, checked: int = 2**24) -> bytes:
+    """Return size and, of all but large files, checksum by name, as JSON."""
+    files = {
         path.relative_to(directory).as_posix(): [
             path.stat().st_size,
             zlib.crc32(path.read_bytes()) if path.stat().st_size <= checked else 0,
@@ -214,6 +221,7 @@ def _files(directory: Path, checked: int = 2**24) -> dict[str, list[int]]:
         for path in sorted(directory.rglob("*"))
         if path.is_file()
     }
+    return json.dumps(files).encode()
 
 
 def _wait_for_all(what: str) -> None:
