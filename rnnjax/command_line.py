@@ -145,6 +145,7 @@ def in_run(
         except OSError as error:
             raise ArgumentError(f"--out: {error}") from None
         if run.finished:
+            run.finish()  # what a process that was killed has left
             print(f"The run in {out} is finished; --overwrite would begin it again")
             return run.read_json("summary.json")
         summary = _finish(run, measure, draw)

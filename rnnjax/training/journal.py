@@ -2,10 +2,10 @@
 
 import contextlib
 import dataclasses
-import re
 import signal
 import sys
 import threading
+import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -147,7 +147,7 @@ class Journal:
 
     @property
     def _name(self):
-        return _file_name("-".join(map(str, self.labels.values()))) or "all"
+        return ",".join(map(_file_name, self.labels.values())) or "all"
 
     @property
     def _history(self):
@@ -157,7 +157,7 @@ class Journal:
         before = jax.tree.map(np.asarray, observe(state))
         place = self.run.file("training") / self._name
         place.mkdir(parents=True, exist_ok=True)
-        with checkpoint.Checkpoints(place, keep=self.keep) as saved, _sigterm() as asked:
+        with _sigterm() as asked, checkpoint.Checkpoints(place, keep=self.keep) as saved:
             at = self._restore(saved, state, iterators, cuts, jax.tree.structure(before))
             for record in at.chunks:
                 self._write(record)
@@ -167,13 +167,13 @@ class Journal:
             every = range(self.checkpoint_every, cuts[-1], self.checkpoint_every)
             ahead = sorted(step for step in {*cuts, *every} if step > at.step)
             options = {"start": at.step, "going": at.going, "label": self.label or self._name}
-            going, done, before_chunk = at.going, at.state, at.step
+            going, done, step = at.going, at.state, at.step
             for chunk in segments(prepare, at.state, ahead, **options) if ahead else ():
                 terminated, last = asked(), chunk.step == cuts[-1]
+                going = going & (chunk.counts == chunk.step - step)
                 self._write(chunk)
                 self.run.append_time(**self.labels, step=chunk.step)
-                done, going = chunk.state, going & (chunk.counts == chunk.step - before_chunk)
-                before_chunk = chunk.step
+                done, step = chunk.state, chunk.step
                 self._keep_stopped(chunk, going)
                 parts.append(chunk)
                 if chunk.step in cuts:
@@ -187,11 +187,11 @@ class Journal:
                         self._remember(_joined(parts), finished=False)
                     facts = {"going": going.tolist(), "iterators": _states(iterators)}
                     saved.save(chunk.step, chunk.state, facts, _loss(chunk))
-                if terminated and not last:
+                if terminated:
                     break
-            else:
-                return Trained(done, before, chunks)
-        raise TerminatedError(f"{self._name}: terminated after step {chunk.step} of {cuts[-1]}")
+        if asked():
+            raise TerminatedError(f"{self._name}: terminated after step {step} of {cuts[-1]}")
+        return Trained(done, before, chunks)
 
     def _write(self, chunk):
         """Write metrics, and who stopped, once more or for the first time."""
@@ -206,8 +206,8 @@ class Journal:
 
     def _keep_stopped(self, chunk, going):
         for stop in chunk.stops:
-            name = _file_name(f"{self._name}-{self.members[stop.member]}")
-            place = self.run.file("stopped") / name
+            member = _file_name(self.members[stop.member])
+            place = self.run.file("stopped") / f"{self._name}-{member}"
             if not place.exists():
                 own = jax.tree.map(lambda a, m=stop.member: np.asarray(a[m]), _words(chunk.state))
                 checkpoint.save(place, own)
@@ -238,6 +238,7 @@ class Journal:
 
         Raises:
             OSError: the history is damaged.
+            ValueError: what `observe` gives has another structure.
         """
         chunks, partial, first = [], None, 1
         for cut in cuts:
@@ -260,16 +261,16 @@ class Journal:
             try:
                 found, facts = saved.load(step, state)
                 chunks, partial = self._recall(cuts, step, structure)
-                _set_states(iterators, facts["iterators"], step)
             except ValueError as error:
                 raise ResumeError(
-                    f"{error}; the code has changed since: give another --out, or --overwrite to "
-                    "begin again"
+                    f"{error}: the code has changed since; give another --out, or remove "
+                    f"{self.run.path} to begin again"
                 ) from error
             except OSError as error:
                 saved.put_aside(step)
                 print(f"{self._name}: {error}; an earlier one may do", file=sys.stderr)
                 continue
+            _set_states(iterators, facts["iterators"], step)
             going = np.array(facts["going"], bool)
             return SimpleNamespace(
                 step=step, state=found, going=going, chunks=chunks, partial=partial
@@ -277,14 +278,15 @@ class Journal:
         if steps or saved.damaged():
             raise ResumeError(
                 f"no checkpoint of {self._name} in {self.run.path} is whole; give another --out, "
-                "or --overwrite to begin again"
+                "or remove that to begin again"
             )
         going = np.ones(len(self.members), bool)
         return SimpleNamespace(step=0, state=state, going=going, chunks=[], partial=None)
 
 
-def _file_name(text):
-    return re.sub(r"[^\w.]+", "-", text)
+def _file_name(value):
+    """Return a name that no other value has, with nothing in it that a path may not hold."""
+    return urllib.parse.quote(str(value), safe=" +")
 
 
 def _record(arrays, first, last, structure):
@@ -301,7 +303,12 @@ def _record(arrays, first, last, structure):
     stops = zip(*columns, arrays["names"].tolist(), arrays["stop value"].tolist(), strict=True)
     observed = ()
     if structure is not None:
-        leaves = [arrays[f"observed {i}"] for i in range(structure.num_leaves)]
+        leaves = [value for name, value in arrays.items() if name.startswith("observed ")]
+        if len(leaves) != structure.num_leaves:
+            raise ValueError(
+                f"the history of steps {first} to {last} holds {len(leaves)} observed arrays, "
+                f"wanted are {structure.num_leaves}"
+            )
         observed = jax.tree.unflatten(structure, leaves)
     return Record(
         first,
