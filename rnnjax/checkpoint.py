@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import functools
 import json
 import logging
 import shutil
@@ -95,7 +96,6 @@ class Checkpoints:
             self._orbax = ocp.training.Checkpointer(
                 str(self._directory / "steps"),
                 preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
-                cleanup_tmp_directories=True,
             )
             self._quiet = quiet.pop_all()
 
@@ -136,7 +136,7 @@ class Checkpoints:
                 {"tree": tree},
                 force=True,
                 metrics={"loss": loss},
-                custom_metadata={**facts, "digest": int(digest(tree))},
+                custom_metadata={**facts, "digest": digest(tree)},
             )
             self._last = self._notes.submit(self._note, step, response)
 
@@ -161,7 +161,7 @@ class Checkpoints:
         with _reading(place):
             found = self._orbax.load_checkpointables(step, {"tree": wanted})["tree"]
         facts = dict(stored.custom_metadata or {})
-        if facts.pop("digest", None) != int(digest(found)):
+        if facts.pop("digest", None) != digest(found):
             raise OSError(f"{place} is damaged: its numbers are not those that were saved")
         return found, facts
 
@@ -180,7 +180,7 @@ class Checkpoints:
             last.result()
 
     def _note(self, step, response):
-        """When a save is finished, note what its files are; only then does it count."""
+        """Note what the files of a save are, when it is finished."""
         response.result()
         if jax.process_index() == 0:
             notes, steps = self._directory / "files", self._directory / "steps"
@@ -188,19 +188,27 @@ class Checkpoints:
             for note in notes.iterdir():
                 if not (steps / note.stem).exists():
                     note.unlink()
-            unfinished = notes / f".{step}.json.unfinished"
-            unfinished.write_bytes(_files(steps / str(step)))
-            unfinished.replace(notes / f"{step}.json")
+            self._write_note(step)
+
+    def _write_note(self, step):
+        notes = self._directory / "files"
+        unfinished = notes / f".{step}.json.unfinished"
+        unfinished.write_bytes(_files(self._directory / "steps" / str(step)))
+        unfinished.replace(notes / f"{step}.json")
 
     def _check(self):
-        """Remove the newest if it was not finished; put aside what is not what was written."""
-        steps = self._directory / "steps"
-        names = [path.name for path in steps.iterdir()] if steps.exists() else []
-        found = sorted(int(name) for name in names if name.isdecimal())
-        for step in found:
+        """Remove what was not finished; put aside what is not what was written."""
+        steps, found = self._directory / "steps", []
+        for path in steps.iterdir() if steps.exists() else ():
+            if path.name.isdecimal():
+                found.append(int(path.name))
+            else:  # Orbax finds only some of what it has begun
+                shutil.rmtree(path)
+        for step in sorted(found):
             note = self._directory / "files" / f"{step}.json"
-            if not note.exists() and step == found[-1]:
-                shutil.rmtree(steps / str(step))
+            if not note.exists() and step == max(found):  # the process ended between the two
+                note.parent.mkdir(exist_ok=True)
+                self._write_note(step)
             elif not note.exists() or note.read_bytes() != _files(steps / str(step)):
                 self._move(step)
 
@@ -232,14 +240,27 @@ def _wait_for_all(what: str) -> None:
         multihost_utils.sync_global_devices(f"checkpoints {what}")
 
 
-@jax.jit
-def digest(tree: PyTree) -> jax.Array:
+def digest(tree: PyTree) -> int:
     """Return a sum, modulo 2^32, that changes if a word of the tree changes or moves.
 
     It is one of integers, so that it does not depend on how the tree is spread over devices.
     """
-    total = jnp.uint32(0)
-    for leaf in jax.tree.leaves(tree):
+    leaves = jax.tree.leaves(tree)
+    together: dict[Any, list[int]] = {}  # what lies on the same devices
+    for at, leaf in enumerate(leaves):
+        devices = leaf.sharding.device_set if isinstance(leaf, jax.Array) else ()
+        together.setdefault(frozenset(devices), []).append(at)
+    sums = {}
+    for places in together.values():
+        sums |= zip(places, map(int, _sums([leaves[at] for at in places])), strict=True)
+    return functools.reduce(lambda total, at: (total * 31 + sums[at]) % 2**32, sorted(sums), 0)
+
+
+@jax.jit
+def _sums(leaves):
+    """Return for each leaf the sum of its words, each mixed with its place (MurmurHash3's way)."""
+    found = []
+    for leaf in leaves:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
         if leaf.dtype == bool:
@@ -251,9 +272,11 @@ def digest(tree: PyTree) -> jax.Array:
             place = place * np.uint32(words.shape[axis] | 1) + lax.broadcasted_iota(
                 np.uint32, words.shape, axis
             )
-        mixed = (words ^ (place * np.uint32(2654435761))) * np.uint32(2246822519)
-        total = total * np.uint32(31) + jnp.sum(mixed ^ (mixed >> 15), dtype=np.uint32)
-    return total
+        mixed = words + place * np.uint32(2654435761)
+        for shift, factor in ((16, 2246822507), (13, 3266489909)):
+            mixed = (mixed ^ (mixed >> shift)) * np.uint32(factor)
+        found.append(jnp.sum(mixed ^ (mixed >> 16), dtype=np.uint32))
+    return found
 
 
 def check_fit(directory: Path, stored: PyTree, wanted: PyTree) -> None:
