@@ -1,6 +1,8 @@
 """Arrays on disk: one tree, or the checkpoints of a training. The only file that knows Orbax."""
 
+import concurrent.futures
 import contextlib
+import functools
 import json
 import logging
 import shutil
@@ -72,7 +74,8 @@ class Checkpoints:
     def __init__(self, directory: Path, *, keep: int):
         """Open a directory, made if need be.
 
-        What a killed process left unfinished is removed, what is damaged put aside.
+        What a killed process left unfinished is removed, what is damaged put aside: nothing is
+        read that is not, file by file, what was written.
 
         Args:
             keep: how many of the newest to keep, beside the one of least loss.
@@ -83,33 +86,29 @@ class Checkpoints:
         from orbax.checkpoint import v1 as ocp
 
         self._directory = directory.absolute()
-        self._last: tuple[int, Any] | None = None
+        self._last: concurrent.futures.Future | None = None
+        self._notes = concurrent.futures.ThreadPoolExecutor(1)
         policies: Any = ocp.training.preservation_policies
         best = policies.BestN(get_metric_fn=lambda m: m["loss"], reverse=True, n=1)
-        self._quiet = contextlib.ExitStack()
-        self._quiet.enter_context(_quiet())  # its threads report errors that `save` raises
-        with _saving(directory):
+        with contextlib.ExitStack() as quiet, _saving(directory):
+            quiet.enter_context(_quiet())  # its threads report errors that `save` raises
             if jax.process_index() == 0:
-                self._put_damaged_aside()
+                self._check()
             _wait_for_all("checked")
             self._orbax = ocp.training.Checkpointer(
                 str(self._directory / "steps"),
                 preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
-                cleanup_tmp_directories=True,
             )
+            self._quiet = quiet.pop_all()
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        with self._quiet:
-            if error is None:
-                with _saving(self._directory):
-                    self._settle()
-                    self._orbax.close()
-            else:
-                with contextlib.suppress(Exception):  # `error` is what is to be told
-                    self._orbax.close()
+        # If there is an error, that is what is to be told.
+        telling = contextlib.suppress(Exception) if error else _saving(self._directory)
+        with self._quiet, telling, contextlib.closing(self._orbax), self._notes:
+            self._settle()
 
     def steps(self) -> list[int]:
         """Return the steps that have a checkpoint, the newest first."""
@@ -139,9 +138,9 @@ class Checkpoints:
                 {"tree": tree},
                 force=True,
                 metrics={"loss": loss},
-                custom_metadata={**facts, "digest": int(digest(tree))},
+                custom_metadata={**facts, "digest": digest(tree)},
             )
-            self._last = step, response
+            self._last = self._notes.submit(self._note, step, response)
 
     def load(self, step: int, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
         """Read a tree back, and the facts beside it.
@@ -164,7 +163,7 @@ class Checkpoints:
         with _reading(place):
             found = self._orbax.load_checkpointables(step, {"tree": wanted})["tree"]
         facts = dict(stored.custom_metadata or {})
-        if facts.pop("digest", None) != int(digest(found)):
+        if facts.pop("digest", None) != digest(found):
             raise OSError(f"{place} is damaged: its numbers are not those that were saved")
         return found, facts
 
@@ -177,27 +176,43 @@ class Checkpoints:
             self._orbax.reload()
 
     def _settle(self):
-        """Wait for the save before, and note what its files are."""
-        if self._last is None:
-            return
-        step, response = self._last
-        self._last = None
+        """Wait for the save before."""
+        if self._last is not None:
+            last, self._last = self._last, None
+            last.result()
+
+    def _note(self, step, response):
+        """Note what the files of a save are, when it is finished."""
         response.result()
         if jax.process_index() == 0:
-            (self._directory / "files").mkdir(exist_ok=True)
-            here = {file.stem for file in (self._directory / "files").iterdir()}
-            for gone in here - {str(s) for s in self.steps()}:
-                (self._directory / "files" / f"{gone}.json").unlink()
-            note = json.dumps(_files(self._directory / "steps" / str(step)))
-            (self._directory / "files" / f"{step}.json").write_text(note)
+            notes, steps = self._directory / "files", self._directory / "steps"
+            notes.mkdir(exist_ok=True)
+            for note in notes.iterdir():
+                if not (steps / note.stem).exists():
+                    note.unlink()
+            self._write_note(step)
 
-    def _put_damaged_aside(self):
+    def _write_note(self, step):
         notes = self._directory / "files"
-        for note in notes.iterdir() if notes.exists() else ():
-            place = self._directory / "steps" / note.stem
-            with contextlib.suppress(ValueError):  # it was being written
-                if place.exists() and json.loads(note.read_text()) != _files(place):
-                    self._move(int(note.stem))
+        unfinished = notes / f".{step}.json.unfinished"
+        unfinished.write_bytes(_files(self._directory / "steps" / str(step)))
+        unfinished.replace(notes / f"{step}.json")
+
+    def _check(self):
+        """Remove what was not finished; put aside what is not what was written."""
+        steps, found = self._directory / "steps", []
+        for path in steps.iterdir() if steps.exists() else ():
+            if path.name.isdecimal():
+                found.append(int(path.name))
+            else:  # Orbax finds only some of what it has begun
+                shutil.rmtree(path)
+        for step in sorted(found):
+            note = self._directory / "files" / f"{step}.json"
+            if not note.exists() and step == max(found):  # the process ended between the two
+                note.parent.mkdir(exist_ok=True)
+                self._write_note(step)
+            elif not note.exists() or note.read_bytes() != _files(steps / str(step)):
+                self._move(step)
 
     def _move(self, step):
         target = self._directory / "damaged" / str(step)
@@ -206,9 +221,9 @@ class Checkpoints:
         (self._directory / "steps" / str(step)).rename(target)
 
 
-def _files(directory: Path, checked: int = 2**24) -> dict[str, list[int]]:
-    """Return size and, of all but large files, checksum by name."""
-    return {
+def _files(directory: Path, checked: int = 2**24) -> bytes:
+    """Return size and, of all but large files, checksum by name, as JSON."""
+    files = {
         path.relative_to(directory).as_posix(): [
             path.stat().st_size,
             zlib.crc32(path.read_bytes()) if path.stat().st_size <= checked else 0,
@@ -216,6 +231,7 @@ def _files(directory: Path, checked: int = 2**24) -> dict[str, list[int]]:
         for path in sorted(directory.rglob("*"))
         if path.is_file()
     }
+    return json.dumps(files).encode()
 
 
 def _wait_for_all(what: str) -> None:
@@ -226,14 +242,27 @@ def _wait_for_all(what: str) -> None:
         multihost_utils.sync_global_devices(f"checkpoints {what}")
 
 
-@jax.jit
-def digest(tree: PyTree) -> jax.Array:
+def digest(tree: PyTree) -> int:
     """Return a sum, modulo 2^32, that changes if a word of the tree changes or moves.
 
     It is one of integers, so that it does not depend on how the tree is spread over devices.
     """
-    total = jnp.uint32(0)
-    for leaf in jax.tree.leaves(tree):
+    leaves = jax.tree.leaves(tree)
+    together: dict[Any, list[int]] = {}  # what lies on the same devices
+    for at, leaf in enumerate(leaves):
+        devices = leaf.sharding.device_set if isinstance(leaf, jax.Array) else ()
+        together.setdefault(frozenset(devices), []).append(at)
+    sums = {}
+    for places in together.values():
+        sums |= zip(places, map(int, _sums([leaves[at] for at in places])), strict=True)
+    return functools.reduce(lambda total, at: (total * 31 + sums[at]) % 2**32, sorted(sums), 0)
+
+
+@jax.jit
+def _sums(leaves):
+    """Return for each leaf the sum of its words, each mixed with its place (MurmurHash3's way)."""
+    found = []
+    for leaf in leaves:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
         if leaf.dtype == bool:
@@ -245,9 +274,11 @@ def digest(tree: PyTree) -> jax.Array:
             place = place * np.uint32(words.shape[axis] | 1) + lax.broadcasted_iota(
                 np.uint32, words.shape, axis
             )
-        mixed = (words ^ (place * np.uint32(2654435761))) * np.uint32(2246822519)
-        total = total * np.uint32(31) + jnp.sum(mixed ^ (mixed >> 15), dtype=np.uint32)
-    return total
+        mixed = words + place * np.uint32(2654435761)
+        for shift, factor in ((16, 2246822507), (13, 3266489909)):
+            mixed = (mixed ^ (mixed >> shift)) * np.uint32(factor)
+        found.append(jnp.sum(mixed ^ (mixed >> 16), dtype=np.uint32))
+    return found
 
 
 def check_fit(directory: Path, stored: PyTree, wanted: PyTree) -> None:

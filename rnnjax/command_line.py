@@ -188,6 +188,8 @@ def in_run(
                 run = Run.opened(out, config, apart_from=options, overwrite=config.overwrite)
             except OSError as error:
                 raise ArgumentError(f"--out: {error}") from None
+            if run.finished:
+                run.finish()  # what a process that was killed has left
             return run, run.read_json("summary.json") if run.finished else None
 
         run, summary = on_first(opened)

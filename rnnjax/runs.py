@@ -29,7 +29,6 @@ import os
 import shutil
 import socket
 import time
-import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -59,7 +58,6 @@ def locked(path: Path) -> Iterator[None]:
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{path} is a file; give a directory")
     with _explained(path):
-        path.mkdir(parents=True, exist_ok=True)
         file = _lock(path / LOCK)
     try:
         with _explained(path):
@@ -74,7 +72,11 @@ def locked(path: Path) -> Iterator[None]:
 
 def _lock(path):
     while True:
-        file = open(path, "ab", buffering=0)  # noqa: SIM115
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = open(path, "ab", buffering=0)  # noqa: SIM115
+        except FileNotFoundError:  # the directory was removed, by a process that withdrew its run
+            continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
@@ -97,6 +99,8 @@ def _explained(path):
     try:
         yield
     except OSError as error:
+        if error.strerror is None:  # it is explained already
+            raise
         raise type(error)(f"cannot write to {path}: {error.strerror}") from error
 
 
@@ -131,14 +135,10 @@ class Run:
         """
         run = cls(Path(path))
         text = _json(dataclasses.asdict(config), indent=2)
-        try:
+        with _explained(path):
             run._make_way(overwrite)
             run.path.mkdir(parents=True, exist_ok=True)
             run._replace("config.json", text)
-        except FileExistsError:
-            raise
-        except OSError as error:
-            raise type(error)(f"cannot write to {path}: {error.strerror}") from error
         return run
 
     @classmethod
@@ -167,7 +167,9 @@ class Run:
         wanted = json.loads(_json(dataclasses.asdict(config)))
         try:
             there = run.read_json("config.json")
-        except ValueError:
+        except OSError as error:
+            if not overwrite:
+                raise FileExistsError(f"{error}; give another directory, or --overwrite") from error
             there = {}
         names = *wanted, *(there.keys() - wanted.keys())
         other = [n for n in names if n not in apart_from and there.get(n) != wanted.get(n)]
@@ -231,8 +233,12 @@ class Run:
 
         Raises:
             FileNotFoundError: the directory holds no such file.
+            OSError: it is damaged.
         """
-        return json.loads((self.path / name).read_bytes())
+        try:
+            return json.loads((self.path / name).read_bytes())
+        except ValueError as error:
+            raise OSError(f"{self.path / name} is damaged: {error}") from error
 
     def append_metrics(
         self,
@@ -276,7 +282,10 @@ class Run:
         path = self.path / name
         if name not in self._ends:
             self._ends[name] = 0 if self.again or not path.exists() else path.stat().st_size
-        with open(path, "r+b" if path.exists() else "w+b", buffering=0) as file:
+        with (
+            _explained(path),
+            open(path, "r+b" if path.exists() else "w+b", buffering=0) as file,
+        ):
             file.seek(self._ends[name])
             if file.read(len(data)) != data:
                 file.seek(self._ends[name])
@@ -398,10 +407,7 @@ class Run:
     def _record(self, name):
         """Note that the file belongs to the run, before it does."""
         if self.elsewhere is None and name not in self._written():
-            file = self.path / WRITTEN
-            before = file.read_bytes() if file.exists() else b""
-            torn = before and not before.endswith(b"\n")  # the disk was full
-            self._append(WRITTEN, ("\n" if torn else "") + f"{name}\n")
+            self._append(WRITTEN, f"{name}\n")
 
     def _replace(self, name, content):
         """Write a file as a whole: until it is finished the old one stays."""
@@ -410,8 +416,9 @@ class Run:
         self._record(name)
         unfinished = self._unfinished(name)
         try:
-            unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
-            unfinished.replace(self.path / name)
+            with _explained(self.path / name):
+                unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+                unfinished.replace(self.path / name)
         finally:
             unfinished.unlink(missing_ok=True)
 
@@ -419,11 +426,14 @@ class Run:
         return self.path / f".{name}.unfinished"
 
     def _append(self, name, lines):
-        """Append whole lines in one write."""
+        """Append whole lines in one write, after what was torn when a disk was full."""
         if self.elsewhere is not None:
             return
-        with open(self.path / name, "ab", buffering=0) as file:
-            _write(file, lines.encode())
+        path = self.path / name
+        with _explained(path), open(path, "a+b", buffering=0) as file:
+            torn = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0
+            torn = torn and file.read(1) != b"\n"
+            _write(file, b"\n" * torn + lines.encode())
 
 
 def _write(file, data):
@@ -436,18 +446,24 @@ def _shown(config, name):
     return " ".join(map(str, value)) if isinstance(value, list) else value
 
 
-DAMAGED = EOFError, zipfile.BadZipFile, zlib.error  # what NumPy raises for a damaged file
-
-
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays to a file, whole or not at all; its folder is made if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write arrays to a file, whole or not at all; its folder is made if need be.
+
+    It is one of NumPy's, and behind that a checksum.
+    """
+    data, plain = io.BytesIO(), {}
+    for name, array in arrays.items():
+        array, kind = np.asarray(array), ""
+        if array.dtype.kind == "V":  # bfloat16 and its like, which NumPy's files do not know
+            array, kind = array.view(f"u{array.itemsize}"), array.dtype.name
+        plain[f"{kind}:{name}"] = array
+    np.savez(data, **plain)
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        with open(unfinished, "wb") as file:
-            plain: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
-            np.savez(file, **plain)
-        unfinished.replace(path)
+        with _explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.write_bytes(data.getvalue() + _checksum(data.getvalue()))
+            unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -459,11 +475,19 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         FileNotFoundError: there is no such file.
         OSError: it is damaged.
     """
-    try:
-        with np.load(path) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, KeyError, *DAMAGED) as error:
-        raise OSError(f"{path} is damaged") from error
+    data = path.read_bytes()
+    if _checksum(data[:-4]) != data[-4:]:
+        raise OSError(f"{path} is damaged")
+    found = {}
+    with np.load(io.BytesIO(data[:-4])) as file:
+        for name in file.files:
+            kind, _, own = name.partition(":")
+            found[own] = file[name].view(kind) if kind else file[name]
+    return found
+
+
+def _checksum(data):
+    return zlib.crc32(data).to_bytes(4, "little")
 
 
 def _json(value, **options):

@@ -3,10 +3,10 @@
 import contextlib
 import dataclasses
 import functools
-import re
 import signal
 import sys
 import threading
+import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -150,7 +150,7 @@ class Journal:
 
     @property
     def _name(self):
-        return _file_name("-".join(map(str, self.labels.values()))) or "all"
+        return ",".join(map(_file_name, self.labels.values())) or "all"
 
     @property
     def _history(self):
@@ -161,7 +161,7 @@ class Journal:
         state = place(state)
         directory = self.run.shared("training") / self._name
         on_first(lambda: directory.mkdir(parents=True, exist_ok=True))
-        with checkpoint.Checkpoints(directory, keep=self.keep) as saved, _sigterm() as asked:
+        with _sigterm() as asked, checkpoint.Checkpoints(directory, keep=self.keep) as saved:
             at = self._restore(saved, state, iterators, cuts, jax.tree.structure(before))
             for record in at.chunks:
                 on_first(functools.partial(self._write, record))
@@ -171,13 +171,13 @@ class Journal:
             every = range(self.checkpoint_every, cuts[-1], self.checkpoint_every)
             ahead = sorted(step for step in {*cuts, *every} if step > at.step)
             options = {"start": at.step, "going": at.going, "label": self.label or self._name}
-            going, done, before_chunk = at.going, at.state, at.step
+            going, done, step = at.going, at.state, at.step
             for chunk in segments(prepare, at.state, ahead, **options) if ahead else ():
                 terminated, last = agreed(asked()), chunk.step == cuts[-1]
-                done, going = chunk.state, going & (chunk.counts == chunk.step - before_chunk)
-                before_chunk = chunk.step
+                going = going & (chunk.counts == chunk.step - step)
                 whole = chunk._replace(state=gathered(chunk.state))
                 on_first(functools.partial(self._note, whole))
+                done, step = chunk.state, chunk.step
                 self._keep_stopped(whole, going)
                 parts.append(whole)
                 if chunk.step in cuts:
@@ -191,11 +191,12 @@ class Journal:
                         on_first(functools.partial(self._remember, _joined(parts), finished=False))
                     facts = {"going": going.tolist(), "iterators": _states(iterators)}
                     saved.save(chunk.step, chunk.state, facts, _loss(chunk))
-                if terminated and not last:
+                if terminated:
                     break
-            else:
-                return Trained(gathered(done), before, chunks)
-        raise TerminatedError(f"{self._name}: terminated after step {chunk.step} of {cuts[-1]}")
+            stopped = agreed(asked())
+        if stopped:
+            raise TerminatedError(f"{self._name}: terminated after step {step} of {cuts[-1]}")
+        return Trained(gathered(done), before, chunks)
 
     def _note(self, chunk):
         """Write what a chunk gives at once."""
@@ -215,8 +216,8 @@ class Journal:
 
     def _keep_stopped(self, chunk, going):
         for stop in chunk.stops:
-            name = _file_name(f"{self._name}-{self.members[stop.member]}")
-            target = self.run.shared("stopped") / name
+            member = _file_name(self.members[stop.member])
+            target = self.run.shared("stopped") / f"{self._name}-{member}"
             if not target.exists():
                 own = jax.tree.map(lambda a, m=stop.member: np.asarray(a[m]), _words(chunk.state))
                 checkpoint.save(target, own)
@@ -247,6 +248,7 @@ class Journal:
 
         Raises:
             OSError: the history is damaged.
+            ValueError: what `observe` gives has another structure.
         """
         chunks, partial, first = [], None, 1
         for cut in cuts:
@@ -270,17 +272,17 @@ class Journal:
                 found, facts = saved.load(step, state)
                 recall = functools.partial(self._recall, cuts, step, structure)
                 chunks, partial = on_first(recall)
-                _set_states(iterators, facts["iterators"], step)
             except ValueError as error:
                 raise ResumeError(
-                    f"{error}; the code has changed since: give another --out, or --overwrite to "
-                    "begin again"
+                    f"{error}: the code has changed since; give another --out, or remove "
+                    f"{self.run.path} to begin again"
                 ) from error
             except OSError as error:
                 saved.put_aside(step)
                 if is_first_process():
                     print(f"{self._name}: {error}; an earlier one may do", file=sys.stderr)
                 continue
+            _set_states(iterators, facts["iterators"], step)
             going = np.array(facts["going"], bool)
             return SimpleNamespace(
                 step=step, state=found, going=going, chunks=chunks, partial=partial
@@ -288,14 +290,15 @@ class Journal:
         if steps or saved.damaged():
             raise ResumeError(
                 f"no checkpoint of {self._name} in {self.run.path} is whole; give another --out, "
-                "or --overwrite to begin again"
+                "or remove that to begin again"
             )
         going = np.ones(len(self.members), bool)
         return SimpleNamespace(step=0, state=state, going=going, chunks=[], partial=None)
 
 
-def _file_name(text):
-    return re.sub(r"[^\w.]+", "-", text)
+def _file_name(value):
+    """Return a name that no other value has, with nothing in it that a path may not hold."""
+    return urllib.parse.quote(str(value), safe=" +")
 
 
 def _record(arrays, first, last, structure):
@@ -312,7 +315,12 @@ def _record(arrays, first, last, structure):
     stops = zip(*columns, arrays["names"].tolist(), arrays["stop value"].tolist(), strict=True)
     observed = ()
     if structure is not None:
-        leaves = [arrays[f"observed {i}"] for i in range(structure.num_leaves)]
+        leaves = [value for name, value in arrays.items() if name.startswith("observed ")]
+        if len(leaves) != structure.num_leaves:
+            raise ValueError(
+                f"the history of steps {first} to {last} holds {len(leaves)} observed arrays, "
+                f"wanted are {structure.num_leaves}"
+            )
         observed = jax.tree.unflatten(structure, leaves)
     return Record(
         first,

@@ -229,4 +229,4 @@ def _blank(metrics, counts):
     """Make NaN what members did not do (and zero, of metrics that are integers)."""
     for value in metrics.values():
         undone = np.arange(len(value))[:, None] >= counts
-        value[undone] = np.nan if np.issubdtype(value.dtype, np.inexact) else 0
+        value[undone] = np.nan if jax.numpy.issubdtype(value.dtype, np.inexact) else 0
