@@ -12,6 +12,7 @@ from rnnjax.training.loop import (
     train_on_batches,
     train_on_samples,
 )
+from rnnjax.training.members import grid, over_seeds
 from rnnjax.training.population import batch_mesh, over_population, use_all_cores
 
 __all__ = [
@@ -20,7 +21,9 @@ __all__ = [
     "TrainState",
     "TrainStep",
     "batch_mesh",
+    "grid",
     "over_population",
+    "over_seeds",
     "train_on_batches",
     "train_on_samples",
     "use_all_cores",
