@@ -1,7 +1,7 @@
 """Train small networks on the adding problem: the script whose start `processes.py` times.
 
-    python benchmarks/small_training.py --cell lstm --members 64 --save final.npz
-    python benchmarks/small_training.py --cell lstm --members 1 --seed 5 --save final-5.npz
+python benchmarks/small_training.py --cell lstm --members 64 --save final.npz
+python benchmarks/small_training.py --cell lstm --members 1 --seed 5 --save final-5.npz
 """
 
 import dataclasses
