@@ -174,18 +174,14 @@ def train(config, name, data, run, tables):
     reach = {"before": record(tables, name, "before", measure(state.params, probe))}
     if config.steps:
         sample = functools.partial(task.sample, batch_size=config.batch_size)
-        chunks = training.train_on_samples(
+        trained = training.Journal.of(config, run, seeds, network=name).train_on_samples(
             make_train_step(model, task, optimizer),
             state,
             lambda key: ask(sample(key)),
             steps=config.steps,
             chunk_size=-(-config.steps // 10),
-            label=name,
         )
-        for chunk in chunks:
-            run.append_metrics({"network": name}, seeds, chunk, every=config.record_every)
-            run.append_time(network=name, step=chunk.step)
-            state = chunk.state
+        state = trained.state
         reach["after"] = record(tables, name, "after", measure(state.params, probe))
 
     def evaluate(params, question):
@@ -228,7 +224,6 @@ def measure(config, run):
     for name in config.networks:
         networks[name] = train(config, name, data, run, tables)
         run.write_table("shares", tables)
-        run.write_json("summary.json", {"networks": networks})
     summary = {"networks": networks, "verdict": verdict(networks)}
     print_summary(summary)
     return summary

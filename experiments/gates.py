@@ -201,32 +201,34 @@ def train(config, name, task, run, tables):
         return training.TrainState(params, optimizer.init(params), jnp.int32(0), data_key), probe
 
     state, probe = training.over_population(start)(keys)
-    chunks = training.train_on_samples(
+    look = make_snapshot(cell, task)
+    trained = training.Journal.of(config, run, seeds, cell=name).train_on_samples(
         make_train_step(cell, task, optimizer),
         state,
         functools.partial(task.sample, batch_size=config.batch_size),
         steps=config.steps,
         chunk_size=-(-config.steps // config.snapshots),
-        label=name,
+        observe=lambda state: look(state.params, probe),
     )
-    look = make_snapshot(cell, task)
-    history = {0: look(state.params, probe)}
-    record_snapshot(tables, name, cell, 0, history[0])
-    for chunk in chunks:
-        run.append_metrics({"cell": name}, seeds, chunk, every=config.record_every)
-        run.append_time(cell=name, step=chunk.step)
+    history = {0: trained.before} | {chunk.step: chunk.observed for chunk in trained.chunks}
+    for chunk in trained.chunks:
         record_live(tables, name, chunk)
-        history[chunk.step] = look(chunk.state.params, probe)
-        record_snapshot(tables, name, cell, chunk.step, history[chunk.step])
+    for step, snapshot in history.items():
+        record_snapshot(tables, name, cell, step, snapshot)
     record_ends(tables, name, cell, {"before": history[0], "after": history[config.steps]})
     return summarise(name, task, history)
 
 
 def record_live(tables, cell, chunk, windows=4):
-    """Add the scalars of a chunk, averaged over parts of it, to the tables."""
+    """Add the scalars of a chunk, averaged over parts of it, to the tables.
+
+    Of the members that have not stopped.
+    """
     at = chunk.first_step - 1
+    going = chunk.counts == chunk.step - at
+    metrics = {name: values[:, going] for name, values in chunk.metrics.items()}
     for part in np.array_split(np.arange(chunk.step - at), min(windows, chunk.step - at)):
-        means = {name: values[part].mean(0) for name, values in chunk.metrics.items()}  # [S]
+        means = {name: values[part].mean(0) for name, values in metrics.items()}  # [S]
         nearest = means["adjoint_norm_lag_1"]
         for name, values in means.items():
             for prefix, table in LIVE.items():

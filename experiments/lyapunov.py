@@ -221,20 +221,25 @@ def train(config, name, run):
     inputs = batch.reshape(config.seeds, config.length, 20, 8, -1).swapaxes(1, 2)
     inputs = inputs.reshape(config.seeds, 20 * config.length, 8, -1)
     exponents = training.over_population(measure)
-    history = {0: np.asarray(exponents(state.params, inputs))}
-    chunks = training.train_on_samples(
+    journal = training.Journal(
+        run,
+        {"cell": name},
+        config.all_seeds,
+        record_every=10,
+        checkpoint_every=config.checkpoint_every,
+        keep=config.keep,
+    )
+    trained = journal.train_on_samples(
         make_train_step(cell, task, optimizer),
         state,
         functools.partial(task.sample, batch_size=32),
         steps=config.updates,
         chunk_size=-(-config.updates // config.snapshots),
-        label=name,
+        observe=lambda state: exponents(state.params, inputs),
     )
-    loss = None
-    for chunk in chunks:
-        run.append_metrics({"cell": name}, config.all_seeds, chunk, every=10)
-        history[chunk.step] = np.asarray(exponents(chunk.state.params, inputs))
-        loss = float(np.median(chunk.metrics["loss"][-10:]))
+    history = {0: trained.before} | {chunk.step: chunk.observed for chunk in trained.chunks}
+    losses = trained.chunks[-1].metrics["loss"][-10:]
+    loss = float(np.median(losses[:, np.isfinite(losses).all(0)]))
     rows = [
         {"cell": name, "exponent": i + 1, "update": step, **diagnostics.quartiles(values[:, i])}
         for i in range(config.leading)

@@ -230,25 +230,24 @@ def train(config, name, task, data, run, tables):
     state = training.over_population(start)(jnp.stack([jax.random.key(s) for s in seeds]))
     train_step = make_train_step(cell, task, optimizer)
     chunk_size = -(-config.steps // config.snapshots)
-    schedule = {"steps": config.steps, "chunk_size": chunk_size, "label": name}
+    profile = training.over_population(functools.partial(gradient_profile, cell, task, data.lags))
+    options: Any = {"steps": config.steps, "chunk_size": chunk_size}
+    options["observe"] = lambda state: profile(state.params, data.probe)
+    journal = training.Journal.of(config, run, seeds, cell=name)
     if data.batches is None:
         sample = functools.partial(task.sample, batch_size=config.batch_size)
-        chunks = training.train_on_samples(train_step, state, sample, **schedule)
+        trained = journal.train_on_samples(train_step, state, sample, **options)
     else:
-        chunks = training.train_on_batches(train_step, state, data.batches(), **schedule)
+        trained = journal.train_on_batches(train_step, state, data.batches(), **options)
 
     middle = chunk_size * max(1, config.steps // chunk_size // 2)
     phases = {0: "before", middle: "during", config.steps: "after"}
-    profile = functools.partial(gradient_profile, cell, task, data.lags)
-    measure = training.over_population(profile)
-    half_life = {0: record(tables, name, 0, "before", measure(state.params, data.probe))}
-    for chunk in chunks:
-        run.append_metrics({"cell": name}, seeds, chunk, every=config.record_every)
-        run.append_time(cell=name, step=chunk.step)
-        state, step = chunk.state, chunk.step
-        profiles = measure(state.params, data.probe)
-        half_life[step] = record(tables, name, step, phases.get(step, ""), profiles)
+    half_life = {0: record(tables, name, 0, "before", trained.before)}
+    for chunk in trained.chunks:
+        phase = phases.get(chunk.step, "")
+        half_life[chunk.step] = record(tables, name, chunk.step, phase, chunk.observed)
         tables["learning_curves"] += [{"cell": name, **row} for row in window_means(chunk)]
+    state = trained.state
 
     evaluate = training.over_population(
         lambda params, batch: task.metrics(apply(cell, params, batch.inputs), batch)
@@ -286,11 +285,15 @@ def record(tables, cell, step, phase, profiles):
 
 
 def window_means(chunk, windows=5):
-    """Return the loss averaged over parts of a chunk, as rows of the learning curve."""
+    """Return the loss averaged over parts of a chunk, as rows of the learning curve.
+
+    Of the members that have not stopped.
+    """
     losses, step, rows = chunk.metrics["loss"], chunk.first_step - 1, []
     for part in np.array_split(losses, min(windows, len(losses))):
         step += len(part)
-        rows.append({"step": step, **diagnostics.quartiles(part.mean(0))})
+        means = part.mean(0)
+        rows.append({"step": step, **diagnostics.quartiles(means[np.isfinite(means)])})
     return rows
 
 
@@ -338,7 +341,6 @@ def measure(config, run):
         summary[name] = train(config, name, task, data, run, tables)
         for table, parts in tables.items():
             run.write_table(table, parts)
-        run.write_json("summary.json", summary)
     print_summary(summary)
     return summary
 

@@ -14,6 +14,7 @@ so that `--predict` answers on new input without training.
 
 import dataclasses
 import functools
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -141,15 +142,12 @@ def fit(
         label: shown beside the progress bar.
     """
     members = config.members if members is None else members
+    journal = training.Journal.of(config, run, members, **labels)
+    journal = dataclasses.replace(journal, label=label)
     size = -(-config.steps // 10)
-    chunks = training.train_on_batches(
-        train_step, state, batches, steps=config.steps, chunk_size=size, label=label
-    )
-    for chunk in chunks:
-        run.append_metrics(labels, members, chunk, every=config.record_every)
-        run.append_time(**labels, step=chunk.step)
-        state = chunk.state
-    return state
+    return journal.train_on_batches(
+        train_step, state, batches, steps=config.steps, chunk_size=size
+    ).state
 
 
 def evaluate(
@@ -332,9 +330,14 @@ def draw(run: Run) -> None:
     steps = sorted({row["step"] for row in rows})
     if not steps:  # fewer than one record
         return
-    losses = [[row["loss"] for row in rows if row["step"] == step] for step in steps]
-    part = {"series": "training loss", "step": np.array(steps), **diagnostics.quartiles(losses)}
-    run.write_table("training", [part])
+    losses = [np.array([row["loss"] for row in rows if row["step"] == step]) for step in steps]
+    run.write_table(
+        "training",
+        [
+            {"series": "training loss", "step": step, **diagnostics.quartiles(of_members)}
+            for step, of_members in zip(steps, losses, strict=True)
+        ],
+    )
     figure = figures.curves(
         run.read_table("training"), x="step", series="series", xlabel="update", ylabel="loss"
     )
@@ -344,6 +347,7 @@ def draw(run: Run) -> None:
 def save(run: Run, params: PyTree, preprocessing: Mapping[str, Any]) -> None:
     """Save what `--predict` needs: the parameters of all members, and what was fitted."""
     run.write_json("preprocessing.json", dict(preprocessing))
+    shutil.rmtree(run.file("params"), ignore_errors=True)  # of a process that was stopped after it
     checkpoint.save(run.file("params"), params)
 
 

@@ -8,13 +8,14 @@ import itertools
 import math
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from rnnjax.runs import Run
+from rnnjax.runs import LockedError, Run, locked
 
 Config = TypeVar("Config")
 
@@ -81,11 +82,12 @@ def main(config: type[Config], run: Callable[[Config], Any], **options: Any) -> 
 
     Raises:
         SystemExit: 2, with one line on standard error, for a wrong argument (`ArgumentError`, from
-            parsing or from `run`); 1, likewise, for training that stopped being finite and for a
-            file that cannot be read or written (`OSError`); 130 when interrupted.
+            parsing or from `run`); 1, likewise, for training of which no member is finite any more
+            and for a file that cannot be read or written (`OSError`); 75 if another process writes
+            to the run directory; 143 when terminated, after a checkpoint; 130 when interrupted.
     """
     parsed = parse(config, **options)
-    from rnnjax.training import NonFiniteError, use_all_cores
+    from rnnjax.training import NonFiniteError, ResumeError, TerminatedError, use_all_cores
 
     use_all_cores()
     try:
@@ -93,51 +95,77 @@ def main(config: type[Config], run: Callable[[Config], Any], **options: Any) -> 
         return
     except ArgumentError as error:
         message, code = str(error), 2
-    except (NonFiniteError, OSError) as error:
+    except (NonFiniteError, ResumeError, OSError) as error:
         message, code = str(error), 1
+    except LockedError as error:
+        message, code = str(error), os.EX_TEMPFAIL
+    except TerminatedError as error:
+        message, code = str(error), 128 + signal.SIGTERM
     except KeyboardInterrupt:
-        message, code = "interrupted", 130
+        message, code = "interrupted", 128 + signal.SIGINT
     fail(message, code)  # now that the run's frames are gone, and with them its progress bar
 
 
 def in_run(
     name: str,
-    config: Any,
+    config: RunOptions,
     measure: Callable[[Run], dict[str, Any]],
     draw: Callable[[Run], None],
 ) -> dict[str, Any]:
     """Measure in a run directory, write summary.json, draw the figures, and return the summary.
 
+    A run of the same arguments that is there already and unfinished goes on; of a finished one the
+    summary is returned.
+
     Args:
         name: of the experiment: without `config.out` the directory is runs/NAME-DATE-TIME.
-        config: has fields `out` (a path or None), `overwrite` and `redraw`. With `redraw` nothing
-            is measured: the figures of the finished run in `out` are drawn again.
+        config: with `redraw` nothing is measured: the figures of the finished run in `out` are
+            drawn again.
         measure: writes tables (the numbers behind the figures) and returns the summary.
         draw: reads the tables of a run and saves its figures.
 
     Raises:
-        ArgumentError: `out` cannot be written to or holds a run already, or holds no finished run
-            to redraw.
+        ArgumentError: `out` cannot be written to or holds another run, or holds no finished run to
+            redraw.
+        LockedError: another process writes there.
+        TerminatedError: SIGTERM came while it trained.
     """
+    at_least(1, config, "checkpoint_every", "keep")
     if config.redraw:
         if config.out is None or not (config.out / "summary.json").exists():
             raise ArgumentError(f"--redraw needs a finished run in --out, got {config.out}")
         draw(Run(config.out))
         return Run(config.out).read_json("summary.json")
     out = config.out or Path("runs") / time.strftime(f"{name}-%Y%m%d-%H%M%S")
-    try:
-        run = Run.create(out, config, overwrite=config.overwrite)
-    except OSError as error:
-        raise ArgumentError(f"--out: {error}") from None
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(out))
+            options = {field.name for field in dataclasses.fields(RunOptions)}
+            run = Run.opened(out, config, apart_from=options, overwrite=config.overwrite)
+        except OSError as error:
+            raise ArgumentError(f"--out: {error}") from None
+        if run.finished:
+            print(f"The run in {out} is finished; --overwrite would begin it again")
+            return run.read_json("summary.json")
+        summary = _finish(run, measure, draw)
+    print(f"Figures, and the numbers behind them, are in {out}")
+    return summary
+
+
+def _finish(run, measure, draw):
+    """Do what is left of a run."""
+    from rnnjax.training import TerminatedError
+
     try:
         summary = measure(run)
+    except TerminatedError as error:
+        raise TerminatedError(f"{error}; the same arguments with --out {run.path} go on") from None
     except (ArgumentError, ImportError, OSError, RuntimeError):
         run.withdraw()  # unless it holds something
         raise
     run.write_json("summary.json", summary)
     draw(run)
     run.finish()
-    print(f"Figures, and the numbers behind them, are in {out}")
     return summary
 
 

@@ -5,8 +5,14 @@ metrics.jsonl    one line for each recorded step and member; the same run gives 
 times.jsonl      wall-clock times, kept apart for that reason
 NAME.csv         a table: the numbers behind figure NAME
 NAME.png, .svg   figures
+stopped.jsonl    one line for each member that stopped because a metric was not finite
+stopped/         the last good state of each
+training/        checkpoints
+.history         what a run that was stopped needs to go on; gone when it is finished
 summary.json     results
+.finished        that there is nothing left to do
 .rnnjax          the names of all these: what may be removed when the run is overwritten
+.lock            held by the process that writes here
 
 A float32 is written as the shortest decimal that reads back as the same float32. Numbers that are
 not finite are NaN, Infinity and -Infinity in JSON, as Python writes and reads them (JSON itself has
@@ -16,18 +22,82 @@ none, so other readers may refuse), and nan, inf and -inf in tables.
 import contextlib
 import csv
 import dataclasses
+import fcntl
 import io
 import json
+import os
 import shutil
+import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 NAMES = "config.json", "metrics.jsonl", "times.jsonl", "summary.json"
-WRITTEN, REPLACED = ".rnnjax", ".replaced"
+WRITTEN, REPLACED, LOCK, FINISHED = ".rnnjax", ".replaced", ".lock", ".finished"
+
+
+class LockedError(Exception):
+    """Another process writes to the run directory; the message says which."""
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes from writing to a run directory, which is made if need be.
+
+    The lock ends with the process that holds it, however that ends.
+
+    Raises:
+        LockedError: another process has it.
+        FileExistsError: `path` is a file.
+        OSError: the directory cannot be made or written to; the message says why.
+    """
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path} is a file; give a directory")
+    with _explained(path):
+        path.mkdir(parents=True, exist_ok=True)
+        file = _lock(path / LOCK)
+    try:
+        with _explained(path):
+            file.write(f"{os.getpid()} on {socket.gethostname()}\n".encode())
+        yield
+    finally:
+        (path / LOCK).unlink(missing_ok=True)  # while it is held: a new one is another file
+        file.close()
+        with contextlib.suppress(OSError):  # it holds something
+            path.rmdir()
+
+
+def _lock(path):
+    while True:
+        file = open(path, "ab", buffering=0)  # noqa: SIM115
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                file.truncate(0)
+                return file
+        except BlockingIOError:
+            file.close()
+            holder = path.read_text(encoding="utf-8").strip() if path.exists() else ""
+            raise LockedError(
+                f"{path.parent} is being written to by process {holder or 'unknown'}; wait until "
+                "it has finished, or give another directory"
+            ) from None
+        except FileNotFoundError:  # it was removed between two of our questions
+            pass
+        file.close()
+
+
+@contextlib.contextmanager
+def _explained(path):
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(f"cannot write to {path}: {error.strerror}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +109,10 @@ class Run:
     """
 
     path: Path
+    again: bool = False
+    """Whether what is appended may be there already, from an earlier process that was stopped: the
+    same lines then stay, others are replaced."""
+    _ends: dict[str, int] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def create(cls, path: str | Path, config: Any, *, overwrite: bool = False) -> "Run":
@@ -64,6 +138,60 @@ class Run:
             raise type(error)(f"cannot write to {path}: {error.strerror}") from error
         return run
 
+    @classmethod
+    def opened(
+        cls, path: str | Path, config: Any, *, apart_from: Collection[str], overwrite: bool = False
+    ) -> "Run":
+        """Return the run of this configuration that is there already, or `create` one.
+
+        With `overwrite` a run is created unless the one that is there is unfinished and was itself
+        begun with it: the same command, given again, goes on.
+
+        Args:
+            apart_from: fields of `config` in which the run there may differ.
+
+        Raises:
+            FileExistsError: the directory holds a run of another configuration; the message says
+                in what it differs. And as `create`.
+            OSError: as `create`.
+        """
+        run = cls(Path(path), again=True)
+        if run._written() and not (run.path / "config.json").exists():
+            run._make_way(True)  # it was stopped before it had begun
+            return cls.create(path, config, overwrite=overwrite)
+        if not run._written():
+            return cls.create(path, config, overwrite=overwrite)
+        wanted = json.loads(_json(dataclasses.asdict(config)))
+        try:
+            there = run.read_json("config.json")
+        except ValueError:
+            there = {}
+        names = *wanted, *(there.keys() - wanted.keys())
+        other = [n for n in names if n not in apart_from and there.get(n) != wanted.get(n)]
+        begun_alike = bool(there.get("overwrite")) and not run.finished
+        if overwrite and (other or not begun_alike):
+            return cls.create(path, config, overwrite=True)
+        if other:
+            differences = ", ".join(
+                f"--{n.replace('_', '-')} {_shown(there, n)}, not {_shown(wanted, n)}"
+                for n in other[:3]
+            )
+            raise FileExistsError(
+                f"{path} already holds a run, of {differences}; give another directory, the same "
+                "arguments to go on with it, or --overwrite"
+            )
+        return run
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return (self.path / FINISHED).exists()
+
+    @property
+    def history(self) -> Path:
+        """The folder of what is needed until the run is finished."""
+        return self.file(".history")
+
     def withdraw(self) -> None:
         """Remove a run that wrote only config.json, and its directory if nothing else is there.
 
@@ -80,7 +208,14 @@ class Run:
                 self.path.rmdir()
 
     def finish(self) -> None:
-        """Remove what is left of a run that this one replaces."""
+        """Note that the run is finished, and remove what is left of one that it replaces."""
+        for name, end in self._ends.items():
+            os.truncate(self.path / name, end)
+        self._replace(FINISHED, "")
+        self._forget_replaced()
+        shutil.rmtree(self.history, ignore_errors=True)
+
+    def _forget_replaced(self):
         if self._replaced.exists():
             shutil.rmtree(self._replaced)
 
@@ -109,27 +244,40 @@ class Run:
         Args:
             labels: what all lines have in common, such as the cell.
             seeds: of the S members.
-            chunk: has `first_step`, counted from 1, and `metrics`, name -> `[steps, S]`.
+            chunk: has `first_step`, counted from 1, `metrics`, name -> `[steps, S]`, and `counts`,
+                how many of these steps each member did, `[S]`.
             every: record the steps that are multiples of it.
         """
         rows, names = [], list(chunk.metrics)
-        for step, values in enumerate(zip(*chunk.metrics.values(), strict=True), chunk.first_step):
+        for at, values in enumerate(zip(*chunk.metrics.values(), strict=True)):
+            step = chunk.first_step + at
             if step % every == 0:
                 rows += [
                     {**labels, "seed": seed, "step": step, **dict(zip(names, own, strict=True))}
-                    for seed, *own in zip(seeds, *values, strict=True)
+                    for seed, count, *own in zip(seeds, chunk.counts, *values, strict=True)
+                    if at < count
                 ]
         self.append("metrics.jsonl", rows)
 
     def append_time(self, **values: Any) -> None:
         """Append a line to times.jsonl, with the seconds since 1970 added."""
-        self.append("times.jsonl", [{**values, "time": time.time()}])
+        self._record("times.jsonl")
+        self._append("times.jsonl", _json({**values, "time": time.time()}))
 
     def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to a JSON-lines file."""
-        text = "".join(_json(row) for row in rows)
+        data = "".join(_json(row) for row in rows).encode()
         self._record(name)
-        self._append(name, text)
+        path = self.path / name
+        if name not in self._ends:
+            self._ends[name] = 0 if self.again or not path.exists() else path.stat().st_size
+        with open(path, "r+b" if path.exists() else "w+b", buffering=0) as file:
+            file.seek(self._ends[name])
+            if file.read(len(data)) != data:
+                file.seek(self._ends[name])
+                file.truncate()
+                _write(file, data)
+        self._ends[name] += len(data)
 
     def read_rows(self, name: str) -> list[dict[str, Any]]:
         """Read a JSON-lines file of the run, less a last line that was cut off."""
@@ -171,6 +319,23 @@ class Run:
         self._record(name)
         return self.path / name
 
+    def once(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """Return the arrays that `compute()` gives, or has given before in this run.
+
+        So that a run that is stopped and goes on does not compute again what it has.
+
+        Args:
+            name: of the result within the run.
+            compute: gives arrays, or numbers, by name.
+        """
+        path = self.history / f"{name}.npz"
+        if self.again:
+            with contextlib.suppress(OSError):
+                return read_arrays(path)
+        found = {key: np.asarray(value) for key, value in compute().items()}
+        write_arrays(path, found)
+        return found
+
     def save_figure(self, name: str, figure: Any) -> None:
         """Save a matplotlib figure as NAME.png and NAME.svg; the same figure, the same bytes."""
         import matplotlib
@@ -196,7 +361,7 @@ class Run:
                 raise FileExistsError(
                     f"{self.path} holds a {name} that no run wrote; give another directory"
                 )
-        self.finish()
+        self._forget_replaced()
         for name in written:
             self._unfinished(name).unlink(missing_ok=True)
             if (self.path / name).exists():
@@ -217,7 +382,10 @@ class Run:
     def _record(self, name):
         """Note that the file belongs to the run, before it does."""
         if name not in self._written():
-            self._append(WRITTEN, f"{name}\n")
+            file = self.path / WRITTEN
+            before = file.read_bytes() if file.exists() else b""
+            torn = before and not before.endswith(b"\n")  # the disk was full
+            self._append(WRITTEN, ("\n" if torn else "") + f"{name}\n")
 
     def _replace(self, name, content):
         """Write a file as a whole: until it is finished the old one stays."""
@@ -234,10 +402,48 @@ class Run:
 
     def _append(self, name, lines):
         """Append whole lines in one write."""
-        data = lines.encode()
         with open(self.path / name, "ab", buffering=0) as file:
-            while data:
-                data = data[file.write(data) :]
+            _write(file, lines.encode())
+
+
+def _write(file, data):
+    while data:
+        data = data[file.write(data) :]
+
+
+def _shown(config, name):
+    value = config.get(name, "nothing")
+    return " ".join(map(str, value)) if isinstance(value, list) else value
+
+
+DAMAGED = EOFError, zipfile.BadZipFile, zlib.error  # what NumPy raises for a damaged file
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays to a file, whole or not at all; its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        with open(unfinished, "wb") as file:
+            plain: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+            np.savez(file, **plain)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read what `write_arrays` has written.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it is damaged.
+    """
+    try:
+        with np.load(path) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, KeyError, *DAMAGED) as error:
+        raise OSError(f"{path} is damaged") from error
 
 
 def _json(value, **options):

@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "runs": set(),
     "tasks": set(),
     "testing": {"cells", "unroll"},
-    "training": set(),
+    "training": {"checkpoint", "runs"},
     "shapes": {"cells"},
     "unroll": {"carries", "cells", "fast", "shapes"},
     "word_vectors": set(),

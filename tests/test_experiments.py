@@ -100,10 +100,13 @@ def test_figures_can_be_redrawn_from_the_run(tiny_run):
 
 
 def test_a_run_is_not_overwritten_unless_asked(tiny_run, capsys):
-    out, _ = tiny_run
+    out, summary = tiny_run
     before = (out / "metrics.jsonl").read_bytes()
-    with pytest.raises(vanishing.ArgumentError, match=r"--out: .* already holds a run"):
-        vanishing.run(dataclasses.replace(TINY, out=out))
+    message = r"--out: .* already holds a run, of --length 10, not 11; .* or --overwrite"
+    with pytest.raises(vanishing.ArgumentError, match=message):
+        vanishing.run(dataclasses.replace(TINY, out=out, length=11))
+    assert vanishing.run(dataclasses.replace(TINY, out=out)) == summary
+    assert "is finished" in capsys.readouterr().out
     assert (out / "metrics.jsonl").read_bytes() == before
 
 

@@ -91,12 +91,12 @@ def test_overwriting_removes_what_the_run_wrote_and_nothing_else(run):
     (run.path / "numbers.csv").unlink()  # what is gone already is no problem
     Run.create(str(run.path), Config(length=7), overwrite=True).finish()
     assert run.read_json("config.json")["length"] == 7
-    assert names(run.path) == sorted([*foreign, "more", "config.json"])
+    assert names(run.path) == sorted([*foreign, "more", "config.json", ".finished"])
     for name in foreign:
         assert (run.path / name).read_text() == name
     assert (run.path / "more" / "config.json").read_text() == "mine"
     Run.create(run.path, Config(), overwrite=True).finish()
-    assert len(names(run.path)) == len(foreign) + 2
+    assert len(names(run.path)) == len(foreign) + 3
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -152,8 +152,10 @@ def test_metrics_are_these_bytes(run):
         "loss": np.array([[0.1, 1 / 3], [1e-9, 2]], np.float32),
         "hits": np.array([[3, 4], [5, 6]]),
     }
-    run.append_metrics({"cell": "lstm"}, (7, 8), SimpleNamespace(first_step=1, metrics=metrics))
-    later = SimpleNamespace(first_step=3, metrics=metrics)
+    run.append_metrics(
+        {"cell": "lstm"}, (7, 8), SimpleNamespace(first_step=1, metrics=metrics, counts=[2, 2])
+    )
+    later = SimpleNamespace(first_step=3, metrics=metrics, counts=[2, 2])
     run.append_metrics({"cell": "lstm"}, range(7, 9), later, every=2)
     assert (run.path / "metrics.jsonl").read_bytes() == (
         b'{"cell": "lstm", "seed": 7, "step": 1, "loss": 0.1, "hits": 3}\n'
@@ -232,9 +234,7 @@ def test_rows_are_appended_whole(run, monkeypatch):
     monkeypatch.setattr(
         "builtins.open",
         lambda path, mode, buffering=-1: (
-            Short(path, mode)
-            if mode == "ab" and not buffering
-            else real_open(path, mode, buffering)
+            real_open(path, mode, buffering) if buffering else Short(path, mode)
         ),
     )
     rows = [{"a": "x" * 1000, "b": i} for i in range(99)]
@@ -320,7 +320,7 @@ def test_what_is_not_finished_does_not_stay(run, monkeypatch):
     (run.path / ".summary.json.unfinished").write_text("half")
     assert run.read_json("summary.json") == "old"
     Run.create(run.path, Config(), overwrite=True).finish()
-    assert names(run.path) == ["config.json"]
+    assert names(run.path) == [".finished", "config.json"]
 
 
 def test_a_run_that_is_overwritten_stays_until_the_new_one_is_finished(run):
@@ -337,7 +337,8 @@ def test_a_run_that_is_overwritten_stays_until_the_new_one_is_finished(run):
     kept = contents(new.path / ".replaced")
     assert kept == old and new.read_rows("metrics.jsonl") == [{"step": 1}]
     new.finish()
-    assert set(contents(new.path)) == {*map(Path, ("config.json", "metrics.jsonl", ".rnnjax"))}
+    written = "config.json", "metrics.jsonl", ".rnnjax", ".finished"
+    assert set(contents(new.path)) == {*map(Path, written)}
 
 
 def test_the_same_figure_gives_the_same_bytes(run):

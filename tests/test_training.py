@@ -248,7 +248,7 @@ def test_batches_that_end_early():
     batches = [batches_of(0), batches_of(1), batches_of(2, 7)]
     chunks = train_on_batches(batch_step, exact_state(), batches, steps=STEPS, chunk_size=4)
     assert next(chunks).step == 4
-    with pytest.raises(ValueError, match="batches of member 2 ended before step 10"):
+    with pytest.raises(ValueError, match="batches of member 2 ended before the last step"):
         next(chunks)
     chunks = train_on_batches(batch_step, exact_state(), batches[:2], steps=3, chunk_size=3)
     with pytest.raises(ValueError, match="an entry for each member"):
@@ -285,21 +285,16 @@ def test_metrics_may_be_none_at_all():
 SUDDEN = {
     "later": ((7, 0, np.nan), (8, 1, np.inf)),
     "first of a chunk": ((5, 2, np.inf),),
-    "two at once": ((6, 1, -np.inf), (7, 0, np.nan), (6, 2, np.nan)),
+    "two at once": ((6, 1, -np.inf), (6, 2, np.nan)),
     "the last": ((10, 1, np.nan),),
-}
-PROBLEMS = {
-    "later": (6, "odd became nan at step 7 (member 0)"),
-    "first of a chunk": (4, "odd became inf at step 5 (member 2)"),
-    "two at once": (5, "even became -inf at step 6 (member 1)"),
-    "the last": (9, "even became nan at step 10 (member 1)"),
+    "again": ((3, 1, np.nan), (4, 1, np.inf), (9, 1, np.inf)),
 }
 
 
 @pytest.mark.parametrize(
     ("which", "train"), [*((w, "samples") for w in SUDDEN), ("later", "batches")]
 )
-def test_training_stops_at_the_first_number_that_is_not_finite(which, train):
+def test_a_member_stops_before_its_first_number_that_is_not_finite(which, train):
     def step(state, bits):
         word, done = state.params["word"] + bits, state.step + 1
         state = state._replace(params=state.params | {"word": word}, step=done)
@@ -310,27 +305,77 @@ def test_training_stops_at_the_first_number_that_is_not_finite(which, train):
             metrics[name] = jnp.where(here, value, metrics[name])
         return state, metrics
 
-    good, problem = PROBLEMS[which]
+    last = np.full(S, 12)  # good updates of each member
+    stops = {}
+    for at, member, value in SUDDEN[which]:
+        if at <= last[member]:
+            last[member] = at - 1
+            stops[member] = (at, "odd" if at % 2 else "even", value)
     state = exact_state()._replace(params={"word": jnp.zeros(S, "u4"), "member": jnp.arange(S)})
     options = {"steps": 12, "chunk_size": 4, "label": "elman"}
+    seen, reached, compiled = {}, [], []
+
     if train == "samples":
         chunks = train_on_samples(step, state, lambda key: np.uint32(3), **options)
     else:
         batches = [itertools.repeat(np.uint32(3))] * S
         chunks = train_on_batches(step, state, batches, **options)
-    seen = [next(chunks)]
-    before = len(COMPILED)
+    for chunk in chunks:
+        reached.append(chunk)
+        compiled.append(len(COMPILED))
+    assert len(set(compiled)) == 1
+    assert [chunk.step for chunk in reached] == [4, 8, 12]
+    for chunk in reached:
+        seen |= {stop.member: (stop.step, stop.metric, stop.value) for stop in chunk.stops}
+        at = np.arange(chunk.first_step, chunk.step + 1)[:, None]
+        done = at <= last
+        np.testing.assert_array_equal(chunk.counts, done.sum(0))
+        np.testing.assert_array_equal(chunk.metrics["word"], np.where(done, 3 * at, 0))
+        np.testing.assert_array_equal(np.isnan(chunk.metrics["odd"]), ~done)
+        assert chunk.state.step.tolist() == np.minimum(chunk.step, last).tolist()
+        assert chunk.state.params["word"].tolist() == (3 * np.minimum(chunk.step, last)).tolist()
+    np.testing.assert_equal(seen, stops)
+
+
+def test_a_member_that_stops_changes_no_bit_of_the_others():
+    def stopping(state, xs):
+        state, metrics = network_step(state, xs)
+        marked = state.params["mark"] > 0
+        bad = (state.step == 5) & marked
+        return state, {"loss": jnp.where(bad, jnp.nan, metrics["loss"])}
+
+    marked = network_state(3)
+    marked = marked._replace(params=marked.params | {"mark": np.float32([0, 1, 0])})
+    options = {"steps": 7, "chunk_size": 3}
+    whole = list(train_on_samples(network_step, network_state(3), network_sample, **options))
+    chunks = list(train_on_samples(stopping, marked, network_sample, **options))
+    for name in ("W", "U"):
+        got, want = (np.asarray(c[-1].state.params[name]) for c in (chunks, whole))
+        np.testing.assert_array_equal(got[[0, 2]], want[[0, 2]])
+    assert chunks[-1].state.step.tolist() == [7, 4, 7]
+
+
+@pytest.mark.parametrize("train", ["samples", "batches"])
+def test_when_the_last_member_stops_training_does(train):
+    def step(state, _):
+        done = state.step + 1
+        bad = done >= 3 + state.params
+        return state._replace(step=done), {"loss": jnp.where(bad, jnp.inf, 1.0)}
+
+    state = exact_state()._replace(params=jnp.arange(S))
+    options = {"steps": 12, "chunk_size": 3, "label": "elman"}
+    if train == "samples":
+        chunks = train_on_samples(step, state, exact_sample, **options)
+    else:
+        batches = [itertools.repeat(np.uint32(3))] * S
+        chunks = train_on_batches(step, state, batches, **options)
+    steps = [next(chunks).state.step.tolist()]
     with pytest.raises(NonFiniteError) as error:
-        seen += chunks
-    assert len(COMPILED) == before
-    assert str(error.value) == f"elman: {problem}"
+        for chunk in chunks:
+            steps.append(chunk.state.step.tolist())
+    assert steps == [[2, 3, 3], [2, 3, 4]]
+    assert str(error.value) == "elman: loss became inf at step 3 (member 0)"
     assert isinstance(error.value, FloatingPointError)
-    assert seen[-1].step == good
-    for chunk in seen:
-        steps = range(chunk.first_step, chunk.step + 1)
-        assert chunk.metrics["word"].tolist() == [[3 * step] * S for step in steps]
-        assert chunk.state.step.tolist() == [chunk.step] * S
-        assert chunk.state.params["word"].tolist() == [3 * chunk.step] * S
 
 
 class Terminal(io.StringIO):

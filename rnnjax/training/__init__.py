@@ -1,12 +1,15 @@
 """A training loop around a pure `train_step(state, batch) -> (state, metrics)`.
 
 Chunks of steps run on the device as one loop, for a whole population of members (seeds, say) in
-one program. The training loop is a generator: between chunks the experiment does what it likes.
+one program. The training loop is a generator: between chunks the caller does what it likes. A
+`Journal` trains within a run directory, with checkpoints, and goes on where it was stopped.
 """
 
+from rnnjax.training.journal import Journal, Record, ResumeError, TerminatedError, Trained
 from rnnjax.training.loop import (
     Chunk,
     NonFiniteError,
+    Stop,
     TrainState,
     TrainStep,
     train_on_batches,
@@ -17,9 +20,15 @@ from rnnjax.training.population import batch_mesh, over_population, use_all_core
 
 __all__ = [
     "Chunk",
+    "Journal",
     "NonFiniteError",
+    "Record",
+    "ResumeError",
+    "Stop",
+    "TerminatedError",
     "TrainState",
     "TrainStep",
+    "Trained",
     "batch_mesh",
     "grid",
     "over_population",

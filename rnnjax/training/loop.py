@@ -1,8 +1,4 @@
-"""A training loop around a pure `train_step(state, batch) -> (state, metrics)`.
-
-Chunks of steps run on the device as one loop, for a whole population of members (seeds, say) in
-one program. The training loop is a generator: between chunks the experiment does what it likes.
-"""
+"""The training loop: chunks of steps on the device, one after another."""
 
 import functools
 import itertools
@@ -30,7 +26,19 @@ class TrainState(NamedTuple):
 
 
 class NonFiniteError(FloatingPointError):
-    """A metric stopped being finite; the message names the metric, the step and the member."""
+    """No member is left whose metrics are finite; the message names metric, step and member."""
+
+
+class Stop(NamedTuple):
+    """That a member stops, because a metric of an update is NaN or infinite."""
+
+    member: int
+    step: int  # of that update; the member's state is the one before it
+    metric: str
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.metric} became {self.value} at step {self.step} (member {self.member})"
 
 
 class Chunk(NamedTuple):
@@ -38,8 +46,15 @@ class Chunk(NamedTuple):
 
     first_step: int  # number of the first update in `metrics`, counted from 1
     step: int  # number of the last, after which the state is `state`
-    state: TrainState
-    metrics: dict[str, np.ndarray]  # name -> [steps of this chunk, S]
+    state: TrainState  # of members that have stopped: the last good one
+    metrics: dict[str, np.ndarray]  # name -> [steps of this chunk, S]; NaN after a member's stop
+    counts: np.ndarray  # [S], how many of these updates each member did
+    stops: tuple[Stop, ...] = ()  # of members that stop in this chunk
+
+
+# Gets the next steps ready, so many, and returns what does them: (state, limits [S]), of which the
+# limits say how many each member does, to (state, metrics [S, length, ...]).
+Prepare = Callable[[int], Callable[[TrainState, np.ndarray], tuple[TrainState, dict[str, Any]]]]
 
 
 def train_on_samples(
@@ -56,6 +71,8 @@ def train_on_samples(
     The keys: `key, now = jax.random.split(state.key)`; the state keeps `key`, the batch is
     `sample(now)`. How the steps are cut into chunks changes no number.
 
+    A member whose metric becomes NaN or infinite stops before that update; the others go on.
+
     Args:
         train_step: pure; batch in, new state and a flat dict of scalar metrics out. It adds one to
             `state.step` and leaves `state.key` alone.
@@ -70,16 +87,10 @@ def train_on_samples(
 
     Raises:
         ValueError: `steps` or `chunk_size` is below 1, or a metric is no scalar.
-        NonFiniteError: when a metric is NaN or infinite, after a chunk of the steps before it.
+        NonFiniteError: when the last member stops, after the chunk in which it does.
     """
-
-    def step(state, _):
-        key, now = jax.random.split(state.key)
-        return train_step(state._replace(key=key), sample(now))
-
-    sizes = _chunk_sizes(steps, chunk_size)
-    run = over_population(lambda state, *, count: partial_scan(step, state, (), count, sizes[0]))
-    return _chunks(itertools.repeat(run), state, sizes, label)
+    cuts = multiples(steps, chunk_size)
+    return segments(on_samples(train_step, sample, cuts[0]), state, cuts, label=label)
 
 
 def train_on_batches(
@@ -99,68 +110,113 @@ def train_on_batches(
     Raises:
         ValueError: also if an iterator ends before `steps` updates are done.
     """
-    sizes = _chunk_sizes(steps, chunk_size)
-    run = over_population(
-        lambda xs, state, *, count: partial_scan(train_step, state, xs, count, sizes[0])
-    )
+    cuts = multiples(steps, chunk_size)
     iterators = [iter(b) for b in batches]
+    return segments(on_batches(train_step, iterators, cuts[0]), state, cuts, label=label)
+
+
+def multiples(steps: int, chunk_size: int) -> list[int]:
+    """Return the multiples of `chunk_size` below `steps`, and `steps`.
+
+    Raises:
+        ValueError: one of them is below 1.
+    """
+    for name, value in (("steps", steps), ("chunk_size", chunk_size)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    return [*range(chunk_size, steps, chunk_size), steps]
+
+
+def on_samples(train_step: TrainStep, sample: Callable[[Any], Any], length: int) -> Prepare:
+    """Return how up to `length` steps at once are done on batches drawn on the device."""
+
+    def step(state, _):
+        key, now = jax.random.split(state.key)
+        return train_step(state._replace(key=key), sample(now))
+
+    run = over_population(lambda state, limit: partial_scan(step, state, (), limit, length))
+    return lambda size: run
+
+
+def on_batches(train_step: TrainStep, iterators: Sequence[Iterator[Any]], length: int) -> Prepare:
+    """Return how up to `length` steps at once are done on batches from iterators, one a member."""
+    run = over_population(
+        lambda xs, state, limit: partial_scan(train_step, state, xs, limit, length)
+    )
 
     def take(member, size):
         taken = list(itertools.islice(iterators[member], size))
         if len(taken) < size:
-            raise ValueError(f"the batches of member {member} ended before step {steps}")
-        taken += taken[-1:] * (sizes[0] - size)  # a last, shorter chunk runs the same program
+            raise ValueError(f"the batches of member {member} ended before the last step")
+        taken += taken[-1:] * (length - size)  # a last, shorter chunk runs the same program
         return jax.tree.map(lambda *leaves: np.stack(leaves), *taken)
 
-    def chunks():
-        for size in sizes:
-            members = [take(member, size) for member in range(len(iterators))]
-            yield functools.partial(run, jax.tree.map(lambda *leaves: np.stack(leaves), *members))
+    def prepare(size):
+        members = [take(member, size) for member in range(len(iterators))]
+        return functools.partial(run, jax.tree.map(lambda *leaves: np.stack(leaves), *members))
 
-    return _chunks(chunks(), state, sizes, label)
-
-
-def _chunk_sizes(steps, chunk_size):
-    for name, value in (("steps", steps), ("chunk_size", chunk_size)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    return [chunk_size] * (steps // chunk_size) + [steps % chunk_size] * bool(steps % chunk_size)
+    return prepare
 
 
-def _chunks(runs, state, sizes, label):
-    """Yield the chunks that `run(state, count=size)` computes, for each of `runs` and `sizes`."""
-    done = 0
-    with progress(label, sum(sizes)) as report:
-        for size, run in zip(sizes, runs, strict=False):
-            after, metrics = jax.block_until_ready(run(state, count=size))
+def segments(
+    prepare: Prepare,
+    state: TrainState,
+    cuts: Sequence[int],
+    *,
+    start: int = 0,
+    going: np.ndarray | None = None,
+    label: str = "training",
+) -> Iterator[Chunk]:
+    """Yield a chunk at each of the steps `cuts`, from the state after `start` steps.
+
+    Args:
+        going: which members have not stopped, `[S]`; None means all.
+    """
+    members = jax.tree.leaves(state)[0].shape[0]
+    alive = np.ones(members, bool) if going is None else np.array(going)
+    first: Stop | None = None
+    with progress(label, cuts[-1], start) as report:
+        for cut in cuts:
+            size, run = cut - start, prepare(cut - start)
+            limits = np.where(alive, size, 0).astype(np.int32)
+            after, metrics = jax.block_until_ready(run(state, limits))
             metrics = {name: _by_step(name, value)[:size] for name, value in metrics.items()}
-            finite, problem = _finite_steps(metrics, size, done)
-            if finite:
-                if finite < size:  # the state after them
-                    after, _ = run(state, count=finite)
-                report(finite, metrics)
-                metrics = {name: value[:finite] for name, value in metrics.items()}
-                yield Chunk(done + 1, done + finite, after, metrics)
-            if finite < size:
-                raise NonFiniteError(f"{label}: {problem}")
-            state, done = after, done + size
+            counts, stops = _finite(metrics, limits, start)
+            if stops:
+                after, _ = run(state, counts)  # the state before each stop
+                first = first or stops[0]
+            _blank(metrics, counts)
+            report(size, metrics)
+            yield Chunk(start + 1, cut, after, metrics, counts, stops)
+            alive &= counts == size
+            if not alive.any():
+                raise NonFiniteError(f"{label}: {first}")
+            state, start = after, cut
 
 
 def _by_step(name, value):
     if value.ndim > 2:
         raise ValueError(f"metric {name} must be a scalar, got shape {value.shape[2:]}")
-    return np.asarray(value).T  # [steps, S]
+    return np.array(value.T)  # [steps, S]
 
 
-def _finite_steps(metrics, size, done):
-    """Return how many steps of a chunk precede the first bad number, and what that is."""
-    bad = [
-        (*places[0], name)
-        for name, value in metrics.items()
-        if len(places := np.argwhere(~np.isfinite(value)))
-    ]
-    if not bad:
-        return size, ""
-    step, member, name = min(bad)
-    value = metrics[name][step, member]
-    return int(step), f"{name} became {value} at step {done + step + 1} (member {member})"
+def _finite(metrics, limits, start):
+    """Return how many steps of a chunk precede each member's first bad number, and those stops."""
+    stops = {}
+    for name, value in sorted(metrics.items()):
+        for step, member in np.argwhere(~np.isfinite(value)):
+            if step < limits[member]:
+                found = Stop(int(member), start + int(step) + 1, name, float(value[step, member]))
+                before = stops.get(member, found)
+                stops[member] = found if found.step < before.step else before
+    counts = limits.copy()
+    for member, stop in stops.items():
+        counts[member] = stop.step - start - 1
+    return counts, tuple(sorted(stops.values(), key=lambda stop: (stop.step, stop.member)))
+
+
+def _blank(metrics, counts):
+    """Make NaN what members did not do (and zero, of metrics that are integers)."""
+    for value in metrics.values():
+        undone = np.arange(len(value))[:, None] >= counts
+        value[undone] = np.nan if np.issubdtype(value.dtype, np.inexact) else 0

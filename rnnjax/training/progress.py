@@ -2,12 +2,15 @@
 
 import contextlib
 import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 
 @contextlib.contextmanager
-def progress(label, total):
+def progress(label: str, total: int, done: int = 0) -> Iterator[Callable[[int, Any], None]]:
     """Show a progress bar on standard error, if that is a terminal; give the way to advance it."""
     if not sys.stderr.isatty():
         yield lambda steps, metrics: None
@@ -18,12 +21,14 @@ def progress(label, total):
     from rich.progress import TimeRemainingColumn as Remaining
 
     def report(steps, metrics):
-        medians = (f"{name} {np.median(values[steps - 1]):.4g}" for name, values in metrics.items())
-        bar.update(task, advance=steps, note="  ".join(medians), refresh=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # all of a metric may be NaN
+            medians = (f"{name} {np.nanmedian(values[-1]):.4g}" for name, values in metrics.items())
+            bar.update(task, advance=steps, note="  ".join(medians), refresh=True)
 
     name = TextColumn("{task.description}", markup=False)
     note = TextColumn("{task.fields[note]}", markup=False)
     columns = name, BarColumn(), MofNCompleteColumn(), Remaining(), note
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=total, note="")
+        task = bar.add_task(label, total=total, completed=done, note="")
         yield report
