@@ -31,14 +31,14 @@ radius of `SpectralRadius` are then divided by sqrt(rows) in float32 rather than
 to one unit in the last place.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 
-def grid(**axes: Iterable[Any]) -> dict[str, np.ndarray]:
-    """Cross the axes: return an array `[S]` for each, S the product of their lengths.
+def grid(**axes: Any) -> dict[str, np.ndarray]:
+    """Cross the axes, lists of numbers: return an array `[S]` for each, S the product of their lengths.
 
     The last axis changes fastest, as in nested loops in the order given, and as the digits of a
     counter: `grid(a=[1, 2], b=[3, 4])` is `{"a": [1, 1, 2, 2], "b": [3, 4, 3, 4]}`. Arrays of the
@@ -99,7 +99,7 @@ def over_seeds(
 
 
 def _axis(name, axis):
-    values = np.asarray(list(axis) if not hasattr(axis, "ndim") else axis)
+    values = np.asarray(axis)
     if values.ndim != 1 or not values.size or values.dtype.kind not in "iuf":
         raise ValueError(f"{name} must be a list of numbers, got {axis!r}")
     if np.isnan(values).any() or len(np.unique(values)) < len(values):
