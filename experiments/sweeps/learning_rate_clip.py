@@ -224,7 +224,8 @@ def draw(run):
     from rnnjax import figures
 
     table = run.read_table("settings")
-    table["median"] = np.where(table["median"] < np.inf, np.minimum(table["median"], 2), np.nan)
+    shown = np.clip(table["median"], 0.01, 2)
+    table["median"] = np.where(table["median"] < np.inf, shown, np.nan)
     table["clip"] = np.array(["none" if c == np.inf else f"{c:g}" for c in table["clip"]])
     for task in dict.fromkeys(table["task"].tolist()):
         rows = {name: column[table["task"] == task] for name, column in table.items()}
@@ -238,7 +239,7 @@ def draw(run):
             names={"elman": "Elman", "lstm": "LSTM", "gru": "GRU"},
             xlabel="learning rate",
             ylabel="largest gradient norm",
-            label="loss / chance, median over seeds\n(cut off at 2)",
+            label="loss / chance, median over seeds\n(cut off at 0.01 and 2)",
             log=True,
             not_finite="half of the seeds or more stopped",
         )

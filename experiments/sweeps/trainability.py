@@ -263,13 +263,14 @@ def draw(run):
     from rnnjax import figures
 
     table = run.read_table("settings")
-    table["median"] = np.where(table["median"] < np.inf, np.minimum(table["median"], 2), np.nan)
+    shown = np.clip(table["median"], 0.01, 2)
+    table["median"] = np.where(table["median"] < np.inf, shown, np.nan)
     heat_maps = functools.partial(
         figures.heat_maps,
         x="gain",
         value="median",
         xlabel="recurrent gain",
-        label="loss / chance, median over seeds",
+        label="loss / chance, median over seeds\n(cut off at 0.01 and 2)",
         log=True,
         not_finite="half of the seeds or more stopped",
     )

@@ -38,7 +38,7 @@ import numpy as np
 
 
 def grid(**axes: Any) -> dict[str, np.ndarray]:
-    """Cross the axes, lists of numbers: return an array `[S]` for each, S the product of their lengths.
+    """Cross axes, lists of numbers: return an array `[S]` for each, S the product of the lengths.
 
     The last axis changes fastest, as in nested loops in the order given, and as the digits of a
     counter: `grid(a=[1, 2], b=[3, 4])` is `{"a": [1, 1, 2, 2], "b": [3, 4, 3, 4]}`. Arrays of the
