@@ -18,7 +18,7 @@ with the best positive bias than with none, and at none fewer, else `it does not
 window narrows` if fewer gains train at the longest than at the shortest length, else `it does not`.
 
     python experiments/sweeps/trainability.py
-    python experiments/sweeps/trainability.py --task adding --lengths 30 60 120 --steps 2000
+    python experiments/sweeps/trainability.py --task adding --lengths 20 50 100 --steps 2000
 """
 
 import dataclasses
@@ -54,7 +54,7 @@ class Config(RunOptions):
     """Which cells to train."""
     task: Literal[tuple(TASKS)] = "temporal_order"  # pyright: ignore[reportInvalidTypeForm]
     """What to learn."""
-    lengths: tuple[int, ...] = (20, 50, 100)
+    lengths: tuple[int, ...] = (20, 40, 80)
     """Sequence lengths T."""
     gains: tuple[float, ...] = (0.25, 0.5, 1.0, 1.5, 2.0)
     """Factors of the orthogonal recurrent blocks."""
