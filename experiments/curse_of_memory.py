@@ -161,7 +161,7 @@ def simulate(key, rhos, thetas, *, chains, skip, keep):
         thetas: `[H]` for each network.
 
     Returns:
-        Both means `[R, H]` for each network.
+        Both means, `[2, R, H]`, for each network.
     """
     source = Diagonal(NETWORKS["normalised"], len(rhos))  # which makes an AR(1) process of noise
     cells = {name: Diagonal(NETWORKS[name], len(theta)) for name, theta in thetas.items()}
@@ -179,7 +179,7 @@ def simulate(key, rhos, thetas, *, chains, skip, keep):
                 (jnp.ones_like(thetas[name]), states[name][1]),
             )
             states = states | {name: (h, dh)}
-            means[name] = [jnp.mean(a**2, (0, 1)) for a in (hs, dhs)]
+            means[name] = jnp.stack([jnp.mean(a**2, (0, 1)) for a in (hs, dhs)])
         return (x, states), means
 
     first, *rest = jax.random.split(key, 1 + 2)
@@ -215,7 +215,8 @@ def measure(config, run):
         keep=math.ceil(config.steps / CHUNK),
     )
     keys = [jax.random.key(seed) for seed in range(config.seed, config.seed + config.seeds)]
-    means = training.over_population(simulation)(jnp.stack(keys))  # [S, R, H]
+    simulated = training.over_population(simulation)
+    means = run.once("means", simulated, jnp.stack(keys))  # [S, 2, R, H]
 
     rows, by_rho = [], {}
     for r, rho in enumerate(config.rhos):
@@ -225,7 +226,7 @@ def measure(config, run):
             for name in NETWORKS
             for quantity, values, theory in zip(
                 ("state", "sensitivity"),
-                means[name],
+                (means[name][:, 0], means[name][:, 1]),
                 closed_form(name, decays, rhos[r]),
                 strict=True,
             )

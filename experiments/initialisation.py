@@ -114,7 +114,7 @@ def make_profiles(cell, keeps, config):
         cotangent = jax.tree.map(jnp.zeros_like, cell.initial_carry((config.examples,)))
         parts = diagnostics.log_gradient_profile_by_part(cell, params, xs, cotangent._replace(h=v))
         joint = functools.reduce(jnp.logaddexp, [2 * part for part in parts]) / 2
-        return parts.h[::-1], joint[::-1]
+        return {"to_h": parts.h[::-1], "joint": joint[::-1]}
 
     return training.over_population(profiles)
 
@@ -138,8 +138,9 @@ def measure(config, run):
             cell = make_cell(name, how, config)
             params = jax.vmap(lambda key, c=cell: c.init(key, config.input_size))(keys)
             for gain, bias in progress(settings(config, name), f"{name}, {how}"):
-                now = (jnp.full(config.seeds, value) for value in (gain, bias))
-                to_h, joint = profiles(keys, params, *now)  # [S, K, B]
+                now = [jnp.full(config.seeds, value) for value in (gain, bias)]
+                found = run.once(f"{name} {how} {gain} {bias}", profiles, keys, params, *now)
+                to_h, joint = found["to_h"], found["joint"]  # [S, K, B]
                 place = {"cell": name, "draw": how, "gain": gain, "forget_bias": bias}
                 joint = np.moveaxis(np.asarray(joint), 1, 0).reshape(config.lags, -1)  # [K, S * B]
                 row = diagnostics.quartiles(diagnostics.half_life(jnp.asarray(joint)))

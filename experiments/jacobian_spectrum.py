@@ -118,7 +118,7 @@ class Config(RunOptions):
 
 
 def spectra(config, name, kernel, gain, bias):
-    """Return ln of the singular values `[K, S, B, N]`, and the largest ln ||U|| of the seeds."""
+    """Return logs, ln of the singular values `[K, S, B, N]`, and the seeds' largest ln ||U||."""
     scale = 0.0 if name == "linear" else config.input_scale  # its Jacobian does not know the state
     common = {"features": config.features, "param_dtype": jnp.float64}
     drawn = CELLS[name](
@@ -137,7 +137,7 @@ def spectra(config, name, kernel, gain, bias):
         found = diagnostics.jacobian_singular_values(measured, params, inputs, lags)
         logs.append(np.asarray(found.log_values))
         norms.append(np.linalg.norm(np.asarray(params.recurrent_kernel), 2))
-    return np.stack(logs, 1), math.log(max(norms))
+    return {"logs": np.stack(logs, 1), "log_norm": math.log(max(norms))}
 
 
 def squared_slope(x):
@@ -211,7 +211,9 @@ def measure_in_float64(config, run):
     for name in config.cells:
         for kernel, gain in progress([*itertools.product(config.kernels, config.gains)], name):
             place = {"cell": name, "kernel": kernel, "gain": gain}
-            logs, log_norm = spectra(config, name, kernel, gain, FORGET_BIAS.get(name))
+            bias = FORGET_BIAS.get(name)
+            found = run.once(f"{name} {kernel} {gain}", spectra, config, name, kernel, gain, bias)
+            logs, log_norm = found["logs"], float(found["log_norm"])
             rows, entry = describe(config, place, logs, log_norm)
             entries.append(entry)
             for table, columns in rows.items():
@@ -222,8 +224,9 @@ def measure_in_float64(config, run):
                 tables["spectrum"] += parts
         biases = config.forget_biases if name in FORGET_BIAS else ()
         for bias in progress(biases, f"{name}, forget biases"):
-            logs, _ = spectra(config, name, "orthogonal", 1.0, bias)
-            place, leading = {"cell": name, "forget_bias": bias}, logs[..., 0]
+            drawn = config, name, "orthogonal", 1.0, bias
+            leading = run.once(f"{name} forget bias {bias}", spectra, *drawn)["logs"][..., 0]
+            place = {"cell": name, "forget_bias": bias}
             rows, entry = describe_bias(lags, place, leading.reshape(len(lags), -1))
             tables["forget_bias"].append(rows)
             biased.append(entry)

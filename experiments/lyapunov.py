@@ -144,7 +144,7 @@ class RandomNetwork(rnnjax.Cell):
 
 @jax.enable_x64(True)
 def random_spectra(config, size, gain, num):
-    """Return exponents and standard errors `[S, num]`, and ln |mu_1| `[S]` of the same networks.
+    """Return exponents and errors `[S, num]`, and ln |mu_1| `[S]` of the same networks, as radius.
 
     In float64: where tanh saturates, single steps shrink directions by more than float32 resolves.
     """
@@ -168,7 +168,7 @@ def random_spectra(config, size, gain, num):
     exponents, error = map(np.asarray, training.over_population(measure)(keys))
     weights = [np.asarray(cell.init(jax.random.split(key)[0], 0)) for key in keys]
     radius = [np.abs(np.linalg.eigvals(w.astype(float))).max() for w in weights]
-    return exponents, error, np.log(gain * np.array(radius))
+    return {"exponents": exponents, "errors": error, "radius": np.log(gain * np.array(radius))}
 
 
 class Model(NamedTuple):
@@ -257,8 +257,8 @@ def train(config, name, run):
 def measure(config, run):
     rows, by_gain = [], {}
     for gain in progress(config.gains, "gains"):
-        exponents, error, contracting = random_spectra(config, config.units, gain, 1)
-        values = exponents[:, 0]
+        found = run.once(f"gain {gain}", random_spectra, config, config.units, gain, 1)
+        values, error, contracting = found["exponents"][:, 0], found["errors"], found["radius"]
         theory = (
             diagnostics.mean_field_exponent(gain) if gain > 1 else float(np.median(contracting))
         )
@@ -275,7 +275,8 @@ def measure(config, run):
 
     rows = []
     for size in progress(config.sizes, "spectra"):
-        exponents, _, _ = random_spectra(config, size, config.spectrum_gain, None)
+        drawn = config, size, config.spectrum_gain, None
+        exponents = run.once(f"size {size}", random_spectra, *drawn)["exponents"]
         place = (np.arange(size) + 0.5) / size
         rows.append({"size": size, "place": place, **diagnostics.quartiles(exponents.T)})
     run.write_table("spectra", rows)

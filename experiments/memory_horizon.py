@@ -114,7 +114,7 @@ def make_profile(cell, config):
         length = jnp.sqrt(sum(jnp.sum(a**2, -1, keepdims=True) for a in v))
         cotangent = type(like)(*(a / length for a in v))
         joint = diagnostics.log_gradient_profile(cell, params, xs, cotangent)
-        return jnp.median(joint[::-1], axis=-1)
+        return {"profile": jnp.median(joint[::-1], axis=-1)}
 
     return training.over_population(profile)
 
@@ -160,7 +160,8 @@ def measure(config, run):
             params = jax.vmap(lambda key, cell=cell: cell.init(key, config.input_size))(keys)
             if sweep == "gain":
                 params = params._replace(recurrent_kernel=value * params.recurrent_kernel)
-            profiles = np.asarray(measured(keys, params)).T  # [K, S]
+            found = run.once(f"{name} {sweep} {value}", measured, keys, params)
+            profiles = found["profile"].T  # [K, S]
             expected = theory(name, sweep, value, config.lags)
             closed = {} if expected is None else summarise(expected[:, None], config.epsilon)
             for quantity, values in summarise(profiles, config.epsilon).items():

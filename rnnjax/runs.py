@@ -319,8 +319,10 @@ class Run:
         self._record(name)
         return self.path / name
 
-    def once(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """Return the arrays that `compute()` gives, or has given before in this run.
+    def once(
+        self, name: str, compute: Callable[..., Mapping[str, Any]], *args: Any
+    ) -> dict[str, np.ndarray]:
+        """Return the arrays that `compute(*args)` gives, or has given before in this run.
 
         So that a run that is stopped and goes on does not compute again what it has.
 
@@ -332,7 +334,7 @@ class Run:
         if self.again:
             with contextlib.suppress(OSError):
                 return read_arrays(path)
-        found = {key: np.asarray(value) for key, value in compute().items()}
+        found = {key: np.asarray(value) for key, value in compute(*args).items()}
         write_arrays(path, found)
         return found
 

@@ -51,7 +51,8 @@ def test_a_profile_is_the_gradient_through_the_unrolled_network():
     one = (
         jax.tree.map(lambda a: a[None], t) for t in (key, params, jnp.array(1.5), jnp.array(1.0))
     )
-    to_h, joint = (np.asarray(p)[0, -1] for p in profiles(*one))
+    found = profiles(*one)
+    to_h, joint = (np.asarray(found[name])[0, -1] for name in ("to_h", "joint"))
 
     params = initialisation.rescale(cell, "f", params, 1.5, 1.0)
     input_key, direction_key = jax.random.split(jax.random.fold_in(key, 1))

@@ -42,7 +42,7 @@ def tiny_run(tmp_path_factory):
 
 def test_the_values_are_those_of_products_of_hand_made_jacobians(x64):
     config = dataclasses.replace(TINY, seed=1, seeds=1)
-    found, log_norm = spectrum.spectra(config, "elman", "orthogonal", 1.5, None)
+    found, log_norm = spectrum.spectra(config, "elman", "orthogonal", 1.5, None).values()
     assert found.shape == (5, 1, 2, 10) and log_norm == pytest.approx(math.log(1.5))
     params_key, inputs_key = jax.random.split(jax.random.key(1))
     cell = rnnjax.Elman(
@@ -65,7 +65,7 @@ def test_the_values_are_those_of_products_of_hand_made_jacobians(x64):
 
 def test_a_linear_orthogonal_network_scales_every_direction_alike(x64):
     config = dataclasses.replace(TINY, features=2, seeds=1)
-    found, log_norm = spectrum.spectra(config, "linear", "orthogonal", 3.0, None)
+    found, log_norm = spectrum.spectra(config, "linear", "orthogonal", 3.0, None).values()
     want = np.array(config.all_lags)[:, None, None, None] * math.log(3)
     np.testing.assert_allclose(found, np.broadcast_to(want, found.shape), atol=1e-9)
     place = {"cell": "linear", "kernel": "orthogonal", "gain": 3.0}

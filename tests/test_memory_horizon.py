@@ -59,7 +59,7 @@ def test_without_weights_the_state_decays_as_the_theory_says(name):
     params = params._replace(
         input_kernel=0 * params.input_kernel, recurrent_kernel=0 * params.recurrent_kernel
     )
-    profile = np.asarray(experiment.make_profile(cell, config)(keys, params))  # [S, K]
+    profile = np.asarray(experiment.make_profile(cell, config)(keys, params)["profile"])  # [S, K]
     want = experiment.theory(name, "forget_bias", 2.0, 30)
     np.testing.assert_allclose(np.diff(profile), np.broadcast_to(np.diff(want), (2, 29)), rtol=1e-4)
     if name == "gru":  # of an LSTM the direction along h is lost at once
@@ -71,7 +71,7 @@ def test_an_elman_network_at_rest_is_at_its_bound():
     cell, keys = experiment.CELLS["elman"](config.features), jax.random.key(0)[None]
     params = jax.vmap(lambda key: cell.init(key, config.input_size))(keys)
     params = params._replace(recurrent_kernel=0.8 * params.recurrent_kernel)
-    profile = np.asarray(experiment.make_profile(cell, config)(keys, params))[0]
+    profile = np.asarray(experiment.make_profile(cell, config)(keys, params)["profile"])[0]
     np.testing.assert_allclose(profile, experiment.theory("elman", "gain", 0.8, 300), rtol=1e-4)
 
 

@@ -111,10 +111,11 @@ def measure(config, run):
     print(f"{'network':20}{'parameters':>12}{'value':>10}{'spread':>10}{'reach':>10}", flush=True)
     for name, own in config.configurations().items():
         out = run.path / name
-        own = dataclasses.replace(own, out=out, overwrite=config.overwrite)
+        run.file(name)
+        same = {"checkpoint_every": config.checkpoint_every, "keep": config.keep}
+        own = dataclasses.replace(own, out=out, **same)  # if it is there, it goes on
         with contextlib.redirect_stdout(io.StringIO()):  # its report is in its own summary
             summary = application(config.application).run(own)
-        run.file(name)
         table = Run(out).read_table("gradients")
         inputs = {key: column[table["layer"] == table["layer"][0]] for key, column in table.items()}
         entry = {key: summary[key] for key in ("parameters", "value", "spread", "values")}
