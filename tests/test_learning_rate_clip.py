@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scripts import ROOT, load
 
+from rnnjax.checkpoint import Checkpoints
 from rnnjax.runs import Run
 
 pytestmark = pytest.mark.slow
@@ -81,11 +82,25 @@ def test_members_that_diverge_stop_alone_and_are_counted(tiny_run):
     assert (summary["adding"]["elman"]["stopped"], summary["adding"]["elman"]["members"]) == (4, 8)
 
 
-def test_the_same_arguments_give_the_same_bytes(tiny_run, tmp_path, monkeypatch):
+def test_a_stopped_run_goes_on_to_the_same_bytes(tiny_run, tmp_path, monkeypatch):
+    """With each member's own settings, and those that have stopped stopped."""
     monkeypatch.setattr(sweep, "draw", lambda run: None)
-    sweep.run(dataclasses.replace(TINY, out=tmp_path / "again"))
-    for name in ("members.csv", "settings.csv", "metrics.jsonl", "summary.json"):
-        assert (tmp_path / "again" / name).read_bytes() == (tiny_run[0] / name).read_bytes(), name
+    config = dataclasses.replace(TINY, out=tmp_path / "again", checkpoint_every=2)
+    save = Checkpoints.save
+
+    def stop(self, step, *saved):
+        save(self, step, *saved)
+        if step == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            sweep.run(config)
+    assert not (config.out / "members.csv").exists()
+    sweep.run(config)
+    for name in ("members.csv", "settings.csv", "metrics.jsonl", "stopped.jsonl", "summary.json"):
+        assert (config.out / name).read_bytes() == (tiny_run[0] / name).read_bytes(), name
 
 
 @pytest.mark.parametrize(

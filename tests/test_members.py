@@ -153,6 +153,16 @@ def test_a_member_is_a_plain_loop_with_its_settings(population, member):
     assert ended.settings["clip"][member] == np.float32(own["clip"])
 
 
+def test_accelerators_map_members_with_their_settings_at_once(population, monkeypatch):
+    members, _, ended, losses = population
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(training.population, "_in_turn", None)
+    _, at_once, its_losses = trained(start, train_step, members)
+    np.testing.assert_allclose(its_losses, losses, rtol=1e-5)
+    for got, want in zip(at_once.params, ended.params, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+
+
 def test_a_setting_is_a_constant_to_the_last_bit(population):
     """The seeds of one setting, trained with that setting as constants of the program."""
     members, _, ended, losses = population
