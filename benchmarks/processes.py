@@ -2,8 +2,8 @@
 
 The same script, `small_training.py`, trains them all or one of them; what is timed is the whole of
 its processes, with start-up and compilation. Processes of their own are scheduled in several ways,
-and the bound is meant for the fastest. Before anything is told, the losses at every step and the
-parameters at the end of every process are compared with the population's.
+and the bound is meant for the fastest. Before anything is told, what each process computes is
+compared with the population's: to the last bit, where both are compiled alike.
 
     python benchmarks/processes.py
     python benchmarks/processes.py --cells lstm --sample 64 --rounds 1     # no extrapolation
@@ -31,13 +31,17 @@ from rnnjax.command_line import ArgumentError, at_least, parse
 
 SCRIPT = Path(__file__).parent / "small_training.py"
 CELLS = "elman", "lstm", "gru"
-TOLERANCE = 1e-3  # a batch split over cores is summed in another order, 500 times over
+TOLERANCE, EARLY = 1e-4, 50  # of losses, and for how many updates: see check
 CACHE = "JAX_COMPILATION_CACHE_DIR"
+CACHE_ALL = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+ONE_DEVICE = {"JAX_NUM_CPU_DEVICES": "1"}
 WAYS = {
-    "a process on each core": "pinned to it, one begun as soon as another ends",
+    "as many processes as cores": "one device each, one begun as soon as another ends",
+    "the same, each pinned to a core": "of its own",
     "one process after another": "each with all cores, over which its batch is split",
-    "a process on each core, code cached": "compiled code kept on disk by JAX from one run before",
+    "pinned, code cached": "the second, with compiled code kept on disk by JAX from one run before",
 }
+CACHED = "pinned, code cached"
 BOUND = 8
 WHOLE = "population.npz"
 
@@ -106,18 +110,22 @@ def separate(config: Config, cell: str, folder: Path, way: str) -> float:
     """Train a sample as separate processes, and return the seconds that as many as all take."""
     saves = [folder / f"{seed}.npz" for seed in range(config.sample)]
     waiting = [command(config, cell, save, seed=seed, members=1) for seed, save in enumerate(saves)]
-    environment = dict(os.environ)
-    if "cached" in way:
-        environment |= {CACHE: str(folder / "cache")}
-        environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-        run_all(waiting[:1], environment, [cores()[:1]])
-    places: list[Sequence[int]] = [cores()] if "after" in way else [[core] for core in cores()]
+    every, each = [cores()], [[core] for core in cores()]
+    environment, places = {
+        "as many processes as cores": (ONE_DEVICE, every * len(each)),
+        "the same, each pinned to a core": ({}, each),
+        "one process after another": ({}, every),
+        CACHED: ({CACHE: str(folder / "cache"), CACHE_ALL: "0"}, each),
+    }[way]
+    environment = os.environ | environment
+    if way == CACHED:
+        run_all(waiting[:1], environment, places[:1])
     start = time.perf_counter()
     run_all(waiting, environment, places)
     seconds = time.perf_counter() - start
-    whole = np.load(folder / WHOLE)
+    whole, exact = np.load(folder / WHOLE), way == "as many processes as cores"
     for seed, save in enumerate(saves):
-        check(f"{cell}, {way}", np.load(save), whole, seed)
+        check(f"{cell}, {way}", np.load(save), whole, seed, exact=exact)
         save.unlink()
     return seconds * config.members / config.sample
 
@@ -138,13 +146,21 @@ def run_all(commands: list[list[str]], environment: dict, places: list[Sequence[
         list(pool.map(serve, places))
 
 
-def check(label: str, alone: Any, whole: Any, member: int) -> None:
-    """Assert that a network trained alone is the population's: its losses and its parameters."""
-    for name in whole:
+def check(label: str, alone: Any, whole: Any, member: int, *, exact: bool) -> None:
+    """Assert that a network trained alone is the population's.
+
+    Exactly: the losses at every step and the parameters at the end, to the last bit. Otherwise the
+    program is compiled for fewer cores, or a batch is split: sums in another order, which hundreds
+    of updates blow up. Then the first losses are compared.
+    """
+    for name in whole if exact else ["loss"]:
         want = whole[name][:, member] if name == "loss" else whole[name][member]
         got = alone[name][:, 0] if name == "loss" else alone[name][0]
+        if not exact:
+            got, want = got[:EARLY], want[:EARLY]
         difference = np.abs(got - want).max() / np.abs(want).max()
-        assert difference <= TOLERANCE, f"{label}: {name} of member {member}: {difference:.1e}"
+        allowed = 0 if exact else TOLERANCE
+        assert difference <= allowed, f"{label}: {name} of member {member}: {difference:.1e}"
 
 
 def measure(config: Config, cell: str, folder: Path) -> list[dict[str, Any]]:
@@ -161,7 +177,7 @@ def measure(config: Config, cell: str, folder: Path) -> list[dict[str, Any]]:
                 took = population(which, cell, folder / save)
             seconds.setdefault(way, []).append(took)
     unit = timing.median(seconds["population"])
-    best = min(timing.median(seconds[way]) for way in WAYS if "cached" not in way)
+    best = min(timing.median(seconds[way]) for way in WAYS if way != CACHED)
     return [
         {
             "cell": cell,
@@ -205,9 +221,10 @@ def run(config: Config) -> list[dict[str, Any]]:
             f"{config.steps} updates each on the adding problem, by `small_training.py`; seconds "
             f"with start-up and compilation, medians of {config.rounds} rounds. The population is "
             "one process. Separate processes are the same script for one network, "
-            f"{config.sample} of them a round, their time scaled to {config.members}; {ways}. The "
-            "losses and parameters of each are the population's. The bound is for the fastest of "
-            "the first two.\n\n"
+            f"{config.sample} a round, their time scaled to {config.members}; {ways}. In the "
+            "first way the losses and parameters of each are, to the last bit, the population's. "
+            "The bound is for the fastest of the first three; code that is cached is compiled "
+            "once for all, by the population too if it were given the cache.\n\n"
             f"{timing.table([shown(row) for row in rows])}\n\n{timing.conditions('optax')}"
         )
         timing.write_section("A population or separate processes", text)
