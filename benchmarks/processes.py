@@ -11,6 +11,7 @@ compared with the population's: to the last bit, where both are compiled alike.
 
 import dataclasses
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -98,16 +99,22 @@ def cores() -> list[int]:
     return sorted(os.sched_getaffinity(0))
 
 
-def population(config: Config, cell: str, save: Path) -> float:
-    """Train all in one program, and return the seconds that its process took."""
+def now() -> np.ndarray:
+    """Return a clock, in seconds, and the processor seconds of the processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return np.array([time.perf_counter(), used.ru_utime + used.ru_stime])
+
+
+def population(config: Config, cell: str, save: Path) -> np.ndarray:
+    """Train all in one program, and return what its process took."""
     words = command(config, cell, save, seed=0, members=config.members)
-    start = time.perf_counter()
+    start = now()
     subprocess.run(words, check=True)
-    return time.perf_counter() - start
+    return now() - start
 
 
-def separate(config: Config, cell: str, folder: Path, way: str) -> float:
-    """Train a sample as separate processes, and return the seconds that as many as all take."""
+def separate(config: Config, cell: str, folder: Path, way: str) -> np.ndarray:
+    """Train a sample as separate processes, and return what as many as all would take."""
     saves = [folder / f"{seed}.npz" for seed in range(config.sample)]
     waiting = [command(config, cell, save, seed=seed, members=1) for seed, save in enumerate(saves)]
     every, each = [cores()], [[core] for core in cores()]
@@ -120,14 +127,14 @@ def separate(config: Config, cell: str, folder: Path, way: str) -> float:
     environment = os.environ | environment
     if way == CACHED:
         run_all(waiting[:1], environment, places[:1])
-    start = time.perf_counter()
+    start = now()
     run_all(waiting, environment, places)
-    seconds = time.perf_counter() - start
+    taken = now() - start
     whole, exact = np.load(folder / WHOLE), way == "as many processes as cores"
     for seed, save in enumerate(saves):
         check(f"{cell}, {way}", np.load(save), whole, seed, exact=exact)
         save.unlink()
-    return seconds * config.members / config.sample
+    return taken * config.members / config.sample
 
 
 def run_all(commands: list[list[str]], environment: dict, places: list[Sequence[int]]) -> None:
@@ -166,7 +173,7 @@ def check(label: str, alone: Any, whole: Any, member: int, *, exact: bool) -> No
 def measure(config: Config, cell: str, folder: Path) -> list[dict[str, Any]]:
     """Return a row for each way of a cell."""
     first = dataclasses.replace(config, steps=1)
-    seconds: dict[str, list[float]] = {}
+    taken: dict[str, list[np.ndarray]] = {}
     for _ in range(config.rounds):
         for way in ("population", "population, one update", *WAYS):
             timing.say(f"{cell}: {way}")
@@ -175,19 +182,23 @@ def measure(config: Config, cell: str, folder: Path) -> list[dict[str, Any]]:
             else:
                 which, save = (config, WHOLE) if way == "population" else (first, "first.npz")
                 took = population(which, cell, folder / save)
-            seconds.setdefault(way, []).append(took)
-    unit = timing.median(seconds["population"])
-    best = min(timing.median(seconds[way]) for way in WAYS if way != CACHED)
+            taken.setdefault(way, []).append(took)
+    seconds = {way: [float(clock) for clock, _ in times] for way, times in taken.items()}
+    busy = {way: timing.median([float(used) for _, used in times]) for way, times in taken.items()}
+    middle = {way: timing.median(times) for way, times in seconds.items()}
+    best = min((way for way in WAYS if way != CACHED), key=lambda way: middle[way])
     return [
         {
             "cell": cell,
             "what": way,
-            "seconds": timing.median(taken),
-            "quartiles_s": timing.quartiles(taken),
-            "ratio": timing.median(taken) / unit,
-            "bound": f">= {BOUND}" if timing.median(taken) == best else "",
+            "seconds": middle[way],
+            "quartiles_s": timing.quartiles(seconds[way]),
+            "ratio": middle[way] / middle["population"],
+            "bound": f">= {BOUND}" if way == best else "",
+            "processor_seconds": busy[way],
+            "processor_ratio": busy[way] / busy["population"],
         }
-        for way, taken in seconds.items()
+        for way in taken
     ]
 
 
@@ -200,6 +211,8 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
         "quartiles": "-".join(f"{q:.3g}" for q in row["quartiles_s"]),
         "in units of the population": row["ratio"],
         "bound": row["bound"],
+        "processor s": row["processor_seconds"],
+        "in units": row["processor_ratio"],
     }
 
 
@@ -224,7 +237,8 @@ def run(config: Config) -> list[dict[str, Any]]:
             f"{config.sample} a round, their time scaled to {config.members}; {ways}. In the "
             "first way the losses and parameters of each are, to the last bit, the population's. "
             "The bound is for the fastest of the first three; code that is cached is compiled "
-            "once for all, by the population too if it were given the cache.\n\n"
+            "once for all, by the population too if it were given the cache. Processor seconds, of "
+            "all cores, depend less on what else a machine does.\n\n"
             f"{timing.table([shown(row) for row in rows])}\n\n{timing.conditions('optax')}"
         )
         timing.write_section("A population or separate processes", text)
