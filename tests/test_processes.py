@@ -1,8 +1,10 @@
 """A population beside separate processes: the script trains alike, and the ratios are honest."""
 
 import importlib
+import itertools
 import json
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +38,7 @@ def processes(load, monkeypatch):
         numbers = np.arange(first, first + count, dtype=np.float32) + 1
         np.savez(options["--save"], numbers[:, None], loss=numbers[None] * np.ones((3, 1)))
 
-    monkeypatch.setattr(module.subprocess, "run", train)
+    monkeypatch.setattr(module, "subprocess", types.SimpleNamespace(run=train))
     return module, begun
 
 
@@ -59,6 +61,8 @@ def test_a_network_alone_is_the_populations(load, tmp_path):
 
 def test_rows_have_ratios_and_the_best_way_has_the_bound(processes, load, tmp_path, monkeypatch):
     module, begun = processes
+    ticks = itertools.count(1)
+    monkeypatch.setattr(module, "now", lambda: np.array([1.0, 1.5]) * next(ticks) ** 2)
     monkeypatch.setattr(load("timing"), "DOCS", tmp_path / "benchmarks.md")
     config = module.Config(
         cells=("gru",), members=4, sample=2, rounds=1, **SIZES, out=tmp_path, docs=True
@@ -69,6 +73,9 @@ def test_rows_have_ratios_and_the_best_way_has_the_bound(processes, load, tmp_pa
     assert [*seconds] == ["population", "population, one update", *module.WAYS]
     for row in rows:
         assert row["ratio"] == pytest.approx(row["seconds"] / seconds["population"])
+        assert row["processor_ratio"] == pytest.approx(row["ratio"])
+        assert row["processor_seconds"] == pytest.approx(1.5 * row["seconds"])
+    assert seconds["population"] == 3 and seconds["one process after another"] == 4 / 2 * 19
     bounded = [row["what"] for row in rows if row["bound"]]
     assert bounded == [min([*module.WAYS][:3], key=seconds.get)]
     assert (tmp_path / "benchmarks.md").read_text().count("| gru |") == len(rows)
