@@ -347,8 +347,9 @@ def draw(run: Run) -> None:
 def save(run: Run, params: PyTree, preprocessing: Mapping[str, Any]) -> None:
     """Save what `--predict` needs: the parameters of all members, and what was fitted."""
     run.write_json("preprocessing.json", dict(preprocessing))
-    shutil.rmtree(run.file("params"), ignore_errors=True)  # of a process that was stopped after it
-    checkpoint.save(run.file("params"), params)
+    place = run.shared("params")
+    training.on_first(lambda: shutil.rmtree(place, ignore_errors=True))  # of a stopped process
+    checkpoint.save(place, params)
 
 
 def restore(run: Run, init: Callable[[Any], PyTree], *, members: int) -> PyTree:

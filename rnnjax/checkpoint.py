@@ -20,6 +20,8 @@ PyTree = Any
 def save(directory: Path, tree: PyTree) -> None:
     """Write a tree of arrays to a new directory: whole, or not there at all.
 
+    In a program of several processes all call it, with the same tree.
+
     Raises:
         FileExistsError: the directory is there already.
         OSError: it cannot be written; the message says why.
@@ -47,7 +49,7 @@ def load(directory: Path, like: PyTree) -> PyTree:
     """
     from orbax.checkpoint import v1 as ocp
 
-    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place), like)
     directory = directory.absolute()
     check_fit(directory, _metadata(directory).metadata["tree"], like)
@@ -260,7 +262,7 @@ def check_fit(directory: Path, stored: PyTree, wanted: PyTree) -> None:
 
 
 def _abstract(leaf):
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     sharding = getattr(leaf, "sharding", None) or here
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 

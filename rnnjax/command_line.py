@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -39,6 +40,16 @@ class RunOptions:
     """Training updates between two checkpoints, from which a stopped run goes on."""
     keep: int = 2
     """How many of the newest checkpoints to keep, beside the best."""
+    mesh: str | None = None
+    """How devices are shared out: data=4,population=2 splits the batch four ways and the members
+    two [default: by the number of members]."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where one program runs on several hosts; or auto, on Cloud TPU and
+    Slurm."""
+    num_processes: int | None = None
+    """How many processes there are, with --coordinator HOST:PORT."""
+    process_id: int | None = None
+    """Which of them this one is, from 0."""
 
 
 def parse(
@@ -87,11 +98,11 @@ def main(config: type[Config], run: Callable[[Config], Any], **options: Any) -> 
             to the run directory; 143 when terminated, after a checkpoint; 130 when interrupted.
     """
     parsed = parse(config, **options)
-    from rnnjax.training import NonFiniteError, ResumeError, TerminatedError, use_all_cores
+    from rnnjax.training import NonFiniteError, ResumeError, TerminatedError
 
-    use_all_cores()
     try:
-        run(parsed)
+        with _devices(parsed if isinstance(parsed, RunOptions) else RunOptions()):
+            run(parsed)
         return
     except ArgumentError as error:
         message, code = str(error), 2
@@ -104,6 +115,34 @@ def main(config: type[Config], run: Callable[[Config], Any], **options: Any) -> 
     except KeyboardInterrupt:
         message, code = "interrupted", 128 + signal.SIGINT
     fail(message, code)  # now that the run's frames are gone, and with them its progress bar
+
+
+@contextlib.contextmanager
+def _devices(options):
+    """Find the other processes and the devices that are asked for; of the processes one prints."""
+    from rnnjax import training
+
+    training.use_all_cores()
+    if options.coordinator is not None:
+        try:
+            training.join(options.coordinator, options.num_processes, options.process_id)
+        except ValueError as error:
+            raise ArgumentError(f"--coordinator {error}") from None
+    else:
+        for name in ("num_processes", "process_id"):
+            if getattr(options, name) is not None:
+                raise ArgumentError(f"{option(name)} needs --coordinator HOST:PORT")
+    try:
+        shares = None if options.mesh is None else training.Shares.parse(options.mesh)
+    except ValueError as error:
+        raise ArgumentError(f"--mesh {error}") from None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(training.sharing(shares))
+        if not training.is_first_process():
+            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        stack.enter_context(training.noticing_others())
+        yield
 
 
 def in_run(
@@ -130,31 +169,51 @@ def in_run(
         LockedError: another process writes there.
         TerminatedError: SIGTERM came while it trained.
     """
+    from rnnjax.training import on_first
+
     at_least(1, config, "checkpoint_every", "keep")
     if config.redraw:
         if config.out is None or not (config.out / "summary.json").exists():
             raise ArgumentError(f"--redraw needs a finished run in --out, got {config.out}")
-        draw(Run(config.out))
-        return Run(config.out).read_json("summary.json")
-    out = config.out or Path("runs") / time.strftime(f"{name}-%Y%m%d-%H%M%S")
+        finished = Run(config.out)
+        on_first(lambda: draw(finished))
+        return finished.read_json("summary.json")
     with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(locked(out))
+
+        def opened():
+            out = config.out or Path("runs") / time.strftime(f"{name}-%Y%m%d-%H%M%S")
             options = {field.name for field in dataclasses.fields(RunOptions)}
-            run = Run.opened(out, config, apart_from=options, overwrite=config.overwrite)
-        except OSError as error:
-            raise ArgumentError(f"--out: {error}") from None
-        if run.finished:
-            print(f"The run in {out} is finished; --overwrite would begin it again")
-            return run.read_json("summary.json")
-        summary = _finish(run, measure, draw)
-    print(f"Figures, and the numbers behind them, are in {out}")
+            try:
+                held.enter_context(locked(out))
+                run = Run.opened(out, config, apart_from=options, overwrite=config.overwrite)
+            except OSError as error:
+                raise ArgumentError(f"--out: {error}") from None
+            return run, run.read_json("summary.json") if run.finished else None
+
+        run, summary = on_first(opened)
+        if summary is not None:
+            print(f"The run in {run.path} is finished; --overwrite would begin it again")
+            return summary
+        summary = _finish(held.enter_context(_only_the_first_writes(run)), measure, draw)
+    print(f"Figures, and the numbers behind them, are in {run.path}")
     return summary
+
+
+@contextlib.contextmanager
+def _only_the_first_writes(run):
+    """Give the run as this process is to use it, if it is one of several."""
+    from rnnjax.training import is_first_process
+
+    if is_first_process():
+        yield run
+        return
+    with tempfile.TemporaryDirectory(prefix="rnnjax-") as elsewhere:
+        yield dataclasses.replace(run, elsewhere=Path(elsewhere))
 
 
 def _finish(run, measure, draw):
     """Do what is left of a run."""
-    from rnnjax.training import TerminatedError
+    from rnnjax.training import TerminatedError, on_first
 
     try:
         summary = measure(run)
@@ -164,8 +223,8 @@ def _finish(run, measure, draw):
         run.withdraw()  # unless it holds something
         raise
     run.write_json("summary.json", summary)
-    draw(run)
-    run.finish()
+    on_first(lambda: draw(run))
+    on_first(run.finish)
     return summary
 
 
@@ -174,7 +233,10 @@ def progress(items: Any, label: str) -> Iterable[Any]:
     from rich.console import Console
     from rich.progress import track
 
-    return track(items, label, console=Console(stderr=True), disable=not sys.stderr.isatty())
+    from rnnjax.training import is_first_process
+
+    shown = sys.stderr.isatty() and is_first_process()
+    return track(items, label, console=Console(stderr=True), disable=not shown)
 
 
 def at_least(least: int, config: Any, *names: str) -> None:

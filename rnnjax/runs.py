@@ -112,6 +112,9 @@ class Run:
     again: bool = False
     """Whether what is appended may be there already, from an earlier process that was stopped: the
     same lines then stay, others are replaced."""
+    elsewhere: Path | None = None
+    """In all processes but the first of a program: where files go that others write. What the run
+    itself would write is dropped there."""
     _ends: dict[str, int] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -190,14 +193,14 @@ class Run:
     @property
     def history(self) -> Path:
         """The folder of what is needed until the run is finished."""
-        return self.file(".history")
+        return self.shared(".history")
 
     def withdraw(self) -> None:
         """Remove a run that wrote only config.json, and its directory if nothing else is there.
 
         A run that it was to replace is put back.
         """
-        if self._written() == ["config.json"]:
+        if self.elsewhere is None and self._written() == ["config.json"]:
             for name in ("config.json", WRITTEN):
                 (self.path / name).unlink()
             if self._replaced.exists():
@@ -266,6 +269,8 @@ class Run:
 
     def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to a JSON-lines file."""
+        if self.elsewhere is not None:
+            return
         data = "".join(_json(row) for row in rows).encode()
         self._record(name)
         path = self.path / name
@@ -314,7 +319,15 @@ class Run:
     def file(self, name: str) -> Path:
         """Return the path of a file or directory that others write, and note that it is the run's.
 
-        For what libraries write themselves: audio, music, checkpoints.
+        For what libraries write themselves: audio, music.
+        """
+        self._record(name)
+        return (self.elsewhere or self.path) / name
+
+    def shared(self, name: str) -> Path:
+        """Return the path of a file or directory that all processes of a program use together.
+
+        For checkpoints, which they write together.
         """
         self._record(name)
         return self.path / name
@@ -335,7 +348,8 @@ class Run:
             with contextlib.suppress(OSError):
                 return read_arrays(path)
         found = {key: np.asarray(value) for key, value in compute(*args).items()}
-        write_arrays(path, found)
+        if self.elsewhere is None:
+            write_arrays(path, found)
         return found
 
     def save_figure(self, name: str, figure: Any) -> None:
@@ -383,7 +397,7 @@ class Run:
 
     def _record(self, name):
         """Note that the file belongs to the run, before it does."""
-        if name not in self._written():
+        if self.elsewhere is None and name not in self._written():
             file = self.path / WRITTEN
             before = file.read_bytes() if file.exists() else b""
             torn = before and not before.endswith(b"\n")  # the disk was full
@@ -391,6 +405,8 @@ class Run:
 
     def _replace(self, name, content):
         """Write a file as a whole: until it is finished the old one stays."""
+        if self.elsewhere is not None:
+            return
         self._record(name)
         unfinished = self._unfinished(name)
         try:
@@ -404,6 +420,8 @@ class Run:
 
     def _append(self, name, lines):
         """Append whole lines in one write."""
+        if self.elsewhere is not None:
+            return
         with open(self.path / name, "ab", buffering=0) as file:
             _write(file, lines.encode())
 

@@ -36,9 +36,11 @@ import numpy as np
 import optax
 from jax import lax
 from jax.experimental import topologies
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import rnnjax
+from rnnjax.training.devices import Shares, share_out
+from rnnjax.training.population import spread_program
 
 # No two sizes are equal, so that its shape tells what an array is.
 T, B, D, H, OUTPUTS = 1024, 32, 16, 128, 8
@@ -92,9 +94,14 @@ def devices_of(target):
     return "tpu", topology.devices
 
 
-def compile_step(target, cell, *, plain=False, sharded=False):
-    """Compile the train step of `cell` for one device, or with the batch split over all."""
+def compile_step(target, cell, *, plain=False, sharded=False, population=False):
+    """Compile the train step of `cell` for one device, or with the batch split over all.
+
+    With `population` that of four members, split two ways, and so are their batches.
+    """
     platform, devices = devices_of(target)
+    if population:
+        return described(compile_population(platform, devices, cell))
     mesh = Mesh(np.array(devices if sharded else devices[:1]), "b")
     everywhere = NamedSharding(mesh, PartitionSpec())
     by_batch = NamedSharding(mesh, PartitionSpec(None, "b"))
@@ -111,7 +118,31 @@ def compile_step(target, cell, *, plain=False, sharded=False):
         placed(jnp.zeros((T, B, OUTPUTS)), by_batch),
     )
     traced = jax.jit(train_step, donate_argnums=0).trace(*arguments)
-    compiled = traced.lower(lowering_platforms=(platform,)).compile()
+    return described(traced.lower(lowering_platforms=(platform,)).compile())
+
+
+def compile_population(platform, devices, cell):
+    """Compile a train step of four members over four devices, as `over_population` does."""
+    mesh = Mesh(
+        share_out(devices, 4, Shares(population=2, data=2)),
+        ("member", "batch"),
+        axis_types=(AxisType.Auto,) * 2,
+    )
+    split = NamedSharding(mesh, PartitionSpec("member"))
+    init, train_step = train_step_of(CELLS[cell](features=H), rnnjax.unroll)
+
+    def placed(a):
+        return jax.ShapeDtypeStruct((4, *a.shape), a.dtype, sharding=split)
+
+    state = jax.eval_shape(init, jax.random.key(0))
+    data = jnp.zeros((T, B, D)), jnp.zeros((T, B, OUTPUTS))
+    arguments = jax.tree.map(placed, (state, *data))
+    traced = spread_program(train_step).trace(arguments, {}, 2, split)
+    return traced.lower(lowering_platforms=(platform,)).compile()
+
+
+def described(compiled):
+    """Return what a compiled program is and needs, for JSON."""
     memory = compiled.memory_analysis()
     return {
         "program": compiled.as_text(),

@@ -7,6 +7,7 @@ of how fast they are.
 import functools
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 
@@ -101,6 +102,19 @@ def test_devices_that_share_a_batch_add_up_gradients_once(cell):
     assert not any(T in shape for i in exchanged for shape in i.shapes), exchanged
     reduced = [s for i in exchanged if i.opcode.startswith("all-reduce") for s in i.shapes]
     assert any(aot.weight_shaped(shape, GATES[cell]) for shape in reduced), reduced
+
+
+@pytest.mark.aot
+def test_members_are_split_over_some_devices_and_their_batches_over_others():
+    """Of four devices in two rows, those of a row add up gradients, once; rows share nothing."""
+    compiled = program("v5e", "lstm", "population")
+    for body in compiled.loops():
+        assert [i.text for i in compiled.reached(body) if i.collective] == []
+    exchanged = [i for i in compiled.outside_loops() if i.collective]
+    assert exchanged
+    for instruction in exchanged:
+        assert re.search(r"replica_groups=(\{\{0,1\},\{2,3\}\}|\[2,2\]<=\[4\])", instruction.text)
+    assert [len(compiled.matmuls(body)) for body in compiled.recurrent_loops()] == [1, 1]
 
 
 @pytest.mark.aot

@@ -175,7 +175,7 @@ def test_a_population_is_close_to_a_loop_with_rounding():
 
 def test_accelerators_map_members_at_once(monkeypatch):
     state, metrics = train_network(3, 7)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(training.population, "_platform", lambda sharding: "gpu")
     monkeypatch.setattr(training.population, "_in_turn", None)
     at_once, its_metrics = train_network.__wrapped__(3, 7)
     np.testing.assert_allclose(its_metrics["loss"], metrics["loss"], rtol=1e-5)

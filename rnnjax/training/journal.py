@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import re
 import signal
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 
 from rnnjax import checkpoint
 from rnnjax.runs import Run, read_arrays, write_arrays
+from rnnjax.training.hosts import agreed, is_first_process, on_first
 from rnnjax.training.loop import (
     Chunk,
     Prepare,
@@ -26,6 +28,7 @@ from rnnjax.training.loop import (
     on_samples,
     segments,
 )
+from rnnjax.training.population import gathered, place
 
 PyTree = Any
 
@@ -155,43 +158,49 @@ class Journal:
 
     def _train(self, prepare: Prepare, state, iterators, cuts, observe):
         before = jax.tree.map(np.asarray, observe(state))
-        place = self.run.file("training") / self._name
-        place.mkdir(parents=True, exist_ok=True)
-        with checkpoint.Checkpoints(place, keep=self.keep) as saved, _sigterm() as asked:
+        state = place(state)
+        directory = self.run.shared("training") / self._name
+        on_first(lambda: directory.mkdir(parents=True, exist_ok=True))
+        with checkpoint.Checkpoints(directory, keep=self.keep) as saved, _sigterm() as asked:
             at = self._restore(saved, state, iterators, cuts, jax.tree.structure(before))
             for record in at.chunks:
-                self._write(record)
+                on_first(functools.partial(self._write, record))
             if at.partial is not None:
-                self._write(at.partial)
+                on_first(functools.partial(self._write, at.partial))
             chunks, parts = at.chunks, [at.partial] if at.partial else []
             every = range(self.checkpoint_every, cuts[-1], self.checkpoint_every)
             ahead = sorted(step for step in {*cuts, *every} if step > at.step)
             options = {"start": at.step, "going": at.going, "label": self.label or self._name}
             going, done, before_chunk = at.going, at.state, at.step
             for chunk in segments(prepare, at.state, ahead, **options) if ahead else ():
-                terminated, last = asked(), chunk.step == cuts[-1]
-                self._write(chunk)
-                self.run.append_time(**self.labels, step=chunk.step)
+                terminated, last = agreed(asked()), chunk.step == cuts[-1]
                 done, going = chunk.state, going & (chunk.counts == chunk.step - before_chunk)
                 before_chunk = chunk.step
-                self._keep_stopped(chunk, going)
-                parts.append(chunk)
+                whole = chunk._replace(state=gathered(chunk.state))
+                on_first(functools.partial(self._note, whole))
+                self._keep_stopped(whole, going)
+                parts.append(whole)
                 if chunk.step in cuts:
-                    seen = jax.tree.map(np.asarray, observe(chunk.state))
+                    seen = jax.tree.map(np.asarray, observe(whole.state))
                     chunks.append(_joined(parts)._replace(observed=seen))
-                    self._remember(chunks[-1])
+                    on_first(functools.partial(self._remember, chunks[-1]))
                     parts = []
                 due = chunk.step % self.checkpoint_every == 0 or last or terminated
                 if due and going.any():
                     if parts:
-                        self._remember(_joined(parts), finished=False)
+                        on_first(functools.partial(self._remember, _joined(parts), finished=False))
                     facts = {"going": going.tolist(), "iterators": _states(iterators)}
                     saved.save(chunk.step, chunk.state, facts, _loss(chunk))
                 if terminated and not last:
                     break
             else:
-                return Trained(done, before, chunks)
+                return Trained(gathered(done), before, chunks)
         raise TerminatedError(f"{self._name}: terminated after step {chunk.step} of {cuts[-1]}")
+
+    def _note(self, chunk):
+        """Write what a chunk gives at once."""
+        self._write(chunk)
+        self.run.append_time(**self.labels, step=chunk.step)
 
     def _write(self, chunk):
         """Write metrics, and who stopped, once more or for the first time."""
@@ -207,14 +216,14 @@ class Journal:
     def _keep_stopped(self, chunk, going):
         for stop in chunk.stops:
             name = _file_name(f"{self._name}-{self.members[stop.member]}")
-            place = self.run.file("stopped") / name
-            if not place.exists():
+            target = self.run.shared("stopped") / name
+            if not target.exists():
                 own = jax.tree.map(lambda a, m=stop.member: np.asarray(a[m]), _words(chunk.state))
-                checkpoint.save(place, own)
-            if going.any():
+                checkpoint.save(target, own)
+            if going.any() and is_first_process():
                 print(
                     f"{self._name}: {stop}; it stops, the others go on. Its last good state is in "
-                    f"{place}",
+                    f"{target}",
                     file=sys.stderr,
                 )
 
@@ -259,7 +268,8 @@ class Journal:
         for step in steps:
             try:
                 found, facts = saved.load(step, state)
-                chunks, partial = self._recall(cuts, step, structure)
+                recall = functools.partial(self._recall, cuts, step, structure)
+                chunks, partial = on_first(recall)
                 _set_states(iterators, facts["iterators"], step)
             except ValueError as error:
                 raise ResumeError(
@@ -268,7 +278,8 @@ class Journal:
                 ) from error
             except OSError as error:
                 saved.put_aside(step)
-                print(f"{self._name}: {error}; an earlier one may do", file=sys.stderr)
+                if is_first_process():
+                    print(f"{self._name}: {error}; an earlier one may do", file=sys.stderr)
                 continue
             going = np.array(facts["going"], bool)
             return SimpleNamespace(

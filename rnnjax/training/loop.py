@@ -1,5 +1,6 @@
 """The training loop: chunks of steps on the device, one after another."""
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rnnjax.training.population import over_population, partial_scan
+from rnnjax.training.population import gathered, partial_scan, spread_over_population
 from rnnjax.training.progress import progress
 
 PyTree = Any
@@ -90,7 +91,7 @@ def train_on_samples(
         NonFiniteError: when the last member stops, after the chunk in which it does.
     """
     cuts = multiples(steps, chunk_size)
-    return segments(on_samples(train_step, sample, cuts[0]), state, cuts, label=label)
+    return _whole(segments(on_samples(train_step, sample, cuts[0]), state, cuts, label=label))
 
 
 def train_on_batches(
@@ -112,7 +113,7 @@ def train_on_batches(
     """
     cuts = multiples(steps, chunk_size)
     iterators = [iter(b) for b in batches]
-    return segments(on_batches(train_step, iterators, cuts[0]), state, cuts, label=label)
+    return _whole(segments(on_batches(train_step, iterators, cuts[0]), state, cuts, label=label))
 
 
 def multiples(steps: int, chunk_size: int) -> list[int]:
@@ -134,13 +135,13 @@ def on_samples(train_step: TrainStep, sample: Callable[[Any], Any], length: int)
         key, now = jax.random.split(state.key)
         return train_step(state._replace(key=key), sample(now))
 
-    run = over_population(lambda state, limit: partial_scan(step, state, (), limit, length))
+    run = spread_over_population(lambda state, limit: partial_scan(step, state, (), limit, length))
     return lambda size: run
 
 
 def on_batches(train_step: TrainStep, iterators: Sequence[Iterator[Any]], length: int) -> Prepare:
     """Return how up to `length` steps at once are done on batches from iterators, one a member."""
-    run = over_population(
+    run = spread_over_population(
         lambda xs, state, limit: partial_scan(train_step, state, xs, limit, length)
     )
 
@@ -169,6 +170,8 @@ def segments(
 ) -> Iterator[Chunk]:
     """Yield a chunk at each of the steps `cuts`, from the state after `start` steps.
 
+    In a program of several processes the states stay where they were computed.
+
     Args:
         going: which members have not stopped, `[S]`; None means all.
     """
@@ -180,6 +183,7 @@ def segments(
             size, run = cut - start, prepare(cut - start)
             limits = np.where(alive, size, 0).astype(np.int32)
             after, metrics = jax.block_until_ready(run(state, limits))
+            metrics = gathered(metrics)
             metrics = {name: _by_step(name, value)[:size] for name, value in metrics.items()}
             counts, stops = _finite(metrics, limits, start)
             if stops:
@@ -192,6 +196,13 @@ def segments(
             if not alive.any():
                 raise NonFiniteError(f"{label}: {first}")
             state, start = after, cut
+
+
+def _whole(chunks):
+    """Yield the chunks with states that are whole on every process."""
+    with contextlib.closing(chunks):
+        for chunk in chunks:
+            yield chunk._replace(state=gathered(chunk.state))
 
 
 def _by_step(name, value):

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from rnnjax.training.hosts import is_first_process
+
 
 @contextlib.contextmanager
 def progress(label: str, total: int, done: int = 0) -> Iterator[Callable[[int, Any], None]]:
     """Show a progress bar on standard error, if that is a terminal; give the way to advance it."""
-    if not sys.stderr.isatty():
+    if not (sys.stderr.isatty() and is_first_process()):
         yield lambda steps, metrics: None
         return
 
