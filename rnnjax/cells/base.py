@@ -104,6 +104,10 @@ class Gated(Cell):
             `param_dtype`.
         param_dtype: type of the parameters and of the initial carry.
 
+    Numbers that `init` alone uses, a forget bias or the gain of an initialiser, may be traced, so
+    that each network of a population has its own: make a cell with them, call its `init`, and
+    `unroll` the cell without them, which is hashable.
+
     Raises:
         ValueError: `features` is not a positive integer, or a tuple of initialisers has not
             G entries.

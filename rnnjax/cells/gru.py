@@ -47,7 +47,7 @@ class GRU(Gated):
 
     gate_names = ("r", "z", "n")
 
-    forget_bias: float | int | Chrono = 0.0
+    forget_bias: float | int | Array | Chrono = 0.0
 
     def init(self, key: Array, input_size: int) -> GRUParams:
         """Draw the parameters for inputs `[*batch, input_size]`."""

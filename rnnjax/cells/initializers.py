@@ -2,7 +2,8 @@
 
 Each is a frozen dataclass called as `init(key, shape, dtype)`, like those of
 `jax.nn.initializers`, which work in their place. A gated cell calls it once for every gate, with
-the shape of that gate's block, `[rows, H]`.
+the shape of that gate's block, `[rows, H]`. Its number may be traced, in a cell that only draws
+parameters (see `Gated`).
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ class Orthogonal:
     in deep linear neural networks", section 3.
     """
 
-    gain: float | int = 1.0
+    gain: float | int | Array = 1.0
 
     def __call__(self, key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
         wide = jnp.promote_types(dtype, jnp.float32)  # no QR factorisation in 16 bits
@@ -38,7 +39,7 @@ class Identity:
     linear units", section 3.
     """
 
-    gain: float | int = 1.0
+    gain: float | int | Array = 1.0
 
     def __call__(self, key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
         del key
@@ -53,7 +54,7 @@ class Gaussian:
     Source: Sompolinsky, Crisanti, Sommers 1988, "Chaos in random neural networks".
     """
 
-    gain: float | int = 1.0
+    gain: float | int | Array = 1.0
 
     def __call__(self, key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
         return self.gain / math.sqrt(shape[0]) * jax.random.normal(key, shape, dtype)
@@ -70,7 +71,7 @@ class SpectralRadius:
     networks", section 4 ("smart tanh": 15 nonzeros, radius .95).
     """
 
-    radius: float | int = 0.95
+    radius: float | int | Array = 0.95
     nonzeros: int | None = None
 
     def __post_init__(self):
@@ -94,7 +95,7 @@ class SpectralRadius:
 class Uniform:
     """Independent entries U[-bound, bound]; None means 1 / sqrt(columns), PyTorch's 1 / sqrt(H)."""
 
-    bound: float | int | None = None
+    bound: float | int | Array | None = None
 
     def __call__(self, key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
         bound = 1 / math.sqrt(shape[-1]) if self.bound is None else self.bound
@@ -109,10 +110,10 @@ class Chrono:
     Source: Tallec & Ollivier 2018, "Can recurrent neural networks warp time?", equation 16.
     """
 
-    t_max: float | int
+    t_max: float | int | Array
 
     def __post_init__(self):
-        if not self.t_max > 2:
+        if isinstance(self.t_max, (float, int)) and not self.t_max > 2:
             raise ValueError(f"t_max must be greater than 2, got {self.t_max}")
 
     def __call__(self, key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:

@@ -38,7 +38,7 @@ class LSTM(Gated):
 
     gate_names = ("i", "f", "g", "o")
 
-    forget_bias: float | int | Chrono = 1.0
+    forget_bias: float | int | Array | Chrono = 1.0
 
     def init(self, key: Array, input_size: int) -> GatedParams:
         """Draw the parameters for inputs `[*batch, input_size]`."""

@@ -17,6 +17,7 @@ from rnnjax.training.loop import (
     train_on_batches,
     train_on_samples,
 )
+from rnnjax.training.members import grid, over_seeds
 from rnnjax.training.population import (
     gathered,
     over_population,
@@ -40,11 +41,13 @@ __all__ = [
     "agreed",
     "batch_mesh",
     "gathered",
+    "grid",
     "is_first_process",
     "join",
     "noticing_others",
     "on_first",
     "over_population",
+    "over_seeds",
     "place",
     "population_sharding",
     "sharing",

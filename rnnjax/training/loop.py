@@ -23,6 +23,7 @@ class TrainState(NamedTuple):
     opt_state: PyTree
     step: Any  # int32, updates done
     key: Any  # of the member's own random stream
+    settings: PyTree = ()  # the member's own, such as its learning rate; training changes none
 
 
 class NonFiniteError(FloatingPointError):
