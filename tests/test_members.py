@@ -155,7 +155,7 @@ def test_a_member_is_a_plain_loop_with_its_settings(population, member):
 
 def test_accelerators_map_members_with_their_settings_at_once(population, monkeypatch):
     members, _, ended, losses = population
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(training.population, "_platform", lambda sharding: "gpu")
     monkeypatch.setattr(training.population, "_in_turn", None)
     _, at_once, its_losses = trained(start, train_step, members)
     np.testing.assert_allclose(its_losses, losses, rtol=1e-5)
