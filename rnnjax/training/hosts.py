@@ -68,7 +68,7 @@ def join(coordinator: str, num_processes: int | None = None, process_id: int | N
         ) from error
     except RuntimeError as error:
         raise OSError(f"the processes did not find each other: {_line(error)}") from error
-    atexit.register(_part)
+    _part_at_exit()
 
 
 def is_first_process() -> bool:
@@ -122,18 +122,31 @@ def noticing_others() -> Iterator[None]:
         raise
 
 
-def _part():
-    """Take leave of the other processes; if they do not come, end with exit code 1.
+def _part_at_exit():
+    """See to it that this process, when it ends, takes leave of the others.
 
-    They may wait for this one, which failed alone: that it is gone is what they must notice.
+    If they do not come, it ends with exit code 1: they may wait for this one, which failed alone,
+    and that it is gone is what they must notice. The thread is started now, since none can be when
+    Python ends.
     """
-    leave = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+    ending = threading.Event()
+
+    def shut_down():
+        ending.wait()
+        jax.distributed.shutdown()
+
+    leave = threading.Thread(target=shut_down, daemon=True)
     leave.start()
-    leave.join(PARTING)
-    if leave.is_alive():
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(1)
+
+    def part():
+        ending.set()
+        leave.join(PARTING)
+        if leave.is_alive():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(1)
+
+    atexit.register(part)
 
 
 def _first_bytes(data):
