@@ -29,7 +29,7 @@ def test_ten_kills_leave_no_trace(kills, tmp_path, capsys):
     assert found["bit_identical"] == found["kills"], found
     assert {name for row in found["runs"] for name in row["differ"]} == set()
     assert (tmp_path / "kills.json").exists()
-    assert "10 of 10 kills left no trace, in 2 runs." in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith("10 of 10 kills left no trace, in ")
 
 
 def test_any_other_byte_is_seen(kills, tmp_path):
