@@ -195,7 +195,7 @@ class Checkpoints:
     def _write_note(self, step):
         notes = self._directory / "files"
         unfinished = notes / f".{step}.json.unfinished"
-        unfinished.write_bytes(_files(self._directory / "steps" / str(step)))
+        unfinished.write_text(json.dumps(_files(self._directory / "steps" / str(step))))
         unfinished.replace(notes / f"{step}.json")
 
     def _check(self):
@@ -211,7 +211,11 @@ class Checkpoints:
             if not note.exists() and step == max(found):  # the process ended between the two
                 note.parent.mkdir(exist_ok=True)
                 self._write_note(step)
-            elif not note.exists() or note.read_bytes() != _files(steps / str(step)):
+                continue
+            noted, here = _read_note(note), _files(steps / str(step))
+            if here.items() < noted.items() and step != max(found):  # it was being removed
+                shutil.rmtree(steps / str(step))
+            elif here != noted:
                 self._move(step)
 
     def _move(self, step):
@@ -221,9 +225,9 @@ class Checkpoints:
         (self._directory / "steps" / str(step)).rename(target)
 
 
-def _files(directory: Path, checked: int = 2**24) -> bytes:
-    """Return size and, of all but large files, checksum by name, as JSON."""
-    files = {
+def _files(directory: Path, checked: int = 2**24) -> dict[str, list[int]]:
+    """Return size and, of all but large files, checksum by name."""
+    return {
         path.relative_to(directory).as_posix(): [
             path.stat().st_size,
             zlib.crc32(path.read_bytes()) if path.stat().st_size <= checked else 0,
@@ -231,7 +235,13 @@ def _files(directory: Path, checked: int = 2**24) -> bytes:
         for path in sorted(directory.rglob("*"))
         if path.is_file()
     }
-    return json.dumps(files).encode()
+
+
+def _read_note(path):
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):  # it is gone, or damaged
+        return {}
 
 
 def _wait_for_all(what: str) -> None:

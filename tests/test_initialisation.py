@@ -108,11 +108,33 @@ def test_a_run_writes_everything_it_promises(tiny_run):
             assert (out / f"{name}.{ending}").stat().st_size > 1000
 
 
-def test_the_same_arguments_give_the_same_bytes(tiny_run, tmp_path, monkeypatch):
+def test_stopped_in_the_middle_the_same_arguments_give_the_same_bytes(
+    tiny_run, tmp_path, monkeypatch
+):
+    """And nothing is measured twice."""
+    once, measured, config = Run.once, [], dataclasses.replace(TINY, out=tmp_path)
+
+    def watched(stop):
+        def watch(run, name, compute, *arguments):
+            def measure(*arguments):
+                if len(measured) == stop:
+                    raise KeyboardInterrupt
+                measured.append(name)
+                return compute(*arguments)
+
+            return once(run, name, measure, *arguments)
+
+        return watch
+
     monkeypatch.setattr(initialisation, "draw", lambda run: None)
-    initialisation.run(dataclasses.replace(TINY, out=tmp_path / "again"))
+    monkeypatch.setattr(Run, "once", watched(4))
+    with pytest.raises(KeyboardInterrupt):
+        initialisation.run(config)
+    monkeypatch.setattr(Run, "once", watched(None))
+    initialisation.run(config)
+    assert len(measured) == len(set(measured)) > 8
     for name in ("half_lives.csv", "profiles.csv", "summary.json"):
-        assert (tmp_path / "again" / name).read_bytes() == (tiny_run[0] / name).read_bytes(), name
+        assert (tmp_path / name).read_bytes() == (tiny_run[0] / name).read_bytes(), name
 
 
 def test_figures_can_be_redrawn_from_the_tables(tiny_run):

@@ -2,10 +2,16 @@
 
 import dataclasses
 import decimal
+import fcntl
 import io
 import json
 import math
 import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +22,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from moments import moments
 
 from rnnjax import runs
-from rnnjax.runs import Run
+from rnnjax.runs import LockedError, Run, locked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -374,3 +381,249 @@ def test_a_run_that_wrote_nothing_but_its_config_can_be_withdrawn(run):
     (other.path / "notes.txt").write_text("mine")
     other.withdraw()
     assert contents(other.path) == {Path("notes.txt"): b"mine"}
+
+
+# --- one process at a time --------------------------------------------------------------------
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from rnnjax.runs import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds the lock of a directory, and that directory."""
+    path = tmp_path / "held" / "run"
+    with subprocess.Popen([sys.executable, "-c", HOLDER, path], stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline() == b"held\n"
+        yield process, path
+        process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.multiprocess
+def test_another_process_keeps_out_and_however_it_ends_it_does_so_no_more(holder):
+    process, path = holder
+    for _ in range(2):
+        with pytest.raises(LockedError) as error, locked(path):
+            raise AssertionError
+        assert str(error.value) == (
+            f"{path} is being written to by process {process.pid} on {socket.gethostname()}; "
+            "wait until it has finished, or give another directory"
+        )
+        assert names(path) == [".lock"]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert names(path) == [".lock"]  # it could not tidy up
+    with locked(path):
+        assert (path / ".lock").read_text() == f"{os.getpid()} on {socket.gethostname()}\n"
+    assert not path.exists()
+
+
+def test_a_lock_holds_within_a_process_too_and_leaves_nothing(tmp_path):
+    path = tmp_path / "a" / "run"
+    with locked(path):
+        with pytest.raises(LockedError, match=f"by process {os.getpid()} on"), locked(path):
+            raise AssertionError
+        assert names(path) == [".lock"]
+        with locked(tmp_path / "a" / "other"):
+            pass
+    assert contents(tmp_path) == {} and not path.exists()
+    with pytest.raises(ZeroDivisionError), locked(path):
+        raise ZeroDivisionError
+    with locked(path):  # what has been written stays
+        (path / "mine").write_text("")
+    assert names(path) == ["mine"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError, match="is a file; give a directory"):
+        locked(tmp_path / "file").__enter__()
+    with pytest.raises(OSError, match=r"cannot write to .*/file/run: Not a directory"):
+        locked(tmp_path / "file" / "run").__enter__()
+
+
+def test_one_waits_for_no_lock_of_a_directory_that_has_gone(tmp_path, monkeypatch):
+    """Between making the directory and the lock another process removes it; between lock and
+    question it removes the lock."""
+    path, real = tmp_path / "run", fcntl.flock
+    removed = []
+
+    def racing(file, how):
+        real(file, how)
+        if len(removed) < 3:
+            removed.append(file)
+            (path / ".lock").unlink()
+            if len(removed) < 3:
+                path.rmdir()
+
+    monkeypatch.setattr(fcntl, "flock", racing)
+    with locked(path):
+        assert names(path) == [".lock"] and len(removed) == 3
+
+
+# --- a run that is there already --------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Config):
+    keep: int = 2
+    overwrite: bool = False
+
+
+def opened(path, **changes):
+    config = Options(out=path, **changes)
+    options = {"out", "overwrite", "keep"}
+    return Run.opened(path, config, apart_from=options, overwrite=config.overwrite)
+
+
+def begun(path, **changes):
+    run = opened(path, **changes)
+    run.append("metrics.jsonl", [{"step": 1}, {"step": 2}])
+    return run
+
+
+def test_a_run_of_the_same_arguments_is_opened_and_no_other(tmp_path):
+    path = tmp_path / "run"
+    assert not begun(path).again
+    before = contents(path)
+    for changes in ({}, {"keep": 7}):
+        assert opened(path, **changes).again
+    for changes, message in {
+        ("length", 3): "of --length None, not 3; give another directory, the same arguments to go",
+        ("cells", ("elman",)): "of --cells elman grü, not elman; give",
+        ("rate", 1.0): "of --rate 0.003, not 1.0; give",
+    }.items():
+        with pytest.raises(FileExistsError, match=f"already holds a run, {message}"):
+            opened(path, **dict([changes]))
+    assert contents(path) == before
+    (path / "config.json").write_text('{"cells": ')
+    with pytest.raises(FileExistsError, match=r"config.json is damaged: .*, or --overwrite$"):
+        opened(path)
+    assert not opened(path, overwrite=True).again
+
+
+def test_overwriting_begins_again_once(tmp_path):
+    path = tmp_path / "run"
+    begun(path).finish()
+    new = opened(path, overwrite=True)  # finished: it makes way
+    assert not new.again and names(path) == [".replaced", "config.json"]
+    new.append("metrics.jsonl", [{"step": 1}])
+    again = opened(path, overwrite=True)  # the same command goes on
+    assert again.again and again.read_rows("metrics.jsonl") == [{"step": 1}]
+    assert opened(path).again  # and so without it
+    other = opened(path, overwrite=True, length=3)
+    assert not other.again and not (path / "metrics.jsonl").exists()
+    other.finish()
+    assert names(path) == [".finished", "config.json"]
+    begun(tmp_path / "unasked")
+    assert not opened(tmp_path / "unasked", overwrite=True).again
+
+
+def test_killed_at_any_moment_of_the_beginning_it_begins_again(tmp_path):
+    path = tmp_path / "run"
+    begun(path).finish()
+    with moments(path, tmp_path / "copies") as left:
+        Run.opened(path, Options(length=3), apart_from=(), overwrite=True)
+    left.append(path)
+    want = {Path("config.json"): contents(path)[Path("config.json")]}
+    for copy in left:
+        for flag in (True, False):
+            place = tmp_path / "again" / f"{copy.name}-{flag}"
+            shutil.copytree(copy, place)
+            try:
+                run = Run.opened(place, Options(length=3), apart_from=(), overwrite=flag)
+            except FileExistsError as error:  # the old run has not been touched
+                assert not flag and "already holds a run, of --length None, not 3" in str(error)
+                assert Run(place).finished
+                continue
+            run.finish()
+            found = contents(place)
+            written = found.pop(Path(".rnnjax")).decode().splitlines()
+            assert found.pop(Path(".finished")) == b"" and found == want
+            assert set(written) >= {"config.json", ".finished"}
+    assert len(left) > 8
+
+
+@pytest.mark.parametrize("text", ["con", "config.json", "config.json\nmet", ""])
+def test_what_was_noted_before_a_kill_or_on_a_full_disk_may_be_torn(text, tmp_path):
+    (tmp_path / ".rnnjax").write_text(text)
+    run = begun(tmp_path)
+    assert run.read_json("config.json")["length"] is None
+    assert opened(tmp_path).again
+    assert set((tmp_path / ".rnnjax").read_text().splitlines()) >= {"config.json", "metrics.jsonl"}
+
+
+def test_what_is_appended_again_stays_or_is_put_right(tmp_path):
+    path = tmp_path / "run"
+    rows = [{"step": step, "loss": step / 3} for step in range(6)]
+    begun(path).append("rows.jsonl", rows[:4])
+    whole = (path / "rows.jsonl").read_bytes()
+    for damage in (whole, whole[:-5], whole[:7], b"", whole.replace(b"3", b"4"), whole + b"{}\n"):
+        (path / "rows.jsonl").write_bytes(damage)
+        run = opened(path)
+        run.append("rows.jsonl", rows[:2])
+        if damage.startswith(whole):
+            assert (path / "rows.jsonl").read_bytes() == damage  # nothing is lost meanwhile
+        run.append("rows.jsonl", rows[2:4])
+        run.append("rows.jsonl", [])
+        assert (path / "rows.jsonl").read_bytes()[: len(whole)] == whole
+        run.finish()
+        assert (path / "rows.jsonl").read_bytes() == whole
+        (path / ".finished").unlink()
+    (path / "times.jsonl").write_text('{"cut o')
+    opened(path).append_time(step=1)
+    assert (path / "times.jsonl").read_text().startswith('{"cut o\n{"step": 1, ')
+
+
+def test_what_is_computed_once_is_not_computed_again(tmp_path):
+    calls = []
+
+    def compute(scale):
+        calls.append(scale)
+        half = np.arange(4).astype(jnp.bfloat16) / 3
+        return {"file": half, "float": np.float32(0.1) * scale, "names": np.array(["a", "bc"])}
+
+    def same(found, want):
+        for name, value in want.items():
+            assert found[name].dtype == value.dtype
+            np.testing.assert_array_equal(found[name], value)
+        return found.keys() == want.keys()
+
+    path = tmp_path / "run"
+    first = begun(path).once("a b/3", compute, 2)
+    assert same(opened(path).once("a b/3", compute, 2), first) and calls == [2]
+    (file,) = (path / ".history").rglob("*.npz")
+    data = file.read_bytes()
+    for at in range(0, len(data), 7):  # whatever bit flips, it is seen
+        file.write_bytes(data[:at] + bytes([data[at] ^ 16]) + data[at + 1 :])
+        with pytest.raises(OSError, match="is damaged"):
+            runs.read_arrays(file)
+    assert same(opened(path).once("a b/3", compute, 2), first) and calls == [2, 2]
+    for damage in (file.unlink, lambda: file.write_bytes(data[:30]), lambda: file.write_bytes(b"")):
+        damage()
+        assert same(opened(path).once("a b/3", compute, 2), first)
+        assert file.read_bytes() == data
+    assert calls == [2] * 5
+    opened(path).finish()
+    assert not (path / ".history").exists()
+
+
+def test_a_full_disk_is_told_with_the_file(run, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs, "_write", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    writes = {
+        "config.json": lambda: run.write_json("config.json", 1),
+        "metrics.jsonl": lambda: run.append("metrics.jsonl", [{"a": 1}]),
+        "a.npz": lambda: runs.write_arrays(run.path / "a.npz", {"a": 1}),
+    }
+    (run.path / ".rnnjax").write_text("\n".join(writes))
+    for name, write in writes.items():
+        with pytest.raises(OSError, match=f"cannot write to .*/{name}: No space left on device"):
+            write()

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from scripts import ROOT, load
 
+from rnnjax.checkpoint import Checkpoints
 from rnnjax.datasets import digits, images
 
 pytestmark = pytest.mark.slow
@@ -33,6 +34,31 @@ def test_the_summary_has_its_metric_its_baseline_and_its_source(finished):
     assert "demonstration scale" in summary["source"]
     for name in ("gradients", "training"):
         assert (out / f"{name}.png").stat().st_size > 1000
+
+
+def test_stopped_in_the_middle_the_same_command_finishes_with_the_same_bytes(
+    finished, tmp_path, monkeypatch
+):
+    save, steps = Checkpoints.save, []
+
+    def interrupted(self, step, *arguments):
+        steps.append(step)
+        if step == 45:
+            raise KeyboardInterrupt
+        save(self, step, *arguments)
+
+    config = dataclasses.replace(TINY, out=tmp_path, checkpoint_every=15)
+    monkeypatch.setattr(Checkpoints, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        application.run(config)
+    assert not (tmp_path / "summary.json").exists()
+    monkeypatch.setattr(
+        Checkpoints, "save", lambda self, step, *rest: steps.append(step) or save(self, step, *rest)
+    )
+    assert application.run(config) == finished[1]
+    assert steps == [15, 30, 45, 45, 60]
+    for name in ("metrics.jsonl", "summary.json", "gradients.csv", "training.csv"):
+        assert (tmp_path / name).read_bytes() == (finished[0] / name).read_bytes(), name
 
 
 def test_orders_show_the_same_pixels():

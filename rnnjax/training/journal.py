@@ -163,14 +163,14 @@ class Journal:
         on_first(lambda: directory.mkdir(parents=True, exist_ok=True))
         with _sigterm() as asked, checkpoint.Checkpoints(directory, keep=self.keep) as saved:
             at = self._restore(saved, state, iterators, cuts, jax.tree.structure(before))
-            for record in at.chunks:
-                on_first(functools.partial(self._write, record))
-            if at.partial is not None:
-                on_first(functools.partial(self._write, at.partial))
             chunks, parts = at.chunks, [at.partial] if at.partial else []
+            for record in (*chunks, *parts):
+                on_first(functools.partial(self._write, record))
+            stops = [stop for record in (*chunks, *parts) for stop in record.stops]
             every = range(self.checkpoint_every, cuts[-1], self.checkpoint_every)
             ahead = sorted(step for step in {*cuts, *every} if step > at.step)
-            options = {"start": at.step, "going": at.going, "label": self.label or self._name}
+            options = {"start": at.step, "going": at.going, "first": next(iter(stops), None)}
+            options["label"] = self.label or self._name
             going, done, step = at.going, at.state, at.step
             for chunk in segments(prepare, at.state, ahead, **options) if ahead else ():
                 terminated, last = agreed(asked()), chunk.step == cuts[-1]

@@ -166,6 +166,7 @@ def segments(
     *,
     start: int = 0,
     going: np.ndarray | None = None,
+    first: Stop | None = None,
     label: str = "training",
 ) -> Iterator[Chunk]:
     """Yield a chunk at each of the steps `cuts`, from the state after `start` steps.
@@ -174,10 +175,10 @@ def segments(
 
     Args:
         going: which members have not stopped, `[S]`; None means all.
+        first: the stop of the first that has.
     """
     members = jax.tree.leaves(state)[0].shape[0]
     alive = np.ones(members, bool) if going is None else np.array(going)
-    first: Stop | None = None
     with progress(label, cuts[-1], start) as report:
         for cut in cuts:
             size, run = cut - start, prepare(cut - start)
