@@ -354,6 +354,34 @@ def test_heat_maps_of_any_grid_are_on_one_scale(stored):
         np.testing.assert_array_equal(shown, want)
 
 
+def test_heat_maps_name_words_and_cross_what_is_not_finite(stored):
+    values = {"lstm": (0.5, np.nan), "elman": (np.inf, 2.0), "mine": (1.0, 1.0)}
+    parts = [
+        {"p": p, "x": x, "y": y, "v": v}
+        for p in (1000, 0.5)
+        for y, row in values.items()
+        for x, v in zip((3.2e-5, 1e-5), row, strict=True)
+        if (p, y) != (0.5, "elman")  # a row that the second panel lacks
+    ]
+    figure = heat_maps(
+        stored(parts), panel="p", columns=1, names={"mine": "my own"}, not_finite="diverged"
+    )
+    upper, lower, _ = figure.axes
+    assert [ax.get_title() for ax in (upper, lower)] == ["1000", "0.5"]
+    assert [ax.get_ylabel() for ax in (upper, lower)] == ["depth", "depth"]
+    assert [t.get_text() for t in upper.get_yticklabels()] == ["LSTM", "Elman", "my own"]
+    want = ["$10^{-5}$", r"$3.2\cdot 10^{-5}$"]
+    assert [t.get_text() for t in lower.get_xticklabels()] == want
+    for ax, crossed in ((upper, {(0.5, 0.5), (1.5, 1.5)}), (lower, {(0.5, 0.5)})):
+        (crosses,) = ax.lines
+        assert {*map(tuple, crosses.get_xydata())} == crossed
+    shown = np.ma.filled(upper.collections[0].get_array(), np.nan)
+    np.testing.assert_array_equal(shown, [[np.nan, 0.5], [2.0, np.nan], [1.0, 1.0]])
+    (key,) = figure.legends
+    assert [text.get_text() for text in key.get_texts()] == ["diverged"]
+    assert not heat_maps(stored(parts[4:6]), not_finite="diverged").legends
+
+
 def test_colour_scales_of_heat_maps(stored):
     parts = [{"x": i, "y": 0, "v": v} for i, v in enumerate((-4.0, 0.0, 1e-3, 10.0, np.inf))]
     table = stored(parts)

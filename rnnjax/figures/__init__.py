@@ -13,7 +13,8 @@ from rnnjax.figures.profiles import (
     profile_over_training,
 )
 from rnnjax.figures.surfaces import loss_surface
-from rnnjax.figures.tables import comparison, curves, heat_maps
+from rnnjax.figures.sweeps import heat_maps
+from rnnjax.figures.tables import comparison, curves
 from rnnjax.figures.weights import block_maps, eigenvalues, histograms, singular_values
 
 __all__ = [

@@ -1,6 +1,7 @@
 """What figures are made of: panels, lines with bands, axes, names and colours, rows of tables."""
 
 import itertools
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -48,11 +49,18 @@ def line_with_band(ax: Axes, x, rows, colour, label, *, scale=1.0, linestyle="-"
     ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
 
 
-def ticks(axis, values, most=9):
-    """Label the centres of some of the equal cells of a heat map with their values."""
-    every = -(-len(values) // most)
+def ticks(axis, values, most=9, names=None):
+    """Label the centres of the equal cells of a heat map: all words, as many numbers as fit."""
+    words = isinstance(values[0], str)
+    texts = [label(value, names, 3) for value in values]
+    wide = max(len(re.sub(r"[${}^]|\\cdot", "", text)) for text in texts)
+    if axis.axis_name == "x":
+        most = max(2, min(most, 48 // (wide + 2)))
+    every = 1 if words else -(-len(values) // most)
     places = np.arange(0, len(values), every)
-    axis.set_ticks(places + 0.5, [f"{values[i]:.3g}" for i in places])
+    axis.set_ticks(places + 0.5, texts[::every])
+    if words and axis.axis_name == "x" and len(values) > most:
+        axis.set_tick_params(rotation=30)
 
 
 def edges(centres):
@@ -98,8 +106,19 @@ def name(cell):
     return NAMES.get(cell) or cell
 
 
-def label(value, names) -> str:
+def label(value, names=None, digits=6) -> str:
     """Return what stands in `names` for a value, or the value."""
     if names and value in names:
         return names[value]
-    return name(value) if isinstance(value, str) else f"{value:g}"
+    return name(value) if isinstance(value, str) else number(value, digits)
+
+
+def number(value, digits=3) -> str:
+    """Return a number as a person writes it: 0.03, 1000, 3.2·10⁻⁵."""
+    if abs(value) < 1e5 and value == round(value):
+        return f"{value:g}"
+    mantissa, _, power = f"{value:.{digits}g}".partition("e")
+    if not power:
+        return mantissa
+    times = "" if mantissa == "1" else rf"{mantissa}\cdot "
+    return f"${times}10^{{{int(power)}}}$"

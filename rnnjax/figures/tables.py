@@ -1,10 +1,9 @@
-"""Curves and heat maps of any table."""
+"""Curves of any table, and networks side by side."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from rnnjax.figures import drawing
@@ -69,67 +68,6 @@ def curves(
     axes[0].legend(lines.values(), lines.keys(), fontsize="small")
     if natural_logs:
         drawing.powers_of_ten(axes[0])
-    return figure
-
-
-def heat_maps(
-    table: drawing.Table,
-    x: str,
-    y: str,
-    value: str,
-    *,
-    panel: str | None = None,
-    names: Mapping[Any, str] | None = None,
-    xlabel: str,
-    ylabel: str,
-    label: str,
-    log: bool = False,
-    symmetric: bool = False,
-) -> Figure:
-    """Draw a quantity over a grid as one heat map for each panel, all on one scale.
-
-    Args:
-        table: columns `x`, `y` and `value`, in any order of rows; what is missing or not finite is
-            left white. Rows and columns of the map have equal widths, whatever their distances.
-        panel: name of the column that says which panel, in order of first appearance.
-        names: titles of values of `panel`; the value itself otherwise.
-        xlabel, ylabel, label: of the axes and of the colours.
-        log: a logarithmic scale of colours.
-        symmetric: a scale of two colours around zero, as wide to either side; not with `log`.
-
-    Raises:
-        ValueError: both `log` and `symmetric`.
-    """
-    if log and symmetric:
-        raise ValueError("a scale cannot be both log and symmetric; give one of them")
-    parts = drawing.split(table, panel)
-    figure, axes = drawing.panels(len(parts), sharey=True)
-    known = table[value][np.isfinite(table[value])]
-    known = known[known > 0] if log else known
-    low, high = (known.min(), known.max()) if known.size else (1, 10)
-    if symmetric:
-        high = max(abs(low), abs(high)) or 1
-        low = -high
-    high = high if high > low else low + (abs(low) or 1) * 1e-6
-    scale: Any = LogNorm(low, high) if log else Normalize(low, high)
-    ys = np.unique(table[y])  # of all panels, which share the axis
-    image: Any = None
-    for ax, part in zip(axes, parts, strict=True):
-        xs, column = np.unique(part[x], return_inverse=True)
-        row = np.searchsorted(ys, part[y])
-        grid = np.full((len(ys), len(xs)), np.nan)
-        grid[row, column] = np.where(np.isfinite(part[value]), part[value], np.nan)
-        colours = "RdBu_r" if symmetric else "viridis"
-        image = ax.pcolormesh(grid, norm=scale, cmap=colours)
-        image.set_rasterized(True)
-        ax.grid(False)
-        drawing.ticks(ax.xaxis, xs)
-        drawing.ticks(ax.yaxis, ys)
-        ax.set(xlabel=xlabel)
-        if panel is not None:
-            ax.set(title=drawing.label(part[panel][0], names))
-    axes[0].set(ylabel=ylabel)
-    figure.colorbar(image, ax=list(axes), label=label)
     return figure
 
 
