@@ -129,8 +129,8 @@ def parallel_coordinates(
         style = {"pruned": ":"}.get(kind, (0, (4, 3)))
         line = [height[row] for height in heights]
         ax.plot(across[:-1], line, color="0.6", linewidth=0.9, linestyle=style, label=kind)
-    from_worst = np.flatnonzero(finite)
-    from_worst = from_worst[np.argsort(values[from_worst] * (1 if largest else -1), kind="stable")]
+    from_best = np.argsort(values * (-1 if largest else 1), kind="stable")  # first of equal ones
+    from_worst = from_best[finite[from_best]][::-1]
     for row in from_worst:
         line = [*(height[row] for height in heights), float(scale(values[row]))]
         best = row == from_worst[-1]
@@ -167,16 +167,14 @@ def _upright(ax, place, column, names, log):
     else:
         low, high = (column.min(), column.max()) if column.size else (1.0, 1.0)
         turned = np.log if log else np.asarray
-        locator = LogLocator() if log else MaxNLocator(5)
-        shown = [t for t in locator.tick_values(low, high) if low <= t <= high]
-        shown = shown if len(shown) > 1 or low == high else [low, high]
+        shown = _ticks(column, low, high, log)
         start, length = turned(low), turned(high) - turned(low)
 
         def height_of(x):
             return (turned(x) - start) / length * 0.92 + 0.04 if length else 0.5 + 0 * turned(x)
 
         heights = height_of(column)
-        ticks = {drawing.number(t): float(height_of(t)) for t in shown or [low]}
+        ticks = {drawing.number(t): float(height_of(t)) for t in shown}
     ax.axvline(place, color="0.3", linewidth=1, zorder=3)
     box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1}
     for text, at in ticks.items():
@@ -184,6 +182,16 @@ def _upright(ax, place, column, names, log):
         options: dict[str, Any] = {"va": "center", "fontsize": "small", "bbox": box, "zorder": 5}
         ax.annotate(text, (place, at), (5, 0), textcoords="offset points", **options)
     return heights
+
+
+def _ticks(column, low, high, log, most=8):
+    """Return what to label on an axis: the values if they are few, else round ones between."""
+    few = np.unique(column)
+    if 0 < len(few) <= most:
+        return few
+    locator = LogLocator() if log else MaxNLocator(5)
+    shown = [tick for tick in locator.tick_values(low, high) if low <= tick <= high]
+    return shown if len(shown) > 1 else [low, high]
 
 
 def _numbers_first(words):

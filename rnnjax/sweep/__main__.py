@@ -260,7 +260,7 @@ def slurm(config: Slurm) -> int:
 def report(config: Report) -> int:
     """Write the report, and print the best trial."""
     from rnnjax import sweep
-    from rnnjax.sweep.results import best_of
+    from rnnjax.sweep.results import best_of, rerun
 
     found = sweep.report(config.out)
     best = best_of(sweep.load(config.out), found)
@@ -270,7 +270,7 @@ def report(config: Report) -> int:
         fail(f"no trial of {config.out} is complete{say}", 1)
     spread = f", over {len(best.seeds)} seeds ± {best.std:.3g}" if len(best.seeds) > 1 else ""
     print(f"best is trial {best.number} with {best.objective:.6g}{spread}:")
-    print(f"  {sweep.results.rerun(best)}")
+    print(f"  {rerun(best)}")
     print(f"Tables and figures are in {config.out}")
     return 0
 

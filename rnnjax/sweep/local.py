@@ -1,5 +1,6 @@
 """Several workers on one machine, each with cores and GPUs of its own."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ def share(things: Sequence[Any], workers: int) -> list[list[Any]]:
     if len(things) < workers:
         return [[things[i % len(things)]] for i in range(workers)]
     ends = [len(things) * i // workers for i in range(workers + 1)]
-    return [list(things[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
+    return [list(things[a:b]) for a, b in itertools.pairwise(ends)]
 
 
 def cores() -> list[int]:

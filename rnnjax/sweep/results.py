@@ -146,13 +146,15 @@ def _columns(sweep, found):
 
 
 def _field(found, name):
-    """Return a searched field of all trials: numbers, or words and empty ones where not known."""
-    values = [trial.settings.get(name, "") for trial in found]
-    known = [value for value in values if not isinstance(value, str)]
-    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in known) and known:
-        if len(known) == sum(value != "" for value in values):
-            return [math.nan if value == "" else value for value in values]
-    return [space.text(value) for value in values]
+    """Return a searched field of all trials: numbers and NaN, or words and empty ones."""
+    values = [trial.settings.get(name) for trial in found]
+    known = [value for trial, value in zip(found, values, strict=True) if name in trial.settings]
+    if known and all(type(value) in (int, float) for value in known):
+        return [math.nan if value is None else value for value in values]
+    return [
+        space.text(value) if name in trial.settings else ""
+        for trial, value in zip(found, values, strict=True)
+    ]
 
 
 def _write_parquet(run, columns):
@@ -223,7 +225,7 @@ def _cells(sweep, started):
     for trial in started:
         if trial.state in ("running", "waiting"):
             continue
-        cell = tuple(_place(sweep.space[name], trial.settings[name]) for name in (x, y, *panel))
+        cell = tuple(_place(sweep, name, trial.settings[name]) for name in (x, y, *panel))
         objectives = [v for v in (best.get(cell), trial.objective) if v is not None]
         finite = [value for value in objectives if math.isfinite(value)]
         best[cell] = min(finite, key=lambda value: sign * value, default=math.nan)
@@ -254,11 +256,12 @@ def _axes(sweep):
     return [x, y, *few[-1:]]
 
 
-def _place(part, value):
+def _place(sweep, name, value):
     """Return the value as it is on an axis: itself, or the middle of its bin of a range."""
+    part = sweep.space[name]
     if isinstance(part, space.Choice):
         return space.text(value)
-    if part.points is not None or part.low == part.high:
+    if sweep.settings.sampler == "grid" or part.low == part.high:
         return float(value)
     turn, back = (math.log, math.exp) if part.log else (float, float)
     low, high = turn(part.low), turn(part.high)

@@ -285,7 +285,7 @@ def _write(sweep):
 
 def _storage(sweep):
     import optuna
-    import sqlalchemy
+    import sqlalchemy.exc
 
     beat = sweep.settings.heartbeat
     wait: dict[str, Any] = {"connect_args": {"timeout": 60}} if "sqlite" in sweep.url else {}

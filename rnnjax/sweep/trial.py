@@ -30,15 +30,15 @@ LOCKED, STOPPED = os.EX_TEMPFAIL, 128 + signal.SIGTERM
 LOOK = 0.2  # seconds between two looks at a script that runs
 
 
-class Failed(Exception):
+class FailedError(Exception):
     """The trial has failed for good; the message is the reason."""
 
 
-class Crashed(Exception):
+class CrashedError(Exception):
     """The trial's script was killed; it may be repeated."""
 
 
-class Left(Exception):
+class LeftError(Exception):
     """The worker was asked to leave and has stopped its trial, which is to be put back."""
 
 
@@ -51,20 +51,19 @@ def run_trial(sweep: Sweep, study: Any, trial: Any, leave: Any, begun: Callable[
         begun: called when other workers can see that the trial is in good hands.
 
     Raises:
-        optuna.TrialPruned, Failed, Crashed, Left: what became of it instead.
+        optuna.TrialPruned, FailedError, CrashedError, LeftError: what became of it instead.
         ArgumentError: summary.json lacks the objective, and no trial has reached it yet.
     """
-    import optuna
-
     values = {name: part.suggest(trial, name) for name, part in sweep.space.items()}
-    folder = sweep.folder(trial)
+    frozen = study._storage.get_trial(trial._trial_id)
+    folder = sweep.folder(frozen)
     words = sweep.words(values, folder)
     study._storage.record_heartbeat(trial._trial_id)
     trial.set_user_attr("worker", [trial.number, socket.gethostname(), os.getpid()])
     begun()
     trial.set_user_attr("command", shlex.join(["python", *words]))
     curve = Curve(folder / "metrics.jsonl", sweep.settings.prune_on, sweep.settings.direction)
-    log = sweep.out / "logs" / f"{sweep.key(trial)}.log"
+    log = sweep.out / "logs" / f"{sweep.key(frozen)}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     before, start = trial.user_attrs.get("seconds", 0.0), time.monotonic()
@@ -74,8 +73,6 @@ def run_trial(sweep: Sweep, study: Any, trial: Any, leave: Any, begun: Callable[
             if leave.signal or code != LOCKED:
                 break
             processes.pause(min(2, sweep.settings.heartbeat / 4), leave)
-    except _Pruned:
-        raise optuna.TrialPruned from None
     finally:
         trial.set_user_attr("seconds", before + time.monotonic() - start)
     if code == 0:
@@ -83,10 +80,10 @@ def run_trial(sweep: Sweep, study: Any, trial: Any, leave: Any, begun: Callable[
     if leave.signal or code == STOPPED:
         leave.signal = leave.signal or signal.SIGTERM
         _put_back(trial)
-        raise Left
+        raise LeftError
     if code < 0:
         trial.set_user_attr("crash", f"killed by {signal.Signals(-code).name}")
-        raise Crashed
+        raise CrashedError
     raise _failed(trial, said or f"exit code {code}")
 
 
@@ -117,12 +114,10 @@ def seeds(summary: Any, objective: str) -> list[float]:
     return [float(v) for v in values]
 
 
-class _Pruned(Exception):
-    """The trial was pruned, and its script has ended."""
-
-
 def _watch(sweep, trial, command, log, curve, leave):
     """Run the script until it ends; return its exit code and the last that it said."""
+    import optuna
+
     pruner = sweep.settings.pruner != "none"
     with open(log, "ab") as file:
         start = file.seek(0, os.SEEK_END)
@@ -133,7 +128,7 @@ def _watch(sweep, trial, command, log, curve, leave):
                     break
                 if _report(trial, curve) and pruner and trial.should_prune():
                     if processes.stop(child) != 0:
-                        raise _Pruned
+                        raise optuna.TrialPruned
                     break  # it had just finished
         finally:  # whatever happens to the worker, its script ends before it
             code = processes.stop(child)
@@ -171,7 +166,7 @@ def _objective(sweep, study, trial, folder):
 
 def _failed(trial, reason):
     trial.set_user_attr("reason", reason)  # while it runs: later it cannot be changed
-    return Failed(reason)
+    return FailedError(reason)
 
 
 def _put_back(trial):

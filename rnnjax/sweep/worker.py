@@ -9,7 +9,7 @@ from typing import Any
 
 from rnnjax.sweep import processes, space
 from rnnjax.sweep.study import done, load, locked, open_study, original, quiet, revive
-from rnnjax.sweep.trial import Crashed, Failed, Left, run_trial
+from rnnjax.sweep.trial import CrashedError, FailedError, LeftError, run_trial
 
 
 def say(line: str) -> None:
@@ -47,7 +47,7 @@ def work(out: str | Path, *, tell: Callable[[str], None] = say) -> int:
                 waiting, running = (_in_state(study, name) for name in ("WAITING", "RUNNING"))
                 if waiting:
                     study.sampler = _sampler(sweep, original(waiting[0]))
-                    with contextlib.suppress(Left):
+                    with contextlib.suppress(LeftError):
                         ended += _run_next(sweep, study, leave, lock.close, tell)
                     continue
             if not running:
@@ -74,12 +74,13 @@ def _run_next(sweep, study, leave, begun, tell):
         return run_trial(sweep, study, trial, leave, begun)
 
     try:
-        study.optimize(objective, n_trials=1, catch=(Failed, Crashed))
+        study.optimize(objective, n_trials=1, catch=(FailedError, CrashedError))
     except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
         # We were silent for so long, suspended perhaps, that another worker has put it back.
-        if not mine or _frozen(study, mine[0]).state == optuna.trial.TrialState.RUNNING:
+        trial = _frozen(study, mine[0]) if mine else None
+        if trial is None or trial.state == optuna.trial.TrialState.RUNNING:
             raise
-        tell(f"trial {original(mine[0])}: another worker goes on with it")
+        tell(f"trial {original(trial)}: another worker goes on with it")
         return False
     tell(_line(sweep, study, _frozen(study, mine[0])))
     return True
