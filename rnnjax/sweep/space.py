@@ -27,8 +27,8 @@ PLUS = re.compile(r"(?<![0-9][eE])\+")  # not that of 1e+5
 class Range:
     """Numbers between two, both included."""
 
-    low: float
-    high: float
+    low: int | float
+    high: int | float
     log: bool
     whole: bool
     points: int | None = None  # of a grid
