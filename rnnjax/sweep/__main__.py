@@ -47,13 +47,13 @@ class Create:
     """The experiment, a script with a dataclass Config."""
     out: Path
     """Directory of the sweep; for several machines one that they share."""
-    search: tuple[str, ...]
+    search: tuple[str, ...] = ()
     """Fields of its Config and what to try: clip=0.5,1,5 or learning_rate=log:1e-4:1e-1 or
     features=int:16:128 or gain=lin:0:2. A grid needs a number of points, log:1e-4:1e-1:7. The
     elements of a field that takes several are joined by +: cells=lstm,lstm+gru."""
     set: tuple[str, ...] = ()
     """Fields of its Config that all trials have in common: steps=500 cells=lstm+gru."""
-    objective: str
+    objective: str = ""
     """Where summary.json has the objective: lstm.final_loss. A number, or a list of one for each
     seed, whose mean counts. A * stands for the only entry there is."""
     direction: Literal["minimize", "maximize"] = "minimize"

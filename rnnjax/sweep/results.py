@@ -10,7 +10,6 @@ import dataclasses
 import math
 import os
 import shlex
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +51,12 @@ class Trial:
     @property
     def spread(self) -> float:
         """Largest less smallest over seeds; NaN for fewer than two."""
-        return max(self.seeds) - min(self.seeds) if len(self.seeds) > 1 else math.nan
+        return float(np.ptp(self.seeds)) if len(self.seeds) > 1 else math.nan
 
     @property
     def std(self) -> float:
         """Standard deviation over seeds, with n - 1; NaN for fewer than two."""
-        return statistics.stdev(self.seeds) if len(self.seeds) > 1 else math.nan
+        return float(np.std(self.seeds, ddof=1)) if len(self.seeds) > 1 else math.nan
 
 
 def trials(out: str | Path) -> list[Trial]:
@@ -314,4 +313,4 @@ def _label(sweep):
 def _log(values):
     """Return whether values need a logarithmic scale: all above 0, and far apart."""
     finite = [value for value in values if math.isfinite(value)]
-    return bool(finite) and min(finite) > 0 and max(finite) > 10 * min(finite)
+    return bool(finite and min(finite) > 0 and max(finite) > 10 * min(finite))
