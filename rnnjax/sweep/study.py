@@ -7,6 +7,7 @@ trials that are missing, putting back those of dead workers) happens under a loc
 """
 
 import contextlib
+import copy
 import dataclasses
 import fcntl
 import json
@@ -213,7 +214,7 @@ def revive(sweep: Sweep, study: Any) -> None:
     repeated = {n for trial in trials for n in trial.system_attrs.get("retry_history", [])}
     for trial in trials:
         if trial.state == TrialState.FAIL and not done(trial) and trial.number not in repeated:
-            retry(study, trial)
+            retry(study, copy.deepcopy(trial))  # which it changes
 
 
 def _check(settings, trials):

@@ -98,7 +98,7 @@ def _line(sweep, study, trial):
     elif "reason" in trial.user_attrs:
         text = f"failed: {trial.user_attrs['reason']}"
     else:
-        text = f"{trial.user_attrs.get('crash')}; it is put back"
+        text = f"{trial.user_attrs.get('crash')}; it is {'given up' if done(trial) else 'put back'}"
     settings = ", ".join(f"{name}={space.text(value)}" for name, value in trial.params.items())
     parts = [f"trial {number} ({settings}): {text}"]
     if complete:
