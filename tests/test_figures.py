@@ -380,6 +380,10 @@ def test_heat_maps_name_words_and_cross_what_is_not_finite(stored):
     (key,) = figure.legends
     assert [text.get_text() for text in key.get_texts()] == ["diverged"]
     assert not heat_maps(stored(parts[4:6]), not_finite="diverged").legends
+    xs = [3.2e-5, 2e-5, 1e-5]  # in this order, one that no row has
+    (mesh,) = heat_maps(stored(parts[4:6]), xs=xs, ys=["elman", "mine"]).axes[0].collections
+    shown = np.ma.filled(mesh.get_array(), np.nan)
+    np.testing.assert_array_equal(shown, [[np.nan] * 3, [1.0, np.nan, 1.0]])
 
 
 def test_colour_scales_of_heat_maps(stored):

@@ -510,7 +510,7 @@ def test_jobs_are_workers_that_put_their_trial_back_when_preempted(tmp_path):
     pid = int(subprocess.run(["pgrep", "-P", job.job_id], capture_output=True, text=True).stdout)
     os.kill(pid, signal.SIGUSR2)  # Slurm's warning; the job is queued again, and runs at once
     until(lambda: notes(out, 0) == ["started", "stopped", "started"])
-    assert "Requeued job" in (out / "jobs" / f"{job.job_id}_0_log.err").read_text()
+    assert "Caught signal SIGUSR2" in (out / "jobs" / f"{job.job_id}_0_log.err").read_text()
     go.touch()
     assert job.result() == 0
     assert notes(out, 0) == ["started", "stopped", "started", "ended"]

@@ -28,6 +28,8 @@ def heat_maps(
     log: bool = False,
     symmetric: bool = False,
     not_finite: str | None = None,
+    xs: Sequence[Any] | None = None,
+    ys: Sequence[Any] | None = None,
 ) -> Figure:
     """Draw a quantity over a grid as one heat map for each panel, all on one scale.
 
@@ -43,6 +45,7 @@ def heat_maps(
         symmetric: a scale of two colours around zero, as wide to either side; not with `log`.
         not_finite: what to call the cells whose value is there but not finite: they are crossed,
             and the crosses explained below the panels. None marks none.
+        xs, ys: what is on the axes, in order, if that is more than what the table has.
 
     Raises:
         ValueError: both `log` and `symmetric`.
@@ -52,14 +55,14 @@ def heat_maps(
     parts = drawing.split(table, panel)
     figure, axes = drawing.panels(len(parts), columns, sharey=True)
     scale = _scale(table[value], log, symmetric)
-    ys = _in_order(table[y])  # of all panels, which share the axis
+    ys = ys or _in_order(table[y])  # of all panels, which share the axis
     image: Any = None
     crosses: list[Any] = []
     for ax, part in zip(axes, parts, strict=True):
-        xs = _in_order(part[x])
-        column, row = _places(xs, part[x]), _places(ys, part[y])
+        across = xs or _in_order(part[x])
+        column, row = _places(across, part[x]), _places(ys, part[y])
         finite = np.isfinite(part[value])
-        grid = np.full((len(ys), len(xs)), np.nan)
+        grid = np.full((len(ys), len(across)), np.nan)
         grid[row, column] = np.where(finite, part[value], np.nan)
         colours = "RdBu_r" if symmetric else "viridis"
         image = ax.pcolormesh(grid, norm=scale, cmap=colours)
@@ -68,7 +71,7 @@ def heat_maps(
         if not_finite and not finite.all():
             at = column[~finite] + 0.5, row[~finite] + 0.5
             crosses = ax.plot(*at, "x", color="0.45", markersize=7, label=not_finite)
-        drawing.ticks(ax.xaxis, xs, names=names)
+        drawing.ticks(ax.xaxis, across, names=names)
         drawing.ticks(ax.yaxis, ys, names=names)
         ax.set(xlabel=xlabel)
         if ax.get_subplotspec().is_first_col():

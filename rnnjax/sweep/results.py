@@ -212,8 +212,7 @@ def _draw(sweep, run, found):
     run.save_figure("parallel_coordinates", figure)
     cells = _cells(sweep, started) if len(fields) > 1 else []
     if cells:
-        run.write_table("heat_map", cells)
-        _draw_heat_map(sweep, run)
+        _draw_heat_map(sweep, run, cells)
 
 
 def _cells(sweep, started):
@@ -228,67 +227,59 @@ def _cells(sweep, started):
         objectives = [v for v in (best.get(cell), trial.objective) if v is not None]
         finite = [value for value in objectives if math.isfinite(value)]
         best[cell] = min(finite, key=lambda value: sign * value, default=math.nan)
-    order = sorted(
-        best,
-        key=lambda cell: [
-            _rank(sweep.space[n], v) for n, v in zip(_axes(sweep), cell, strict=True)
-        ],
-    )
     return [
-        {**dict(zip((x, y, *panel), cell, strict=True)), "objective": best[cell]} for cell in order
+        {**dict(zip((x, y, *panel), cell, strict=True)), "objective": value}
+        for cell, value in best.items()
     ]
 
 
 def _axes(sweep):
     """Return the fields of a heat map: ranges first, then those with most values; a panel."""
 
-    def values(name):
-        part = sweep.space[name]
-        grid = isinstance(part, space.Choice) or sweep.settings.sampler == "grid"
-        return len(part.grid()) if grid else BINS
-
     def key(name):
-        return isinstance(sweep.space[name], space.Choice), -values(name)
+        return isinstance(sweep.space[name], space.Choice), -len(_values(sweep, name))
 
     x, y, *others = sorted(sweep.space, key=key)
-    few = [name for name in others if 1 < values(name) <= MOST_PANELS]
+    few = [name for name in others if 1 < len(_values(sweep, name)) <= MOST_PANELS]
     return [x, y, *few[-1:]]
 
 
+def _values(sweep, name):
+    """Return what is on a field's axis: its values, or the middles of the bins of a range."""
+    part = sweep.space[name]
+    if isinstance(part, space.Choice):
+        return [*map(space.text, part.values)]
+    if sweep.settings.sampler == "grid":
+        return [*map(float, part.grid())]
+    return [_middle(part, i) for i in range(BINS)] if part.low < part.high else [float(part.low)]
+
+
 def _place(sweep, name, value):
-    """Return the value as it is on an axis: itself, or the middle of its bin of a range."""
+    """Return where a value of a field is on its axis."""
     part = sweep.space[name]
     if isinstance(part, space.Choice):
         return space.text(value)
     if sweep.settings.sampler == "grid" or part.low == part.high:
         return float(value)
-    turn, back = (math.log, math.exp) if part.log else (float, float)
-    low, high = turn(part.low), turn(part.high)
-    place = min(int((turn(value) - low) / (high - low) * BINS), BINS - 1)
-    return back(low + (high - low) * (place + 0.5) / BINS)
+    low, high, turned = map(math.log if part.log else float, (part.low, part.high, value))
+    return _middle(part, min(int((turned - low) / (high - low) * BINS), BINS - 1))
 
 
-def _rank(part, value):
-    return (
-        list(map(space.text, part.values)).index(value) if isinstance(part, space.Choice) else value
-    )
+def _middle(part, index):
+    share = (index + 0.5) / BINS
+    if part.log:
+        return float(part.low * (part.high / part.low) ** share)
+    return float(part.low + (part.high - part.low) * share)
 
 
-def _draw_heat_map(sweep, run):
+def _draw_heat_map(sweep, run, cells):
     from rnnjax import figures
 
     x, y, *panel = _axes(sweep)
-    table = run.read_table("heat_map")
-    choices = [
-        n for n, part in sweep.space.items() if isinstance(part, space.Choice) and n in table
-    ]
-    for name in choices:
-        table[name] = np.array(
-            [f"{v:g}" if isinstance(v, float) else v for v in table[name].tolist()]
-        )
-    names = {}
-    others = [name for name in sweep.space if name not in (x, y, *panel)]
-    best = "best " if others or sweep.settings.sampler != "grid" else ""
+    cells = sorted(cells, key=lambda row: [_values(sweep, n).index(row[n]) for n in (*panel, y, x)])
+    run.write_table("heat_map", cells)
+    table = {name: np.array([row[name] for row in cells]) for name in cells[0]}
+    all_of_it = len(sweep.space) == 2 + len(panel) and sweep.settings.sampler == "grid"
     figure = figures.heat_maps(
         table,
         x,
@@ -296,12 +287,13 @@ def _draw_heat_map(sweep, run):
         "objective",
         panel=panel[0] if panel else None,
         columns=3,
-        names=names,
         xlabel=x.replace("_", " "),
         ylabel=y.replace("_", " "),
-        label=best + _label(sweep),
-        log=_log(table["objective"]),
+        label=_label(sweep) if all_of_it else f"best {_label(sweep)}",
+        log=_log(table["objective"].tolist()),
         not_finite="no trial was complete",
+        xs=_values(sweep, x),
+        ys=_values(sweep, y),
     )
     run.save_figure("heat_map", figure)
 
