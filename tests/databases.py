@@ -44,7 +44,8 @@ def postgresql():
                 _wait_for(folder, running)
                 yield f"postgresql://tester@/postgres?host={folder}"
             finally:
-                running.send_signal(signal.SIGINT)  # do not wait for clients
+                (pid, *_) = (folder / "data" / "postmaster.pid").read_text().split()
+                os.kill(int(pid), signal.SIGINT)  # which does not wait for clients
                 running.communicate()
     finally:
         shutil.rmtree(folder)
