@@ -297,9 +297,9 @@ def test_a_worker_that_was_thought_dead_does_no_harm(tmp_path, monkeypatch):
     def slow_watch(*arguments):
         result = watch(*arguments)
         if not told:
-            study_of = sweep.open_study(sweep.load(out))
-            (running,) = study_of.get_trials()
-            study_of.tell(running.number, state=running.state.__class__.FAIL)
+            with study.opened(sweep.load(out)) as its:
+                (running,) = its.get_trials()
+                its.tell(running.number, state=type(running.state).FAIL)
         return result
 
     monkeypatch.setattr(trial, "_watch", slow_watch)
@@ -555,8 +555,6 @@ def kill_at_random(out, url, workers=4, kills=15):
     for t, (x, n) in zip(found, points, strict=True):
         assert (t.state, t.objective) == ("complete", (x - 1) ** 2 + (n - 4) ** 2 + 1)
         assert notes(out, t.number).count("ended") == 1, "done twice, or never"
-    complete = [
-        t for t in sweep.open_study(sweep.load(out)).get_trials() if t.state.name == "COMPLETE"
-    ]
-    assert len(complete) == 100
+    with study.opened(sweep.load(out)) as its:
+        assert sum(t.state.name == "COMPLETE" for t in its.get_trials()) == 100
     return sum(t.retries > 0 for t in found)

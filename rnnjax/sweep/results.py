@@ -17,7 +17,7 @@ import numpy as np
 
 from rnnjax.runs import Run
 from rnnjax.sweep import space
-from rnnjax.sweep.study import Sweep, crashes, done, load, open_study, original
+from rnnjax.sweep.study import Sweep, crashes, done, load, opened, original
 
 BINS = 8  # of a range that is no grid, in a heat map
 MOST_PANELS = 6
@@ -66,7 +66,8 @@ def trials(out: str | Path) -> list[Trial]:
         ArgumentError: there is no sweep in `out`, or its storage cannot be reached.
     """
     sweep = load(out)
-    return _trials(sweep, open_study(sweep))
+    with opened(sweep) as study:
+        return _trials(sweep, study)
 
 
 def report(out: str | Path) -> list[Trial]:

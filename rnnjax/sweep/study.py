@@ -134,8 +134,9 @@ def create(out: str | Path, settings: Settings, *, trials: int | None = None) ->
                 sweep = _same(load(out), sweep)
             else:
                 _write(sweep)
-            study = _new_study(sweep)
-            _enqueue(sweep, study, trials)
+            _new_study(sweep)
+            with opened(sweep) as study:
+                _enqueue(sweep, study, trials)
     except OSError as error:
         raise ArgumentError(f"--out: cannot write to {out}: {error.strerror}") from None
     return sweep
@@ -155,22 +156,23 @@ def load(out: str | Path) -> Sweep:
 
 
 def open_study(sweep: Sweep) -> Any:
-    """Return the Optuna study of a sweep.
+    """Return the Optuna study of a sweep, for as long as this process lives.
 
     Raises:
         ArgumentError: the storage cannot be reached, or holds no such study.
     """
-    import optuna
+    return _study(sweep, _storage(sweep))
 
-    with quiet():
-        try:
-            storage, pruner = _storage(sweep), _pruner(sweep.settings)
-            study = optuna.load_study(study_name=sweep.name, storage=storage, pruner=pruner)
-        except KeyError:
-            raise ArgumentError(
-                f"--storage: no study {sweep.name!r} there; `run` the sweep again to add it"
-            ) from None
-    return study
+
+@contextlib.contextmanager
+def opened(sweep: Sweep) -> Iterator[Any]:
+    """Give the Optuna study of a sweep, and close its connections afterwards; raises likewise."""
+    storage = _storage(sweep)
+    try:
+        yield _study(sweep, storage)
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 @contextlib.contextmanager
@@ -271,10 +273,11 @@ def _same(old, new):
 def _reached(sweep):
     """Return whether a trial has reached the objective."""
     try:
-        study = open_study(sweep)
+        with opened(sweep) as study:
+            states = {trial.state.name for trial in study.get_trials(deepcopy=False)}
     except ArgumentError:
         return False
-    return any(trial.state.name in ("COMPLETE", "PRUNED") for trial in study.get_trials())
+    return bool(states & {"COMPLETE", "PRUNED"})
 
 
 def _write(sweep):
@@ -291,12 +294,27 @@ def _storage(sweep):
     beat = sweep.settings.heartbeat
     wait: dict[str, Any] = {"connect_args": {"timeout": 60}} if "sqlite" in sweep.url else {}
     try:
-        return optuna.storages.RDBStorage(
-            sweep.url, engine_kwargs=wait, heartbeat_interval=beat, grace_period=4 * beat
-        )
+        with quiet():
+            return optuna.storages.RDBStorage(
+                sweep.url, engine_kwargs=wait, heartbeat_interval=beat, grace_period=4 * beat
+            )
     except (ImportError, sqlalchemy.exc.SQLAlchemyError) as error:
         said = str(getattr(error, "orig", None) or error).strip().splitlines()
         raise ArgumentError(f"--storage: {said[0] if said else error!r}") from None
+
+
+def _study(sweep, storage):
+    import optuna
+
+    with quiet():
+        try:
+            return optuna.load_study(
+                study_name=sweep.name, storage=storage, pruner=_pruner(sweep.settings)
+            )
+        except KeyError:
+            raise ArgumentError(
+                f"--storage: no study {sweep.name!r} there; `run` the sweep again to add it"
+            ) from None
 
 
 def _pruner(settings):
@@ -312,24 +330,29 @@ def _pruner(settings):
 
 
 def _new_study(sweep):
-    """Create the study, or return the one that is there if it is this sweep's."""
+    """Create the study, unless it is there and this sweep's."""
     import optuna
 
-    with quiet():
-        study = optuna.create_study(
-            study_name=sweep.name,
-            storage=_storage(sweep),
-            direction=sweep.settings.direction,
-            load_if_exists=True,
-        )
-    owner = study.user_attrs.get("sweep")
-    if owner is None and not study.get_trials(deepcopy=False):
-        study.set_user_attr("sweep", sweep.id)
-    elif owner != sweep.id:
-        raise ArgumentError(
-            f"--storage: its study {sweep.name!r} is another sweep's; name this one with --study"
-        )
-    return study
+    storage = _storage(sweep)
+    try:
+        with quiet():
+            study = optuna.create_study(
+                study_name=sweep.name,
+                storage=storage,
+                direction=sweep.settings.direction,
+                load_if_exists=True,
+            )
+        owner = study.user_attrs.get("sweep")
+        if owner is None and not study.get_trials(deepcopy=False):
+            study.set_user_attr("sweep", sweep.id)
+        elif owner != sweep.id:
+            raise ArgumentError(
+                f"--storage: its study {sweep.name!r} is another sweep's; name this one with "
+                "--study"
+            )
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def _enqueue(sweep, study, trials):

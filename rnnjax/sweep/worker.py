@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rnnjax.sweep import processes, space
-from rnnjax.sweep.study import done, load, locked, open_study, original, quiet, revive
+from rnnjax.sweep.study import done, load, locked, opened, original, quiet, revive
 from rnnjax.sweep.trial import CrashedError, FailedError, LeftError, run_trial
 
 
@@ -37,8 +37,8 @@ def work(out: str | Path, *, tell: Callable[[str], None] = say) -> int:
             been stopped, and its trial put back.
     """
     sweep = load(out)
-    with processes.leaving() as leave, quiet():
-        study, ended = open_study(sweep), 0
+    with processes.leaving() as leave, quiet(), opened(sweep) as study:
+        ended = 0
         poll = min(5, sweep.settings.heartbeat / 2)
         while not leave.signal:
             with contextlib.ExitStack() as lock:
