@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "models": {"layers", "shapes"},
     "regularizers": {"carries", "cells", "diagnostics", "shapes"},
     "runs": set(),
+    "sweep": {"command_line", "figures", "runs"},
     "tasks": set(),
     "testing": {"cells", "unroll"},
     "training": {"checkpoint", "runs"},
@@ -45,6 +46,7 @@ MAY_IMPORT = {
 HEAVY = (
     *("tensorflow_datasets", "orbax", "grain", "matplotlib", "optuna", "flax", "optax", "sklearn"),
     *("gensim", "librosa", "music21", "sacrebleu", "pandas", "PIL"),
+    *("pyarrow", "sqlalchemy", "submitit"),
 )
 
 

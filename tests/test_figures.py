@@ -380,6 +380,10 @@ def test_heat_maps_name_words_and_cross_what_is_not_finite(stored):
     (key,) = figure.legends
     assert [text.get_text() for text in key.get_texts()] == ["diverged"]
     assert not heat_maps(stored(parts[4:6]), not_finite="diverged").legends
+    xs = [3.2e-5, 2e-5, 1e-5]  # in this order, one that no row has
+    (mesh,) = heat_maps(stored(parts[4:6]), xs=xs, ys=["elman", "mine"]).axes[0].collections
+    shown = np.ma.filled(mesh.get_array(), np.nan)
+    np.testing.assert_array_equal(shown, [[np.nan] * 3, [1.0, np.nan, 1.0]])
 
 
 def test_colour_scales_of_heat_maps(stored):
@@ -396,6 +400,60 @@ def test_colour_scales_of_heat_maps(stored):
     assert flat.axes[0].collections[0].get_clim() == (-1, 1)
     with pytest.raises(ValueError, match="both log and symmetric"):
         heat_maps(table, log=True, symmetric=True)
+
+
+SEARCHED = {
+    "rate": np.array([1e-3, 1e-1, 1e-2, 1e-3, 1e-2]),
+    "clip": np.array(["5", "0.5", "5", "1", ""]),
+    "cell": np.array(["lstm", "mine", "lstm", "mine", "lstm"]),
+    "loss": np.array([0.4, np.nan, 0.1, 0.1, 7.0]),
+    "state": np.array(["complete", "pruned", "complete", "complete", "waiting"]),
+}
+
+
+def parallel(table, **options):
+    columns = ["rate", "clip", "cell"]
+    given = {"log": ["rate"], "state": "state", "label": "loss", **options}
+    return draw(lambda: figures.parallel_coordinates(table, columns, "loss", **given))
+
+
+def test_parallel_coordinates_lead_from_settings_to_values(stored):
+    """The heights of settings are in order on each axis; colours and heights say the values."""
+    figure = parallel(stored([SEARCHED]), names={"rate": "learning rate", "mine": "my own"})
+    ax, bar = figure.axes
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["learning rate", "clip", "cell"]
+    across = {i: line for i, line in enumerate(ax.lines) if len(line.get_xdata()) > 2}
+    pruned, worst, other, best = across.values()  # the waiting one has no clip: left out
+    assert len(pruned.get_xdata()) == 3 and pruned.get_linestyle() == ":"
+    low, middle, high = (line.get_ydata()[0] for line in (worst, best, pruned))
+    assert middle - low == pytest.approx(high - middle)  # 1e-3, 1e-2, 1e-1
+    assert other.get_ydata()[0] == low
+    half, one, five = (line.get_ydata()[1] for line in (pruned, other, worst))
+    assert half < one < five == best.get_ydata()[1]
+    lstm, mine = best.get_ydata()[2], other.get_ydata()[2]
+    assert lstm > mine and [line.get_ydata()[2] for line in (worst, pruned)] == [lstm, mine]
+    assert [line.get_ydata()[-1] for line in (worst, other, best)] == [1, 0, 0]
+    assert best.get_label() == "best" and best.get_linewidth() > other.get_linewidth()
+    assert same_color(best.get_color(), other.get_color())
+    assert not same_color(best.get_color(), worst.get_color())
+    assert bar.get_ylabel() == "loss" and bar.get_ylim() == (0.1, 0.4)
+    (key,) = figure.legends
+    assert [text.get_text() for text in key.get_texts()] == ["pruned", "best"]
+    texts = {text.get_text() for text in ax.texts}
+    assert {"0.001", "0.01", "0.1", "0.5", "1", "5", "LSTM", "my own"} == texts
+
+
+def test_parallel_coordinates_of_odd_tables(stored):
+    table = stored([SEARCHED])
+    upward = parallel(table, largest=True, log_value=True)
+    thick = [line for line in upward.axes[0].lines if line.get_label() == "best"]
+    assert thick[0].get_ydata()[-1] == 1 and upward.axes[1].get_yscale() == "log"
+    lost = {**table, "loss": np.full(5, np.nan)}
+    assert not [line for line in parallel(lost).axes[0].lines if line.get_label() == "best"]
+    one = {name: column[:1] for name, column in table.items()}
+    assert len(parallel(one).axes) == 2
+    none = {name: column[:0] for name, column in table.items()}
+    assert not parallel(none).legends
 
 
 def test_a_large_heat_map_labels_some_of_its_rows(stored):

@@ -13,7 +13,7 @@ from rnnjax.figures.profiles import (
     profile_over_training,
 )
 from rnnjax.figures.surfaces import loss_surface
-from rnnjax.figures.sweeps import heat_maps
+from rnnjax.figures.sweeps import heat_maps, parallel_coordinates
 from rnnjax.figures.tables import comparison, curves
 from rnnjax.figures.weights import block_maps, eigenvalues, histograms, singular_values
 
@@ -30,6 +30,7 @@ __all__ = [
     "layer_profiles",
     "learning_curves",
     "loss_surface",
+    "parallel_coordinates",
     "path_split",
     "profile_over_training",
     "singular_values",

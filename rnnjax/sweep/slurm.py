@@ -1,0 +1,84 @@
+"""Workers as jobs of a cluster, through submitit."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rnnjax.command_line import ArgumentError
+from rnnjax.sweep import processes
+from rnnjax.sweep.study import load
+
+
+class Job:
+    """What a job runs: a worker, in a process of its own.
+
+    Slurm's warning before a time limit or a preemption reaches `checkpoint`: the worker stops its
+    script (which saves a checkpoint), puts the trial back and leaves, and the job is queued again.
+    """
+
+    def __init__(self, out: Path):
+        self.out = out.resolve()
+        self._worker: subprocess.Popen[Any] | None = None
+
+    def __call__(self) -> int:
+        command = [sys.executable, "-m", "rnnjax.sweep", "work", "--out", str(self.out)]
+        self._worker = processes.start(command)
+        while (code := self._worker.poll()) is None:
+            time.sleep(processes.SOON)  # not `wait`, within which `checkpoint` could not wait
+        if code:
+            raise RuntimeError(f"the worker ended with exit code {code}; its last lines say why")
+        return code
+
+    def checkpoint(self) -> Any:
+        from submitit.helpers import DelayedSubmission
+
+        if self._worker is not None and self._worker.poll() is None:
+            self._worker.terminate()
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, self._worker.pid, os.WEXITED | os.WNOWAIT)
+        return DelayedSubmission(Job(self.out))
+
+
+def submit(
+    out: str | Path,
+    workers: int,
+    *,
+    cluster: str = "slurm",
+    at_once: int | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> list[Any]:
+    """Submit workers of a sweep that has been created, as one array of jobs; return the jobs.
+
+    Args:
+        out: the sweep's directory, on a file system that the machines share. The jobs' logs go to
+            its folder jobs.
+        workers: how many.
+        cluster: `slurm`, or `local` for processes of this machine, to try it out.
+        at_once: how many of them may run at a time.
+        parameters: of submitit's `AutoExecutor`, such as `timeout_min`, `mem_gb`, `cpus_per_task`,
+            `gpus_per_node`, `slurm_partition`, `slurm_additional_parameters`.
+
+    Raises:
+        ArgumentError: there is no sweep in `out`, no such cluster, or submitit refuses a parameter.
+    """
+    import submitit
+
+    sweep = load(out)
+    try:
+        executor = submitit.AutoExecutor(
+            folder=sweep.out.resolve() / "jobs", cluster=cluster, slurm_max_num_timeout=1000
+        )
+        given = dict(parameters or {})
+        if cluster == "slurm":
+            given = {"slurm_array_parallelism": at_once or workers, **given}
+        executor.update_parameters(name=sweep.name, **given)
+        with executor.batch():
+            jobs = [executor.submit(Job(sweep.out)) for _ in range(workers)]
+    except (RuntimeError, TypeError, ValueError, NameError) as error:
+        raise ArgumentError(f"submitit: {error}") from None
+    return jobs

@@ -1,0 +1,204 @@
+"""What a search tries: `clip=0.5,1,5`, `learning_rate=log:1e-4:1e-1`, as typed and as points.
+
+lin:LOW:HIGH[:POINTS]  numbers between two, evenly (whole ones for a field that holds whole numbers)
+log:LOW:HIGH[:POINTS]  the same, evenly in the logarithm
+int:LOW:HIGH[:POINTS]  whole numbers; in a grid without POINTS, each of them
+A,B,C                  these; the elements of a field that holds several are joined by +: lstm+gru
+
+POINTS say how many of a range are in a grid, and belong to a grid alone.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from rnnjax.command_line import ArgumentError
+
+RANGES = "lin", "log", "int"
+FORMS = "A,B,C or lin:LOW:HIGH, log:LOW:HIGH, int:LOW:HIGH"
+PLUS = re.compile(r"(?<![0-9][eE])\+")  # not that of 1e+5
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Numbers between two, both included."""
+
+    low: int | float
+    high: int | float
+    log: bool
+    whole: bool
+    points: int | None = None  # of a grid
+
+    def suggest(self, trial: Any, name: str) -> Any:
+        suggest = trial.suggest_int if self.whole else trial.suggest_float
+        return suggest(name, self.low, self.high, log=self.log)
+
+    def grid(self) -> list[Any]:
+        """Return the points of a grid, from the lowest to the highest, both as they were given."""
+        if self.points is None:
+            return list(range(int(self.low), int(self.high) + 1))
+        if self.points == 1:
+            return [self.low]
+        shares = [i / (self.points - 1) for i in range(1, self.points - 1)]
+        if self.log:
+            between = [self.low * (self.high / self.low) ** share for share in shares]
+        else:
+            between = [self.low + (self.high - self.low) * share for share in shares]
+        points = [self.low, *between, self.high]
+        return list(dict.fromkeys(round(p) for p in points)) if self.whole else points
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One of some values: numbers, words, True and False, None; elements of several joined by +."""
+
+    values: tuple[Any, ...]
+
+    def suggest(self, trial: Any, name: str) -> Any:
+        return trial.suggest_categorical(name, self.values)
+
+    def grid(self) -> list[Any]:
+        return list(self.values)
+
+
+Space = dict[str, Range | Choice]
+
+
+def assignments(items: Sequence[str], option: str) -> dict[str, str]:
+    """Split NAME=VALUE items as they are typed after an option; - and _ in names are the same.
+
+    Raises:
+        ArgumentError: one has no = or no value, or a name comes twice.
+    """
+    found: dict[str, str] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        name = name.strip().lstrip("-").replace("-", "_")
+        if not (name and equals and value.strip()):
+            raise ArgumentError(f"{option} takes FIELD=VALUE, got {item!r}")
+        if name in found:
+            raise ArgumentError(f"{option} names {name} twice: {found[name]} and {value}")
+        found[name] = value.strip()
+    return found
+
+
+def parse(name: str, text: str, types: Collection[str], *, grid: bool) -> Range | Choice:
+    """Return what a search tries for a field, as it was typed.
+
+    Args:
+        name: of the field.
+        text: as in this module's docstring.
+        types: names of those that the field takes: `int`, `float`, `bool`, `None`, else `word`; for
+            one that holds several, those of its elements and `tuple`.
+        grid: the points of a range must be known.
+
+    Raises:
+        ArgumentError: the text is none of the forms, or the range is empty.
+    """
+    kind, *numbers = text.split(":")
+    if kind not in RANGES:
+        words = text.split(",")
+        if not all(map(str.strip, words)):
+            raise ArgumentError(f"--search {name} has an empty value in {text!r}; write {FORMS}")
+        values = tuple(value(word.strip(), types) for word in words)
+        if len(set(map(repr, values))) < len(values):
+            raise ArgumentError(f"--search {name} names a value twice in {text!r}")
+        return Choice(values)
+    try:
+        low, high, *rest = map(float, numbers[:2])
+        points = int(numbers[2]) if len(numbers) == 3 else None
+        if rest or len(numbers) > 3:
+            raise ValueError
+    except ValueError:
+        raise ArgumentError(
+            f"--search {name} must be {kind}:LOW:HIGH or {kind}:LOW:HIGH:POINTS, got {text!r}"
+        ) from None
+    if not {"int", "float"} & {*types}:
+        raise ArgumentError(f"--search {name} takes no numbers, got the range {text!r}")
+    whole = kind == "int" or "float" not in types
+    _check(name, text, kind, low, high, whole)
+    if points is not None and points < (1 if low == high else 2):
+        raise ArgumentError(f"--search {name} needs at least 2 points, got {text!r}")
+    if grid and points is None and kind != "int":
+        raise ArgumentError(f"--search {name} needs a number of points in a grid: {text}:5, say")
+    if points is not None and not grid:
+        raise ArgumentError(
+            f"--search {name}={text} names {points} points, which only --sampler grid tries; "
+            f"give {kind}:{numbers[0]}:{numbers[1]}"
+        )
+    if whole:
+        return Range(int(low), int(high), kind == "log", True, points)
+    return Range(low, high, kind == "log", False, points)
+
+
+def points(space: Space) -> list[dict[str, Any]]:
+    """Return all points of the grid, the last field changing fastest."""
+    values = itertools.product(*(part.grid() for part in space.values()))
+    return [dict(zip(space, point, strict=True)) for point in values]
+
+
+def corners(space: Space) -> list[dict[str, Any]]:
+    """Return points that between them hold every choice and both ends of every range."""
+    values = [
+        [part.low, part.high] if isinstance(part, Range) else list(part.values)
+        for part in space.values()
+    ]
+    count = max(map(len, values), default=0)
+    return [
+        {name: tried[i % len(tried)] for name, tried in zip(space, values, strict=True)}
+        for i in range(count)
+    ]
+
+
+def value(word: str, types: Collection[str]) -> Any:
+    """Return a word as what a field of these types takes; the elements of several stay one word."""
+    if "tuple" in types:
+        return word
+    known = {"true": ("bool", True), "false": ("bool", False), "none": ("None", None)}
+    kind, constant = known.get(word.lower(), (None, None))
+    if kind in types:
+        return constant
+    for number in (int, float):
+        if number.__name__ in types:
+            with contextlib.suppress(ValueError):
+                if math.isfinite(number(word)):
+                    return number(word)
+    return word
+
+
+def text(value: Any) -> str:
+    """Return a value as it is typed: a float as the shortest text that reads back the same."""
+    return repr(float(value)) if isinstance(value, float) else str(value)
+
+
+def elements(value: Any) -> list[str]:
+    """Return the elements of a value of a field that holds several."""
+    return PLUS.split(text(value))
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return `NAME was OLD and is now NEW` for what differs between two mappings."""
+    found = []
+    for name in [*old, *(n for n in new if n not in old)]:
+        before, now = old.get(name), new.get(name)
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            found += [f"{name} {line}" for line in differences(before, now)]
+            if not found and list(before) != list(now):
+                found.append(f"the order of {name} was {' '.join(before)}, now {' '.join(now)}")
+        elif before != now:
+            old_text, new_text = ("not given" if v is None else v for v in (before, now))
+            found.append(f"{name} was {old_text}, now {new_text}")
+    return found
+
+
+def _check(name, text, kind, low, high, whole):
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise ArgumentError(f"--search {name} must go from a low number to a high one, got {text}")
+    if kind == "log" and low <= 0:
+        raise ArgumentError(f"--search {name} must be above 0 on a logarithmic scale, got {text}")
+    if whole and not (low == int(low) and high == int(high)):
+        raise ArgumentError(f"--search {name} must go between whole numbers, got {text}")
