@@ -308,6 +308,7 @@ def test_a_worker_that_was_thought_dead_does_no_harm(tmp_path, monkeypatch):
     assert notes(out, 0) == ["started", "ended"] and states(out) == ["complete"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pruner", ["median", "halving", "hyperband"])
 def test_pruning_stops_what_is_worse_than_others(tmp_path, monkeypatch, pruner):
     monkeypatch.setattr(trial, "LOOK", 0.01)
