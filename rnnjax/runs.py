@@ -325,6 +325,16 @@ class Run:
         columns = zip(*rows, strict=True) if rows else [()] * len(header)
         return {key: _column(values) for key, values in zip(header, columns, strict=True)}
 
+    def write_parquet(self, name: str, columns: Mapping[str, Any]) -> None:
+        """Write columns of equal length to NAME.parquet: arrays, or lists of values or of lists."""
+        import pyarrow
+        import pyarrow.parquet
+
+        table = pyarrow.table({key: pyarrow.array(column) for key, column in columns.items()})
+        content = pyarrow.BufferOutputStream()
+        pyarrow.parquet.write_table(table, content)
+        self._replace(f"{name}.parquet", content.getvalue().to_pybytes())
+
     def file(self, name: str) -> Path:
         """Return the path of a file or directory that others write, and note that it is the run's.
 

@@ -191,6 +191,27 @@ def test_a_float32_is_the_shortest_decimal_that_reads_back(value):
         assert digits == 1 or np.float32(f"{number:.{digits - 2}e}") != number
 
 
+def test_a_parquet_file_reads_back(run):
+    from pyarrow import parquet
+
+    columns = {
+        "cell": np.array(["lstm", "grü"]),
+        "loss": np.array([0.1, np.nan]),
+        "step": [3, 2**40],
+        "seeds": [[0.5, 1.5], []],
+    }
+    run.write_parquet("trials", columns)
+    found = parquet.read_table(run.path / "trials.parquet").to_pydict()
+    np.testing.assert_equal(found, {key: [*map(plain, column)] for key, column in columns.items()})
+    assert names(run.path) == ["config.json", "trials.parquet"]
+    with pytest.raises(ValueError, match="length"):
+        run.write_parquet("trials", {"a": [1], "b": [1, 2]})
+
+
+def plain(value):
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def test_json_takes_numbers_and_arrays_of_numpy_and_jax(run):
     value: dict[str, Any] = {
         "f32": np.float32(0.1),

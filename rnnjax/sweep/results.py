@@ -8,7 +8,6 @@ heat_map.csv                the same; only if two fields or more were searched
 
 import dataclasses
 import math
-import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -81,7 +80,8 @@ def report(out: str | Path) -> list[Trial]:
     columns = _columns(sweep, found)
     seeds = [" ".join(map(repr, trial.seeds)) for trial in found]
     run.write_table("trials", [{**columns, "seeds": seeds}])
-    _write_parquet(run, {**columns, "seeds": [list(trial.seeds) for trial in found]})
+    seeds = [[float(value) for value in trial.seeds] for trial in found]
+    run.write_parquet("trials", {**columns, "seeds": seeds})
     best = best_of(sweep, found)
     if best is not None:
         run.write_json("best.json", _summary(sweep, found, best))
@@ -155,18 +155,6 @@ def _field(found, name):
         space.text(value) if name in trial.settings else ""
         for trial, value in zip(found, values, strict=True)
     ]
-
-
-def _write_parquet(run, columns):
-    import pyarrow
-    import pyarrow.parquet
-
-    kinds = {"seeds": pyarrow.list_(pyarrow.float64())}
-    arrays = {name: pyarrow.array(values, kinds.get(name)) for name, values in columns.items()}
-    path = run.file("trials.parquet")
-    unfinished = path.with_name(".trials.parquet.unfinished")
-    pyarrow.parquet.write_table(pyarrow.table(arrays), unfinished)
-    os.replace(unfinished, path)
 
 
 def _summary(sweep, found, best):
