@@ -430,3 +430,13 @@ def test_another_shape_or_structure_is_named(stopped):
     with pytest.raises(ResumeError, match="holds 2 observed arrays, wanted are 0: the code has"):
         journal.train_on_samples(step, state, sample, **options)
     assert {p.name for p in stopped.glob("training/x/steps/*")} == {"4", "8"}
+
+
+def test_another_jax_is_told_of(tmp_path, whole, monkeypatch, capsys):
+    with pytest.raises(StoppedError):
+        train(tmp_path / "run", observe=fails(observe, 2))
+    monkeypatch.setattr(journal_file, "_maker", lambda: "JAX 99 on abacus")
+    assert told(tmp_path / "run", train(tmp_path / "run")) == whole()
+    line = next(line for line in capsys.readouterr().err.splitlines() if "begun" in line)
+    assert line.startswith("x: begun with JAX ")
+    assert line.endswith("goes on with JAX 99 on abacus; the last bits may be others")

@@ -523,7 +523,7 @@ def test_jobs_are_workers_that_put_their_trial_back_when_preempted(tmp_path):
 @pytest.mark.slow
 @pytest.mark.multiprocess
 def test_killed_workers_leave_every_point_of_a_grid_done_once(tmp_path):
-    """Four workers on one PostgreSQL study (else SQLite), killed at random: 100 points, each once."""
+    """Four workers on one study (PostgreSQL's, or SQLite's) are killed at random."""
     with postgresql() as url:
         hit = kill_at_random(tmp_path / "grid", url)
     assert hit > 0

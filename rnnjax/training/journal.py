@@ -190,7 +190,7 @@ class Journal:
                     if parts:
                         on_first(functools.partial(self._remember, _joined(parts), finished=False))
                     facts = {"going": going.tolist(), "iterators": _states(iterators)}
-                    saved.save(chunk.step, chunk.state, facts, _loss(chunk))
+                    saved.save(chunk.step, chunk.state, facts | {"made by": _maker()}, _loss(chunk))
                 if terminated:
                     break
             stopped = agreed(asked())
@@ -215,18 +215,22 @@ class Journal:
             self.run.append("stopped.jsonl", rows)
 
     def _keep_stopped(self, chunk, going):
+        if not chunk.stops:
+            return
+        folder = self.run.shared("stopped")
         for stop in chunk.stops:
-            member = _file_name(self.members[stop.member])
-            target = self.run.shared("stopped") / f"{self._name}-{member}"
+            target = folder / f"{self._name}-{_file_name(self.members[stop.member])}"
             if not target.exists():
                 own = jax.tree.map(lambda a, m=stop.member: np.asarray(a[m]), _words(chunk.state))
                 checkpoint.save(target, own)
-            if going.any() and is_first_process():
-                print(
-                    f"{self._name}: {stop}; it stops, the others go on. Its last good state is in "
-                    f"{target}",
-                    file=sys.stderr,
-                )
+        if going.any() and is_first_process():
+            first, *more = chunk.stops
+            others = f", {len(more)} more members stop by step {chunk.step}" if more else ""
+            print(
+                f"{self._name}: {first}{others}; the rest goes on. The last good states are in "
+                f"{folder}",
+                file=sys.stderr,
+            )
 
     def _remember(self, record, finished=True):
         """Write to the history what is needed of a chunk when the run goes on."""
@@ -283,6 +287,12 @@ class Journal:
                     print(f"{self._name}: {error}; an earlier one may do", file=sys.stderr)
                 continue
             _set_states(iterators, facts["iterators"], step)
+            if facts["made by"] != _maker() and is_first_process():
+                print(
+                    f"{self._name}: begun with {facts['made by']}, goes on with {_maker()}; the "
+                    "last bits may be others",
+                    file=sys.stderr,
+                )
             going = np.array(facts["going"], bool)
             return SimpleNamespace(
                 step=step, state=found, going=going, chunks=chunks, partial=partial
@@ -294,6 +304,11 @@ class Journal:
             )
         going = np.ones(len(self.members), bool)
         return SimpleNamespace(step=0, state=state, going=going, chunks=[], partial=None)
+
+
+def _maker():
+    """Return what the last bits of a number may depend on."""
+    return f"JAX {jax.__version__} on {jax.devices()[0].device_kind}"
 
 
 def _file_name(value):
