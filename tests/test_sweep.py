@@ -189,6 +189,7 @@ def test_a_creator_that_was_killed_half_way_leaves_no_gap(tmp_path, monkeypatch)
     assert states(tmp_path / "a") == ["waiting"] * 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_a_budget_is_exact_and_can_be_extended(tmp_path, sampler):
     search = {"x": "log:1e-3:2", "n": "int:1:6", "cells": "lstm,gru"}
@@ -473,6 +474,7 @@ def command(*words):
     return [sys.executable, "-W", "error", "-m", "rnnjax.sweep", *words]
 
 
+@pytest.mark.slow
 @pytest.mark.multiprocess
 def test_the_command_line_from_end_to_end(tmp_path):
     """Two workers; a third that joins finds nothing to do; run again nothing is repeated."""
