@@ -46,7 +46,7 @@ class Config:
     """H."""
     length: int = 100
     """T."""
-    batch_size: int = 16
+    batch_size: int = 32
     """B."""
     every: int = 100
     """Updates between two checkpoints."""

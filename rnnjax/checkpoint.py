@@ -95,8 +95,11 @@ class Checkpoints:
             if jax.process_index() == 0:
                 self._check()
             _wait_for_all("checked")
+            saving: Any = ocp.options.ArrayOptions.Saving(use_replica_parallel=False)
             self._orbax = ocp.training.Checkpointer(
                 str(self._directory / "steps"),
+                # What lies on several devices is written by one: to cut it up takes longer.
+                context=ocp.Context(array_options=ocp.options.ArrayOptions(saving=saving)),
                 preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
             )
             self._quiet = quiet.pop_all()
