@@ -18,6 +18,8 @@ from jax import lax
 
 PyTree = Any
 
+NOTE = "files.json"  # beside a tree: sizes and checksums of its files, by which damage is noticed
+
 
 def save(directory: Path, tree: PyTree) -> None:
     """Write a tree of arrays to a new directory: whole, or not there at all.
@@ -35,6 +37,8 @@ def save(directory: Path, tree: PyTree) -> None:
     tree = jax.tree.map(np.asarray, tree)
     with _saving(directory), _quiet():
         ocp.save_checkpointables(str(directory.absolute()), {"tree": tree})
+        if jax.process_index() == 0:
+            (directory / NOTE).write_text(json.dumps(_files(directory)))
 
 
 def load(directory: Path, like: PyTree) -> PyTree:
@@ -54,6 +58,9 @@ def load(directory: Path, like: PyTree) -> PyTree:
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place), like)
     directory = directory.absolute()
+    noted = _read_note(directory / NOTE)
+    if noted and noted != _files(directory):
+        raise OSError(f"{directory} is damaged")
     check_fit(directory, _metadata(directory).metadata["tree"], like)
     with _reading(directory):
         return ocp.load_checkpointables(str(directory), {"tree": like})["tree"]
@@ -236,7 +243,7 @@ def _files(directory: Path, checked: int = 2**24) -> dict[str, list[int]]:
             zlib.crc32(path.read_bytes()) if path.stat().st_size <= checked else 0,
         ]
         for path in sorted(directory.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path != directory / NOTE
     }
 
 
