@@ -175,7 +175,9 @@ class Journal:
             for chunk in segments(prepare, at.state, ahead, **options) if ahead else ():
                 terminated, last = agreed(asked()), chunk.step == cuts[-1]
                 going = going & (chunk.counts == chunk.step - step)
-                whole = chunk._replace(state=gathered(chunk.state))
+                whole = chunk
+                if chunk.step in cuts or chunk.stops:  # where it is looked at
+                    whole = chunk._replace(state=gathered(chunk.state))
                 on_first(functools.partial(self._note, whole))
                 done, step = chunk.state, chunk.step
                 self._keep_stopped(whole, going)
