@@ -1,7 +1,7 @@
 """What checkpoints cost: training with and without one every so many updates.
 
 One network learns the adding problem, twice in turn: through `training.train_on_samples`, which
-writes nothing, and through a `training.Journal`, which writes metrics and saves parameters and the
+writes nothing, and through a `training.ResumableTraining`, which writes metrics and saves parameters and the
 optimiser's state in the background. Both give the same parameters, to the last bit, which is
 checked first. What is compared is the time from one checkpoint to the next.
 
@@ -106,7 +106,7 @@ def with_them(config: Config, pieces: Any) -> tuple[list[float], Any]:
     options = {"steps": config.every * config.checkpoints, "chunk_size": config.every}
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / "run", config)
-        journal = training.Journal(run, {}, [0], checkpoint_every=config.every)
+        journal = training.ResumableTraining(run, {}, [0], checkpoint_every=config.every)
         trained = journal.train_on_samples(*pieces, **options)
         moments = [row["time"] for row in run.read_rows("times.jsonl")]
     return np.diff(moments).tolist(), trained.state.params

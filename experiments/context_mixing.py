@@ -27,9 +27,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax import applications, diagnostics, tasks, training
-from rnnjax.applications import CELLS
 from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, main, positive
+from rnnjax.experiment import applications, diagnostics, tasks, training
+from rnnjax.experiment.applications import CELLS
 
 FORMS = {"": "one layer", "deep_": "two layers", "bidirectional_": "both directions"}
 RECURRENT = tuple(form + cell for cell in CELLS for form in FORMS)
@@ -174,7 +174,9 @@ def train(config, name, data, run, tables):
     reach = {"before": record(tables, name, "before", measure(state.params, probe))}
     if config.steps:
         sample = functools.partial(task.sample, batch_size=config.batch_size)
-        trained = training.Journal.of(config, run, seeds, network=name).train_on_samples(
+        trained = training.ResumableTraining.from_config(
+            config, run, seeds, network=name
+        ).train_on_samples(
             make_train_step(model, task, optimizer),
             state,
             lambda key: ask(sample(key)),

@@ -174,7 +174,7 @@ def simulate(key, rhos, thetas, *, chains, skip, keep):
         for name, cell in cells.items():
             run = functools.partial(rnnjax.unroll, cell, xs=xs[..., None])
             (h, hs), (dh, dhs) = jax.jvp(
-                lambda theta, h, run=run: run(theta, carry=h),
+                lambda theta, h, run=run: run(theta, initial_carry=h),
                 (thetas[name], states[name][0]),
                 (jnp.ones_like(thetas[name]), states[name][1]),
             )
@@ -216,7 +216,7 @@ def measure(config, run):
     )
     keys = [jax.random.key(seed) for seed in range(config.seed, config.seed + config.seeds)]
     simulated = training.over_population(simulation)
-    means = run.once("means", simulated, jnp.stack(keys))  # [S, 2, R, H]
+    means = run.cached("means", simulated, jnp.stack(keys))  # [S, 2, R, H]
 
     rows, by_rho = [], {}
     for r, rho in enumerate(config.rhos):

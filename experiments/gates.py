@@ -202,7 +202,9 @@ def train(config, name, task, run, tables):
 
     state, probe = training.over_population(start)(keys)
     look = make_snapshot(cell, task)
-    trained = training.Journal.of(config, run, seeds, cell=name).train_on_samples(
+    trained = training.ResumableTraining.from_config(
+        config, run, seeds, cell=name
+    ).train_on_samples(
         make_train_step(cell, task, optimizer),
         state,
         functools.partial(task.sample, batch_size=config.batch_size),

@@ -139,7 +139,7 @@ def measure(config, run):
             params = jax.vmap(lambda key, c=cell: c.init(key, config.input_size))(keys)
             for gain, bias in progress(settings(config, name), f"{name}, {how}"):
                 now = [jnp.full(config.seeds, value) for value in (gain, bias)]
-                found = run.once(f"{name} {how} {gain} {bias}", profiles, keys, params, *now)
+                found = run.cached(f"{name} {how} {gain} {bias}", profiles, keys, params, *now)
                 to_h, joint = found["to_h"], found["joint"]  # [S, K, B]
                 place = {"cell": name, "draw": how, "gain": gain, "forget_bias": bias}
                 joint = np.moveaxis(np.asarray(joint), 1, 0).reshape(config.lags, -1)  # [K, S * B]

@@ -212,7 +212,7 @@ def measure_in_float64(config, run):
         for kernel, gain in progress([*itertools.product(config.kernels, config.gains)], name):
             place = {"cell": name, "kernel": kernel, "gain": gain}
             bias = FORGET_BIAS.get(name)
-            found = run.once(f"{name} {kernel} {gain}", spectra, config, name, kernel, gain, bias)
+            found = run.cached(f"{name} {kernel} {gain}", spectra, config, name, kernel, gain, bias)
             logs, log_norm = found["logs"], float(found["log_norm"])
             rows, entry = describe(config, place, logs, log_norm)
             entries.append(entry)
@@ -225,7 +225,7 @@ def measure_in_float64(config, run):
         biases = config.forget_biases if name in FORGET_BIAS else ()
         for bias in progress(biases, f"{name}, forget biases"):
             drawn = config, name, "orthogonal", 1.0, bias
-            leading = run.once(f"{name} forget bias {bias}", spectra, *drawn)["logs"][..., 0]
+            leading = run.cached(f"{name} forget bias {bias}", spectra, *drawn)["logs"][..., 0]
             place = {"cell": name, "forget_bias": bias}
             rows, entry = describe_bias(lags, place, leading.reshape(len(lags), -1))
             tables["forget_bias"].append(rows)

@@ -160,7 +160,7 @@ def random_spectra(config, size, gain, num):
             jnp.zeros((total, 1)),
             num,
             transient=config.transient,
-            carry=start,
+            initial_carry=start,
         )
         return found.exponents, found.standard_error
 
@@ -221,7 +221,7 @@ def train(config, name, run):
     inputs = batch.reshape(config.seeds, config.length, 20, 8, -1).swapaxes(1, 2)
     inputs = inputs.reshape(config.seeds, 20 * config.length, 8, -1)
     exponents = training.over_population(measure)
-    journal = training.Journal(
+    journal = training.ResumableTraining(
         run,
         {"cell": name},
         config.all_seeds,
@@ -257,7 +257,7 @@ def train(config, name, run):
 def measure(config, run):
     rows, by_gain = [], {}
     for gain in progress(config.gains, "gains"):
-        found = run.once(f"gain {gain}", random_spectra, config, config.units, gain, 1)
+        found = run.cached(f"gain {gain}", random_spectra, config, config.units, gain, 1)
         values, error, contracting = found["exponents"][:, 0], found["errors"], found["radius"]
         theory = (
             diagnostics.mean_field_exponent(gain) if gain > 1 else float(np.median(contracting))
@@ -276,7 +276,7 @@ def measure(config, run):
     rows = []
     for size in progress(config.sizes, "spectra"):
         drawn = config, size, config.spectrum_gain, None
-        exponents = run.once(f"size {size}", random_spectra, *drawn)["exponents"]
+        exponents = run.cached(f"size {size}", random_spectra, *drawn)["exponents"]
         place = (np.arange(size) + 0.5) / size
         rows.append({"size": size, "place": place, **diagnostics.quartiles(exponents.T)})
     run.write_table("spectra", rows)

@@ -160,7 +160,7 @@ def measure(config, run):
             params = jax.vmap(lambda key, cell=cell: cell.init(key, config.input_size))(keys)
             if sweep == "gain":
                 params = params._replace(recurrent_kernel=value * params.recurrent_kernel)
-            found = run.once(f"{name} {sweep} {value}", measured, keys, params)
+            found = run.cached(f"{name} {sweep} {value}", measured, keys, params)
             profiles = found["profile"].T  # [K, S]
             expected = theory(name, sweep, value, config.lags)
             closed = {} if expected is None else summarise(expected[:, None], config.epsilon)

@@ -155,7 +155,7 @@ def gradient_profile(cell, task, lags, params, batch):
     L is a sequence's own loss at its last scored step, T that step.
     """
     lengths, answer = tasks.last_answer(batch)
-    final, _ = rnnjax.unroll(cell, params.cell, batch.inputs, lengths=lengths)
+    final, _ = rnnjax.unroll(cell, params.cell, batch.inputs, seq_lengths=lengths)
 
     def loss(carry):
         outputs = cell.output(carry) @ params.kernel + params.bias
@@ -163,10 +163,10 @@ def gradient_profile(cell, task, lags, params, batch):
 
     cotangent = jax.grad(loss)(final)
     where = cell, params.cell, batch.inputs, cotangent
-    parts = diagnostics.log_gradient_profile_by_part(*where, lengths=lengths)._asdict()
+    parts = diagnostics.log_gradient_profile_by_part(*where, seq_lengths=lengths)._asdict()
     parts["joint"] = functools.reduce(jnp.logaddexp, [2 * p for p in parts.values()]) / 2
     if isinstance(cell, rnnjax.LSTM):
-        parts |= diagnostics.log_carousel_profile(*where, lengths=lengths)._asdict()
+        parts |= diagnostics.log_carousel_profile(*where, seq_lengths=lengths)._asdict()
     start = jnp.log(sum(jnp.sum(c**2, -1) for c in jax.tree.leaves(cotangent))) / 2
     return {part: diagnostics.by_lag(p, lengths, lags) - start for part, p in parts.items()}
 
@@ -233,7 +233,7 @@ def train(config, name, task, data, run, tables):
     profile = training.over_population(functools.partial(gradient_profile, cell, task, data.lags))
     options: Any = {"steps": config.steps, "chunk_size": chunk_size}
     options["observe"] = lambda state: profile(state.params, data.probe)
-    journal = training.Journal.of(config, run, seeds, cell=name)
+    journal = training.ResumableTraining.from_config(config, run, seeds, cell=name)
     if data.batches is None:
         sample = functools.partial(task.sample, batch_size=config.batch_size)
         trained = journal.train_on_samples(train_step, state, sample, **options)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rnnjax import cells, decoding, diagnostics, regularizers, tasks, testing
 from rnnjax.cells import GRU, LSTM, Cell, Elman, Gated
-from rnnjax.unroll import unroll
+from rnnjax.recurrence.sequential import unroll
 
 if TYPE_CHECKING:
     from rnnjax import interop, layers, models, word_vectors

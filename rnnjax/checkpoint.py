@@ -177,7 +177,7 @@ class Checkpoints:
             raise OSError(f"{place} is damaged: its numbers are not those that were saved")
         return found, facts
 
-    def put_aside(self, step: int) -> None:
+    def quarantine(self, step: int) -> None:
         """Keep a checkpoint that is of no use, but not among the steps."""
         with _saving(self._directory):
             if jax.process_index() == 0:

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from rnnjax.carries import normalise, partition
 from rnnjax.cells.base import Cell
 from rnnjax.diagnostics.linear import need_gated, pull_apart, run
-from rnnjax.shapes import batch_shape, check_like
+from rnnjax.recurrence.carries import normalise, partition
+from rnnjax.recurrence.options import batch_shape, check_like
 
 PyTree = Any
 
@@ -21,7 +21,7 @@ def omega(
     params: PyTree,
     xs: PyTree,
     adjoints: PyTree,
-    carry: PyTree = None,
+    initial_carry: PyTree = None,
     *,
     exponent: int = 1,
 ) -> Float[Array, ""]:
@@ -39,7 +39,7 @@ def omega(
     pre-activation, where the slopes stand one step later. For an LSTM the whole of (c, h) counts.
 
     Args:
-        cell, params, xs, carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
+        cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
         adjoints: dL/ds_t, leaves `[T, *batch, ...]`: from `diagnostics.adjoints`, or the gradient
             with respect to `unroll`'s `perturbations` in a loss of your own.
         exponent: 1 as in the paper's text, 2 (squared norms) as in its code.
@@ -54,7 +54,10 @@ def omega(
     need_gated(cell, "omega")
     if exponent not in (1, 2):
         raise ValueError(f"exponent must be 1 or 2, got {exponent!r}")
-    ndim, trajectory = len(batch_shape(cell, xs)), run(cell, lax.stop_gradient(params), xs, carry)
+    ndim, trajectory = (
+        len(batch_shape(cell, xs)),
+        run(cell, lax.stop_gradient(params), xs, initial_carry),
+    )
     check_like(adjoints, trajectory.entering, "adjoints")
     steps = jax.tree.map(lambda a: a[:-1], trajectory.steps)
     later = [a[1:] for a in partition(adjoints, like=trajectory.entering)[0]]

@@ -39,8 +39,8 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import rnnjax
-from rnnjax.training.devices import Shares, share_out
-from rnnjax.training.population import spread_program
+from rnnjax.training.mesh import MeshShape, arrange_devices
+from rnnjax.training.population import sharded_program
 
 # No two sizes are equal, so that its shape tells what an array is.
 T, B, D, H, OUTPUTS = 1024, 32, 16, 128, 8
@@ -124,7 +124,7 @@ def compile_step(target, cell, *, plain=False, sharded=False, population=False):
 def compile_population(platform, devices, cell):
     """Compile a train step of four members over four devices, as `over_population` does."""
     mesh = Mesh(
-        share_out(devices, 4, Shares(population=2, data=2)),
+        arrange_devices(devices, 4, MeshShape(population=2, data=2)),
         ("member", "batch"),
         axis_types=(AxisType.Auto,) * 2,
     )
@@ -137,7 +137,7 @@ def compile_population(platform, devices, cell):
     state = jax.eval_shape(init, jax.random.key(0))
     data = jnp.zeros((T, B, D)), jnp.zeros((T, B, OUTPUTS))
     arguments = jax.tree.map(placed, (state, *data))
-    traced = spread_program(train_step).trace(arguments, {}, 2, split)
+    traced = sharded_program(train_step).trace(arguments, {}, 2, split)
     return traced.lower(lowering_platforms=(platform,)).compile()
 
 

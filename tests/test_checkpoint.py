@@ -218,7 +218,7 @@ def test_numbers_that_differ_from_those_saved_are_no_checkpoint(tmp_path, capfd)
         with pytest.raises(OSError, match="is damaged") as caught:
             saved.load(1, big)
         assert "\n" not in str(caught.value)
-        saved.put_aside(1)
+        saved.quarantine(1)
         assert (saved.steps(), saved.damaged()) == ([], [1])
     assert capfd.readouterr() == ("", "")
 

@@ -24,8 +24,8 @@ import typing
 from pathlib import Path
 from typing import Any, Literal
 
-from rnnjax.applications import NAMES
 from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, main
+from rnnjax.experiment.applications import NAMES
 
 APPLICATIONS = (
     *("sequence_classification", "sentiment", "text_generation", "speech_recognition"),
@@ -103,7 +103,7 @@ class Config(RunOptions):
 
 
 def measure(config, run):
-    from rnnjax import applications
+    from rnnjax.experiment import applications
     from rnnjax.runs import Run
 
     networks, results, gradients, common = {}, [], [], {}

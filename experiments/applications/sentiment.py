@@ -28,12 +28,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax import applications
-from rnnjax.applications import NETWORKS, Options
 from rnnjax.command_line import ArgumentError, at_least, main
 from rnnjax.datasets import batches, sentiment
 from rnnjax.datasets.sentiment import tokenize
 from rnnjax.datasets.vocabulary import Vocabulary
+from rnnjax.experiment import applications
+from rnnjax.experiment.applications import NETWORKS, Options
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,10 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax import applications
-from rnnjax.applications import NETWORKS, Options
 from rnnjax.command_line import ArgumentError, at_least, main
 from rnnjax.datasets import batches, images
+from rnnjax.experiment import applications
+from rnnjax.experiment.applications import NETWORKS, Options
 
 ORDERS = "rows", "pixels", "permuted"
 

@@ -28,10 +28,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax import applications, decoding, models
-from rnnjax.applications import NETWORKS, Options
 from rnnjax.command_line import ArgumentError, at_least, main
 from rnnjax.datasets import audio, batches, speech
+from rnnjax.experiment import applications, decoding, models
+from rnnjax.experiment.applications import NETWORKS, Options
 
 MEL = audio.LogMel()  # 20 ms from frame to frame
 BLANK = 0  # the label of digit d is d + 1

@@ -27,10 +27,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax import applications
-from rnnjax.applications import Options
 from rnnjax.command_line import ArgumentError, at_least, main
 from rnnjax.datasets import audio, batches, speech
+from rnnjax.experiment import applications
+from rnnjax.experiment.applications import Options
 
 MEL = audio.LogMel(window=512, hop=128)  # 16 ms from frame to frame
 NETWORKS = "elman", "lstm", "gru", "deep_gru"

@@ -30,10 +30,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax import applications, training
-from rnnjax.applications import NETWORKS, Options
 from rnnjax.command_line import ArgumentError, at_least, main
 from rnnjax.datasets import batches, series
+from rnnjax.experiment import applications, training
+from rnnjax.experiment.applications import NETWORKS, Options
 
 SOURCES = {
     "sp500": "S&P 500",

@@ -153,7 +153,9 @@ def train(config, cell_name, task_name, run):
     seeds = range(config.seed, config.seed + config.seeds)
     members = training.grid(learning_rate=config.learning_rates, clip=config.clips, seed=seeds)
     numbers = range(len(members["seed"]))
-    trained = training.Journal.of(config, run, numbers, cell=cell_name, task=task_name)
+    trained = training.ResumableTraining.from_config(
+        config, run, numbers, cell=cell_name, task=task_name
+    )
     trained = trained.train_on_samples(
         make_train_step(config, cell, task),
         training.over_population(make_start(config, cell, task))(members),
@@ -209,7 +211,7 @@ def measure(config, run):
         for cell in config.cells:
             table = train(config, cell, task, run)
             names = "learning_rate", "clip", "seed"
-            rows = training.over_seeds({k: table[k] for k in names}, table["loss_of_chance"])
+            rows = training.aggregate_seeds({k: table[k] for k in names}, table["loss_of_chance"])
             tables.append(table)
             maps.append({"cell": cell, "task": task, **rows})
             summary[task][cell] = conclude(config, table, rows)

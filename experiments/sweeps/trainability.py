@@ -118,7 +118,7 @@ class Model(NamedTuple):
 
 def apply(cell, params, inputs, length):
     lengths = jnp.full(inputs.shape[1], length)  # each the member's own
-    _, hidden = rnnjax.unroll(cell, params.cell, inputs, lengths=lengths)
+    _, hidden = rnnjax.unroll(cell, params.cell, inputs, seq_lengths=lengths)
     return hidden @ params.kernel + params.bias
 
 
@@ -185,7 +185,9 @@ def train(config, name, run):
         optax.clip_by_global_norm(config.clip), optax.adam(config.learning_rate)
     )
     members = config.members(name)
-    journal = training.Journal.of(config, run, range(len(members["seed"])), cell=name)
+    journal = training.ResumableTraining.from_config(
+        config, run, range(len(members["seed"])), cell=name
+    )
     trained = journal.train_on_samples(
         make_train_step(config, name, optimizer),
         training.over_population(make_start(config, name, optimizer))(members),
@@ -248,7 +250,7 @@ def measure(config, run):
     for name in config.cells:
         table = train(config, name, run)
         settings = {key: table[key] for key in config.members(name)}
-        rows = training.over_seeds(settings, table["loss_of_chance"])
+        rows = training.aggregate_seeds(settings, table["loss_of_chance"])
         tables.append(table)
         maps.append({"cell": name, "forget_bias": math.nan, **rows})
         summary[name] = conclude(config, name, rows)

@@ -62,7 +62,7 @@ def shuffled_batches(
         taken = {name: column[rows] for name, column in columns.items()}
         return transform(taken) if transform else taken
 
-    # One element is one whole batch, gathered in this thread: over a million images a second, where
+    # One element is one whole batch, gather in this thread: over a million images a second, where
     # Grain's shuffle and batch of single images reach 30 thousand.
     total = sys.maxsize if epochs is None else epochs * batches
     here = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int32
 
 from rnnjax.cells.base import check_size
 from rnnjax.decoding.checks import Step, begin, log_softmax, settled
-from rnnjax.shapes import known
+from rnnjax.recurrence.options import known
 
 PyTree = Any
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnnjax.shapes import check_like, known
+from rnnjax.recurrence.options import check_like, known
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 

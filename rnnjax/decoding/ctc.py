@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int32
 
 from rnnjax.cells.base import check_size
 from rnnjax.decoding.checks import check_floating, checked_token, log_softmax
-from rnnjax.shapes import checked_lengths
+from rnnjax.recurrence.options import checked_lengths
 
 
 def ctc_greedy(

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
 from rnnjax.cells.base import check_size
 from rnnjax.decoding.checks import Step, at, batch_size, begin, log_softmax, settled
-from rnnjax.shapes import known
+from rnnjax.recurrence.options import known
 
 PyTree = Any
 Tokens = Int32[Array, "B length"]

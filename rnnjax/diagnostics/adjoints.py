@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from rnnjax.carries import expand, norm, normalise, partition
 from rnnjax.cells.base import Cell
 from rnnjax.diagnostics.linear import Trajectory, linearise, precise, run
-from rnnjax.shapes import batch_shape, check_like
+from rnnjax.recurrence.carries import expand, norm, normalise, partition
+from rnnjax.recurrence.options import batch_shape, check_like
 
 PyTree = Any
 
@@ -27,7 +27,7 @@ def adjoints(
     params: PyTree,
     xs: PyTree,
     loss: Callable[[Array], Array],
-    carry: PyTree = None,
+    initial_carry: PyTree = None,
 ) -> PyTree:
     """Return dL/ds_t for every t: the total derivative, through every later step and output.
 
@@ -38,7 +38,7 @@ def adjoints(
     would miss every path through the recurrence.
 
     Args:
-        cell, params, xs, carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
+        cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
         loss: any function of the outputs `[T, *batch, H]` to a scalar. For per-example adjoints
             let it be a sum over examples: a mean divides each by their number.
 
@@ -50,7 +50,7 @@ def adjoints(
 
     Source: Werbos 1990, "Backpropagation through time", equation 12 (ordered derivatives).
     """
-    return adjoints_along(cell, params, run(cell, params, xs, carry), loss)
+    return adjoints_along(cell, params, run(cell, params, xs, initial_carry), loss)
 
 
 @precise
@@ -59,9 +59,9 @@ def log_gradient_profile(
     params: PyTree,
     xs: PyTree,
     cotangent: PyTree,
-    carry: PyTree = None,
+    initial_carry: PyTree = None,
     *,
-    lengths: Any = None,
+    seq_lengths: Any = None,
 ) -> Float[Array, "T *batch"]:
     """Return ln ||(d s_T / d s_t)^T cotangent|| for every t, each example by itself.
 
@@ -73,18 +73,18 @@ def log_gradient_profile(
     the type can hold (1e-38). Subtract ln ||cotangent|| to start at 0.
 
     Args:
-        cell, params, xs, carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
+        cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
         cotangent: dL/ds_T or any other direction, a pytree like the carry, `[*batch, ...]`.
-        lengths: valid steps of each sequence; from there on J is the identity, so s_T is the
+        seq_lengths: valid steps of each sequence; from there on J is the identity, so s_T is the
             carry at the sequence's own end.
 
     Returns:
-        Natural logs `[T, *batch]`. Entry t stands at lag T - t (`lengths` - t, if given).
+        Natural logs `[T, *batch]`. Entry t stands at lag T - t (`seq_lengths` - t, if given).
 
     Raises:
         ValueError: a shape does not fit, as for `unroll`, or `cotangent` is unlike the carry.
     """
-    return _profile(cell, params, xs, cotangent, carry, lengths)[0]
+    return _profile(cell, params, xs, cotangent, initial_carry, seq_lengths)[0]
 
 
 @precise
@@ -93,16 +93,16 @@ def log_gradient_profile_by_part(
     params: PyTree,
     xs: PyTree,
     cotangent: PyTree,
-    carry: PyTree = None,
+    initial_carry: PyTree = None,
     *,
-    lengths: Any = None,
+    seq_lengths: Any = None,
 ) -> PyTree:
     """Return `log_gradient_profile` split by leaf of the carry: a pytree like it, `[T, *batch]`.
 
     For an LSTM, `.c` is ln ||(d s_T / d c_t)^T cotangent|| and `.h` the same for h_t; their
     squares add up to the square of the whole. Arguments and errors as there.
     """
-    return _profile(cell, params, xs, cotangent, carry, lengths)[1]
+    return _profile(cell, params, xs, cotangent, initial_carry, seq_lengths)[1]
 
 
 def adjoints_along(cell: Any, params: PyTree, trajectory: Trajectory, loss: Callable) -> PyTree:
@@ -121,10 +121,10 @@ def _slope(loss, outputs):
     return jax.grad(loss)(outputs)
 
 
-def _profile(cell, params, xs, cotangent, carry, lengths):
-    batch, trajectory = batch_shape(cell, xs), run(cell, params, xs, carry, lengths)
+def _profile(cell, params, xs, cotangent, initial_carry, seq_lengths):
+    batch, trajectory = batch_shape(cell, xs), run(cell, params, xs, initial_carry, seq_lengths)
     check_like(cotangent, jax.tree.map(lambda s: s[0], trajectory.entering), "cotangent")
-    lengths = None if lengths is None else jnp.asarray(lengths)
+    lengths = None if seq_lengths is None else jnp.asarray(seq_lengths)
     return _log_profile(cell, len(batch), params, trajectory.steps, cotangent, lengths)
 
 

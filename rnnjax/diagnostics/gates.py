@@ -32,7 +32,7 @@ def gates(
     cell: Cell,
     params: PyTree,
     xs: PyTree,
-    carry: PyTree = None,
+    initial_carry: PyTree = None,
     *,
     names: Sequence[str] | None = None,
 ) -> dict[str, Float[Array, "T *batch H"]]:
@@ -42,14 +42,14 @@ def gates(
     `jax.ad_checkpoint.checkpoint_name(sigmoid(a), "f")`.
 
     Args:
-        cell, params, xs, carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
+        cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
         names: which of them; None means all.
 
     Raises:
         ValueError: the cell has no gate of that name, or a shape does not fit, as for `unroll`.
         FloatingPointError: a carry is not finite.
     """
-    steps = run(cell, params, xs, carry).steps
+    steps = run(cell, params, xs, initial_carry).steps
     return gates_along(cell, params, steps, names)
 
 
@@ -74,13 +74,13 @@ def _gates(cell, params, steps):
 
 @functools.partial(jax.jit, static_argnames="bins")
 def gate_statistics(
-    values: Float[Array, "T *batch H"], *, lengths: Any = None, bins: int = 50
+    values: Float[Array, "T *batch H"], *, seq_lengths: Any = None, bins: int = 50
 ) -> GateStatistics:
     """Return mean, shares of saturation, half-life and histogram of a gate's values in 0..1.
 
     Args:
         values: of one gate, from `gates`.
-        lengths: valid steps of each sequence, `[*batch]`; others do not count.
+        seq_lengths: valid steps of each sequence, `[*batch]`; others do not count.
         bins: of the histogram.
 
     Source: Karpathy, Johnson, Fei-Fei 2016, "Visualizing and understanding recurrent networks",
@@ -88,9 +88,9 @@ def gate_statistics(
     that is multiplied by f at every step halves.
     """
     valid = jnp.ones(values.shape[:-1], bool)
-    if lengths is not None:
+    if seq_lengths is not None:
         times = jnp.arange(values.shape[0]).reshape(-1, *(1 for _ in values.shape[1:-1]))
-        valid = times < jnp.asarray(lengths)
+        valid = times < jnp.asarray(seq_lengths)
     flat, weight = values.reshape(-1, values.shape[-1]), valid.reshape(-1, 1)
     total = jnp.maximum(weight.sum(), 1)
 

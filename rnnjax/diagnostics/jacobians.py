@@ -10,11 +10,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from rnnjax.carries import flatten, partition, unflatten
 from rnnjax.cells.base import Cell, check_size
 from rnnjax.diagnostics import products
 from rnnjax.diagnostics.linear import linearise, precise, run
-from rnnjax.shapes import batch_shape, checked_lags
+from rnnjax.recurrence.carries import flatten, partition, unflatten
+from rnnjax.recurrence.options import batch_shape, checked_lags
 
 PyTree = Any
 
@@ -28,7 +28,7 @@ class SingularValues(NamedTuple):
 
 @precise
 def jacobians(
-    cell: Cell, params: PyTree, xs: PyTree, carry: PyTree = None
+    cell: Cell, params: PyTree, xs: PyTree, initial_carry: PyTree = None
 ) -> Float[Array, "T *batch N N"]:
     """Return J_t = d s_{t+1} / d s_t for every step, each example by itself.
 
@@ -36,14 +36,14 @@ def jacobians(
     h. All T matrices are kept, so this is for small states, and an oracle for the rest.
 
     Args:
-        cell, params, xs, carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
+        cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
 
     Raises:
         ValueError: a shape does not fit, as for `unroll`.
         FloatingPointError: a carry is not finite.
     """
     ndim = len(batch_shape(cell, xs))
-    return _jacobians(cell, ndim, params, run(cell, params, xs, carry).steps)
+    return _jacobians(cell, ndim, params, run(cell, params, xs, initial_carry).steps)
 
 
 @precise
@@ -54,7 +54,7 @@ def jacobian_singular_values(
     lags: Iterable[int],
     num: int | None = None,
     *,
-    carry: PyTree = None,
+    initial_carry: PyTree = None,
     interval: int | None = None,
     oversampling: int = 4,
     tolerance: float = 1e-3,
@@ -70,7 +70,7 @@ def jacobian_singular_values(
     cost little) most of all.
 
     Args:
-        cell, params, xs, carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
+        cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
         lags: integers in 1..T.
         num: how many of the N singular values; None means all.
         interval: steps between two factorisations. Within them the vectors must not become parallel
@@ -88,7 +88,7 @@ def jacobian_singular_values(
     """
     batch, total = batch_shape(cell, xs), jax.tree.leaves(xs)[0].shape[0]
     lags = checked_lags(lags, total, "T")
-    size = carry_size(cell, batch, carry)
+    size = carry_size(cell, batch, initial_carry)
     if num is not None and not 1 <= num <= size:
         raise ValueError(f"num must lie in 1..N = 1..{size}, got {num}")
     for name, value in (("interval", interval), ("max_iterations", max_iterations)):
@@ -96,7 +96,7 @@ def jacobian_singular_values(
             check_size(name, value)
     width = size if num is None else min(size, num + oversampling)
     interval = interval or (1 if width == size else 4)
-    steps = run(cell, params, xs, carry).steps
+    steps = run(cell, params, xs, initial_carry).steps
     found = [
         _singular_values(
             cell,

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from rnnjax.carries import norm
-from rnnjax.shapes import known
+from rnnjax.recurrence.carries import norm
+from rnnjax.recurrence.options import known
 
 PyTree = Any
 INPUTS = "inputs"

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rnnjax.carries import partition
 from rnnjax.cells.base import Cell, Gated, is_gated, matmul
 from rnnjax.diagnostics.tracing import exact
-from rnnjax.shapes import batch_shape, settle_dtypes, start_carry
-from rnnjax.unroll import unroll
+from rnnjax.recurrence.carries import partition
+from rnnjax.recurrence.options import batch_shape, settle_dtypes, start_carry
+from rnnjax.recurrence.sequential import unroll
 
 PyTree = Any
 
@@ -37,7 +37,7 @@ class Trajectory(NamedTuple):
 
 
 def run(
-    cell: Cell, params: PyTree, xs: PyTree, carry: PyTree = None, lengths: Any = None
+    cell: Cell, params: PyTree, xs: PyTree, initial_carry: PyTree = None, seq_lengths: Any = None
 ) -> Trajectory:
     """Unroll the cell and keep all that a linearisation needs.
 
@@ -48,8 +48,12 @@ def run(
         FloatingPointError: a carry is not finite (not checked under a transformation).
     """
     batch = batch_shape(cell, xs)
-    first = settle_dtypes(cell, params, xs, start_carry(cell, carry, batch, "carry"))
-    _, outputs, after = unroll(cell, params, xs, first, lengths=lengths, return_carries=True)
+    first = settle_dtypes(
+        cell, params, xs, start_carry(cell, initial_carry, batch, "initial_carry")
+    )
+    _, outputs, after = unroll(
+        cell, params, xs, first, seq_lengths=seq_lengths, return_carries=True
+    )
     check_finite(after, len(batch))
     entering = jax.tree.map(lambda s, ss: jnp.concatenate([s[None], ss[:-1]]), first, after)
     products = recurrent_products(cell, params, entering)

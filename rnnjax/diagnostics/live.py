@@ -25,11 +25,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rnnjax.carries import norm
 from rnnjax.cells.base import Cell
 from rnnjax.diagnostics.gates import HIGH, LOW, gates_along
 from rnnjax.diagnostics.linear import recurrent_products
-from rnnjax.shapes import batch_shape, checked_lags
+from rnnjax.recurrence.carries import norm
+from rnnjax.recurrence.options import batch_shape, checked_lags
 
 PyTree = Any
 

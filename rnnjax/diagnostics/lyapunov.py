@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
 
-from rnnjax.carries import flatten, partition, unflatten
 from rnnjax.cells.base import Cell, check_size
 from rnnjax.diagnostics import products
 from rnnjax.diagnostics.jacobians import carry_size
 from rnnjax.diagnostics.linear import linearise, precise, run
-from rnnjax.shapes import batch_shape
+from rnnjax.recurrence.carries import flatten, partition, unflatten
+from rnnjax.recurrence.options import batch_shape
 
 PyTree = Any
 BLOCKS = 20  # over which the standard error is taken
@@ -37,7 +37,7 @@ def lyapunov_spectrum(
     *,
     interval: int = 1,
     transient: int = 0,
-    carry: PyTree = None,
+    initial_carry: PyTree = None,
 ) -> LyapunovSpectrum:
     """Return the leading Lyapunov exponents along one trajectory, each example by itself.
 
@@ -47,7 +47,7 @@ def lyapunov_spectrum(
     ln |det J_t|.
 
     Args:
-        cell, params, xs, carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`; zeros drive nothing.
+        cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`; zeros drive nothing.
         num: how many exponents; None means all N.
         interval: steps between two factorisations. Q deteriorates by exp((lambda_1 - lambda_num)
             interval) between them.
@@ -75,7 +75,7 @@ def lyapunov_spectrum(
     neural networks", section II.
     """
     batch, total = batch_shape(cell, xs), jax.tree.leaves(xs)[0].shape[0]
-    size = carry_size(cell, batch, carry)
+    size = carry_size(cell, batch, initial_carry)
     check_size("interval", interval)
     if num is not None and not 1 <= num <= size:
         raise ValueError(f"num must lie in 1..N = 1..{size} (the carry's entries), got {num}")
@@ -85,7 +85,7 @@ def lyapunov_spectrum(
             f"transient must be at least 0 and leave some of the T = {total} steps to count "
             f"(it counts in multiples of interval = {interval}), got {transient}"
         )
-    steps = run(cell, params, xs, carry).steps
+    steps = run(cell, params, xs, initial_carry).steps
     found = _spectrum(cell, len(batch), num or size, interval, skipped, params, steps)
     if not isinstance(found.condition, Tracer):
         worst = float(jnp.max(found.condition, initial=1))

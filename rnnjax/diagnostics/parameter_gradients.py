@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from rnnjax.carries import partition
 from rnnjax.cells.base import Cell
 from rnnjax.diagnostics.adjoints import arriving_along
 from rnnjax.diagnostics.linear import precise, run
 from rnnjax.diagnostics.tracing import exact
-from rnnjax.shapes import batch_shape
+from rnnjax.recurrence.carries import partition
+from rnnjax.recurrence.options import batch_shape
 
 PyTree = Any
 
@@ -25,7 +25,7 @@ def parameter_gradient_by_lag(
     params: PyTree,
     xs: PyTree,
     loss: Callable[[Array], Array],
-    carry: PyTree = None,
+    initial_carry: PyTree = None,
 ) -> PyTree:
     """Return what each step contributes to dL/dtheta; the contributions add up to all of it.
 
@@ -34,7 +34,7 @@ def parameter_gradient_by_lag(
     with the first factor at fixed s_t, and dL/ds_{t+1} the total derivative, output y_t included.
 
     Args:
-        cell, params, xs, carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
+        cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
         loss: any function of the outputs `[T, *batch, H]` to a scalar. At the last step only, g_t
             is the part of lag T - t; a loss at every step mixes lags.
 
@@ -48,7 +48,7 @@ def parameter_gradient_by_lag(
     Source: Pascanu, Mikolov, Bengio 2013, "On the difficulty of training recurrent neural
     networks", equations 3 and 4 (temporal components).
     """
-    steps, arriving = _along(cell, params, xs, loss, carry)
+    steps, arriving = _along(cell, params, xs, loss, initial_carry)
     return _gradients(cell, params, xs, steps, arriving)
 
 
@@ -58,7 +58,7 @@ def gradient_signal_to_noise(
     params: PyTree,
     xs: PyTree,
     loss: Callable[[Array], Array],
-    carry: PyTree = None,
+    initial_carry: PyTree = None,
 ) -> Float[Array, " T"]:
     """Return ||E g_t||^2 / E ||g_t - E g_t||^2 over the examples of a batch, for every step t.
 
@@ -70,12 +70,12 @@ def gradient_signal_to_noise(
     batch = batch_shape(cell, xs)
     if len(batch) != 1 or batch[0] < 2:
         raise ValueError(f"xs must have shape [T, B, D] with B of at least 2, got batch {batch}")
-    steps, arriving = _along(cell, params, xs, loss, carry)
+    steps, arriving = _along(cell, params, xs, loss, initial_carry)
     return _signal_to_noise(cell, params, xs, steps, arriving)
 
 
-def _along(cell, params, xs, loss, carry):
-    trajectory = run(cell, params, xs, carry)
+def _along(cell, params, xs, loss, initial_carry):
+    trajectory = run(cell, params, xs, initial_carry)
     return trajectory.entering, arriving_along(cell, params, trajectory, loss)
 
 

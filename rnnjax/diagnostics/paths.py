@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnnjax.carries import expand, normalise, partition
 from rnnjax.cells.base import Cell
 from rnnjax.diagnostics.linear import need_gated, precise, pull_apart, run
-from rnnjax.shapes import batch_shape, check_like
+from rnnjax.recurrence.carries import expand, normalise, partition
+from rnnjax.recurrence.options import batch_shape, check_like
 
 PyTree = Any
 
@@ -29,9 +29,9 @@ def log_carousel_profile(
     params: PyTree,
     xs: PyTree,
     cotangent: PyTree,
-    carry: PyTree = None,
+    initial_carry: PyTree = None,
     *,
-    lengths: Any = None,
+    seq_lengths: Any = None,
 ) -> CarouselSplit:
     """Return ln of the gradient at every step, split into the constant error carousel and the rest.
 
@@ -43,9 +43,9 @@ def log_carousel_profile(
     be larger than the whole.
 
     Args:
-        cell, params, xs, carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
+        cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
         cotangent: dL/ds_T, a pytree like the carry.
-        lengths: valid steps of each sequence; from there on E = J is the identity.
+        seq_lengths: valid steps of each sequence; from there on E = J is the identity.
 
     Raises:
         TypeError: the cell is not of the gated form.
@@ -54,9 +54,9 @@ def log_carousel_profile(
     Source: Hochreiter & Schmidhuber 1997, "Long short-term memory", section 3.1 (the carousel).
     """
     need_gated(cell, "log_carousel_profile")
-    batch, trajectory = batch_shape(cell, xs), run(cell, params, xs, carry, lengths)
+    batch, trajectory = batch_shape(cell, xs), run(cell, params, xs, initial_carry, seq_lengths)
     check_like(cotangent, jax.tree.map(lambda s: s[0], trajectory.entering), "cotangent")
-    lengths = None if lengths is None else jnp.asarray(lengths)
+    lengths = None if seq_lengths is None else jnp.asarray(seq_lengths)
     return _log_carousel_profile(cell, len(batch), params, trajectory.steps, cotangent, lengths)
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from rnnjax.carries import norm
+from rnnjax.recurrence.carries import norm
 
 AT_ONCE = 16  # vectors whose whole R is not needed
 BLOCK = 8  # other vectors at once: more of them compile slowly

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from rnnjax.cells.base import check_size
 from rnnjax.diagnostics.weights import by_path
-from rnnjax.shapes import check_like
+from rnnjax.recurrence.options import check_like
 
 PyTree = Any
 

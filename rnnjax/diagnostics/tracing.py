@@ -8,7 +8,7 @@ from jax import lax
 from jax.extend.core import primitives
 from jaxtyping import Array
 
-from rnnjax.jaxprs import evaluated
+from rnnjax.recurrence.jaxprs import evaluated
 
 
 def exact(function: Callable) -> Callable:

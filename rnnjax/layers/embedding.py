@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from rnnjax.cells.base import Initializer
 from rnnjax.layers.padding import valid_steps, zero_padding
-from rnnjax.shapes import known
+from rnnjax.recurrence.options import known
 
 
 class Embed(nn.Module):

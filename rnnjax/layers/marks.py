@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rnnjax.unroll import unroll
+from rnnjax.recurrence.sequential import unroll
 
 PERTURBATIONS, INTERMEDIATES = "perturbations", "intermediates"
 
@@ -69,7 +69,7 @@ def marked(module: Any, params: Any, xs: Any, carry: Any, options: dict, time_ma
         last = 0 if backwards else -1
         final = jax.tree.map(lambda s, m: s + m[last], final, marks)
     read: Any = module.cell.output(after)
-    if (lengths := options["lengths"]) is not None:
+    if (lengths := options["seq_lengths"]) is not None:
         times = jnp.arange(ys.shape[0]).reshape(-1, *(1 for _ in jnp.shape(lengths)))
         read = jnp.where((times < lengths)[..., None], read, 0)
     return final, read.astype(ys.dtype)

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from rnnjax.shapes import checked_lengths
+from rnnjax.recurrence.options import checked_lengths
 
 
 def valid_steps(seq_lengths: Any, shape: tuple[int, ...], name: str = "seq_lengths") -> Any:

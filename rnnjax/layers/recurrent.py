@@ -13,8 +13,8 @@ from rnnjax.layers.calls import first_given, without_noise
 from rnnjax.layers.marks import marked, watched
 from rnnjax.layers.padding import flip
 from rnnjax.layers.parameters import Parameters, from_dict
-from rnnjax.shapes import checked_lengths
-from rnnjax.unroll import unroll
+from rnnjax.recurrence.options import checked_lengths
+from rnnjax.recurrence.sequential import unroll
 
 PyTree = Any
 
@@ -92,7 +92,7 @@ class RNN(nn.Module):
             initial_carry = self._learned_carry(xs.shape[1:-1])
         if isinstance(self.cell, Stochastic) and not without_noise(self, deterministic):
             xs = self.cell.with_noise(self.make_rng("dropout"), xs)
-        options = {"reverse": reverse, "lengths": seq_lengths}
+        options = {"reverse": reverse, "seq_lengths": seq_lengths}
         options |= {"checkpoint_every": self.checkpoint_every}
         options |= {"truncate_every": self.truncate_every}
         if watched(self, "carry"):

@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array
 
 from rnnjax.layers.padding import valid_steps, zero_padding
-from rnnjax.shapes import known
+from rnnjax.recurrence.options import known
 
 
 class DecoderState(NamedTuple):

@@ -12,7 +12,7 @@ from jaxtyping import Array
 from rnnjax.layers.attention import last_state
 from rnnjax.layers.composed import reads_backwards
 from rnnjax.layers.padding import valid_steps
-from rnnjax.shapes import known
+from rnnjax.recurrence.options import known
 
 
 class ManyToOne(nn.Module):

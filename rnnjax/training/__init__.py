@@ -2,57 +2,69 @@
 
 Chunks of steps run on the device as one loop, for a whole population of members (seeds, say) in
 one program. The training loop is a generator: between chunks the caller does what it likes. A
-`Journal` trains within a run directory, with checkpoints, and goes on where it was stopped.
+`ResumableTraining` trains within a run directory, with checkpoints, and goes on where it was stopped.
 """
 
-from rnnjax.training.devices import Shares, batch_mesh, sharing, use_all_cores
-from rnnjax.training.hosts import agreed, is_first_process, join, noticing_others, on_first
-from rnnjax.training.journal import Journal, Record, ResumeError, TerminatedError, Trained
 from rnnjax.training.loop import (
     Chunk,
+    MemberStop,
     NonFiniteError,
-    Stop,
     TrainState,
     TrainStep,
     train_on_batches,
     train_on_samples,
 )
-from rnnjax.training.members import grid, over_seeds
-from rnnjax.training.population import (
-    gathered,
-    over_population,
-    place,
-    population_sharding,
-    spread_over_population,
+from rnnjax.training.mesh import MeshShape, batch_mesh, use_all_cores, use_mesh_shape
+from rnnjax.training.multihost import (
+    any_process,
+    initialize_distributed,
+    is_first_process,
+    on_first_process,
+    report_lost_processes,
 )
+from rnnjax.training.population import (
+    gather,
+    over_population,
+    population_sharding,
+    shard_population,
+    sharded_over_population,
+)
+from rnnjax.training.resumable import (
+    ChunkRecord,
+    ResumableTraining,
+    ResumeError,
+    TerminatedError,
+    TrainingResult,
+)
+from rnnjax.training.settings import aggregate_seeds, grid
 
 __all__ = [
     "Chunk",
-    "Journal",
+    "ChunkRecord",
+    "MemberStop",
+    "MeshShape",
     "NonFiniteError",
-    "Record",
+    "ResumableTraining",
     "ResumeError",
-    "Shares",
-    "Stop",
     "TerminatedError",
     "TrainState",
     "TrainStep",
-    "Trained",
-    "agreed",
+    "TrainingResult",
+    "aggregate_seeds",
+    "any_process",
     "batch_mesh",
-    "gathered",
+    "gather",
     "grid",
+    "initialize_distributed",
     "is_first_process",
-    "join",
-    "noticing_others",
-    "on_first",
+    "on_first_process",
     "over_population",
-    "over_seeds",
-    "place",
     "population_sharding",
-    "sharing",
-    "spread_over_population",
+    "report_lost_processes",
+    "shard_population",
+    "sharded_over_population",
     "train_on_batches",
     "train_on_samples",
     "use_all_cores",
+    "use_mesh_shape",
 ]

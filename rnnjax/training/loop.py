@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rnnjax.training.population import gathered, partial_scan, spread_over_population
+from rnnjax.training.population import gather, partial_scan, sharded_over_population
 from rnnjax.training.progress import progress
 
 PyTree = Any
@@ -30,7 +30,7 @@ class NonFiniteError(FloatingPointError):
     """No member is left whose metrics are finite; the message names metric, step and member."""
 
 
-class Stop(NamedTuple):
+class MemberStop(NamedTuple):
     """That a member stops, because a metric of an update is NaN or infinite."""
 
     member: int
@@ -50,7 +50,7 @@ class Chunk(NamedTuple):
     state: TrainState  # of members that have stopped: the last good one
     metrics: dict[str, np.ndarray]  # name -> [steps of this chunk, S]; NaN after a member's stop
     counts: np.ndarray  # [S], how many of these updates each member did
-    stops: tuple[Stop, ...] = ()  # of members that stop in this chunk
+    stops: tuple[MemberStop, ...] = ()  # of members that stop in this chunk
 
 
 # Gets the next steps ready, so many, and returns what does them: (state, limits [S]), of which the
@@ -135,13 +135,13 @@ def on_samples(train_step: TrainStep, sample: Callable[[Any], Any], length: int)
         key, now = jax.random.split(state.key)
         return train_step(state._replace(key=key), sample(now))
 
-    run = spread_over_population(lambda state, limit: partial_scan(step, state, (), limit, length))
+    run = sharded_over_population(lambda state, limit: partial_scan(step, state, (), limit, length))
     return lambda size: run
 
 
 def on_batches(train_step: TrainStep, iterators: Sequence[Iterator[Any]], length: int) -> Prepare:
     """Return how up to `length` steps at once are done on batches from iterators, one a member."""
-    run = spread_over_population(
+    run = sharded_over_population(
         lambda xs, state, limit: partial_scan(train_step, state, xs, limit, length)
     )
 
@@ -166,7 +166,7 @@ def segments(
     *,
     start: int = 0,
     going: np.ndarray | None = None,
-    first: Stop | None = None,
+    first: MemberStop | None = None,
     label: str = "training",
 ) -> Iterator[Chunk]:
     """Yield a chunk at each of the steps `cuts`, from the state after `start` steps.
@@ -184,7 +184,7 @@ def segments(
             size, run = cut - start, prepare(cut - start)
             limits = np.where(alive, size, 0).astype(np.int32)
             after, metrics = jax.block_until_ready(run(state, limits))
-            metrics = gathered(metrics)
+            metrics = gather(metrics)
             metrics = {name: _by_step(name, value)[:size] for name, value in metrics.items()}
             counts, stops = _finite(metrics, limits, start)
             if stops:
@@ -203,7 +203,7 @@ def _whole(chunks):
     """Yield the chunks with states that are whole on every process."""
     with contextlib.closing(chunks):
         for chunk in chunks:
-            yield chunk._replace(state=gathered(chunk.state))
+            yield chunk._replace(state=gather(chunk.state))
 
 
 def _by_step(name, value):
@@ -218,7 +218,9 @@ def _finite(metrics, limits, start):
     for name, value in sorted(metrics.items()):
         for step, member in np.argwhere(~np.isfinite(value)):
             if step < limits[member]:
-                found = Stop(int(member), start + int(step) + 1, name, float(value[step, member]))
+                found = MemberStop(
+                    int(member), start + int(step) + 1, name, float(value[step, member])
+                )
                 before = stops.get(member, found)
                 stops[member] = found if found.step < before.step else before
     counts = limits.copy()

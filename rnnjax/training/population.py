@@ -11,7 +11,7 @@ from jax import lax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from rnnjax.training.devices import population_mesh
+from rnnjax.training.mesh import population_mesh
 
 PyTree = Any
 
@@ -23,7 +23,7 @@ def over_population(function: Callable) -> Callable:
 
     Members are split over all devices; S need not be a multiple of their number. Where there are
     several devices for each member, they split the batch of its `rnnjax.unroll`. Within
-    `rnnjax.training.sharing` devices are shared out as it says. On accelerators the members of a
+    `rnnjax.training.use_mesh_shape` devices are shared out as it says. On accelerators the members of a
     device are vmapped; on a CPU they run one after another on each core, because batched small
     matmuls are slower there than the same matmuls in turn, and a member's working set stays in
     cache. There a member's numbers do not depend, to the last bit, on how many others there are,
@@ -36,18 +36,18 @@ def over_population(function: Callable) -> Callable:
     Raises:
         ValueError: when called, if the leading axes differ.
     """
-    mapped = spread_over_population(function)
-    return lambda *args, **shared: gathered(mapped(*args, **shared))
+    mapped = sharded_over_population(function)
+    return lambda *args, **shared: gather(mapped(*args, **shared))
 
 
-def spread_over_population(function: Callable) -> Callable:
+def sharded_over_population(function: Callable) -> Callable:
     """Return `function` as `over_population` does, but leave results where they were computed.
 
-    In a program of several processes each holds the members of its devices: see `gathered`. If S
+    In a program of several processes each holds the members of its devices: see `gather`. If S
     is not a multiple of the ways that members are split, every device holds all.
     """
 
-    run = spread_program(function)
+    run = sharded_program(function)
 
     def mapped(*args, **shared):
         members, split = _members(args), population_sharding(_members(args))
@@ -58,8 +58,8 @@ def spread_over_population(function: Callable) -> Callable:
     return mapped
 
 
-def spread_program(function: Callable) -> Any:
-    """Return what `spread_over_population` compiles: jitted, of placed arguments.
+def sharded_program(function: Callable) -> Any:
+    """Return what `sharded_over_population` compiles: jitted, of placed arguments.
 
     It is called with the arguments, the keyword arguments as a dict, how many members a device has,
     and the sharding of the members, `population_sharding`.
@@ -95,7 +95,7 @@ def population_sharding(members: int) -> NamedSharding:
     return NamedSharding(mesh, P() if members % mesh.shape["member"] else P("member"))
 
 
-def place(tree: PyTree) -> PyTree:
+def shard_population(tree: PyTree) -> PyTree:
     """Return a tree of arrays `[S, ...]`, from anywhere, as `population_sharding` puts them.
 
     In a program of several processes all give the same tree.
@@ -106,7 +106,7 @@ def place(tree: PyTree) -> PyTree:
     return _put(tree, population_sharding(_members(tree)))
 
 
-def gathered(tree: PyTree) -> PyTree:
+def gather(tree: PyTree) -> PyTree:
     """Return a tree of arrays as a whole on every process, on its first device.
 
     Nothing is changed where the program is one process. All processes must call it.

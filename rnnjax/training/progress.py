@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnjax.training.hosts import is_first_process
+from rnnjax.training.multihost import is_first_process
 
 
 @contextlib.contextmanager

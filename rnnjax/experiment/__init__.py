@@ -1,0 +1,1 @@
+"""What every experiment shares: options, life cycle, verdict, tables."""

@@ -1,0 +1,1 @@
+"""How a cell is run over time, and how that is differentiated."""

@@ -1,0 +1,158 @@
+"""Do the arrays fit the cell? Shapes and types, checked where the user gave them."""
+
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from rnnjax.cells.base import Cell
+
+PyTree = Any
+
+
+def batch_shape(cell: Cell, xs: PyTree) -> tuple[int, ...]:
+    """Return the batch dimensions of inputs `[T, *batch, D]`, after checking cell and inputs."""
+    if not isinstance(cell, Cell):
+        raise TypeError(f"cell must be an rnnjax.Cell, got {type(cell).__name__}")
+    try:
+        hash(cell)
+    except TypeError as error:
+        raise TypeError(
+            f"cell {type(cell).__name__} is not hashable ({error}); a cell is a frozen dataclass "
+            "of hyperparameters and holds no arrays"
+        ) from None
+    shapes = [jnp.shape(x) for x in jax.tree.leaves(xs)]
+    if not shapes or min(map(len, shapes)) < 2:
+        raise ValueError(f"xs must have shape [T, *batch, D], at least two axes; got {shapes}")
+    if len({shape[:-1] for shape in shapes}) > 1:
+        raise ValueError(f"the leaves of xs must agree on [T, *batch]; got shapes {shapes}")
+    return shapes[0][1:-1]
+
+
+def start_carry(cell: Cell, carry: PyTree, batch: tuple[int, ...], name: str) -> PyTree:
+    """Return `carry`, or the cell's initial one for None, after checking structure and shapes."""
+    if carry is None:
+        return cell.initial_carry(batch)
+    initial = jax.eval_shape(lambda: cell.initial_carry(batch))
+    check_like(carry, initial, name)
+    return jax.tree.map(jnp.asarray, carry)
+
+
+def check_like(tree: PyTree, want: PyTree, name: str) -> None:
+    """Raise a ValueError unless `tree` has the structure and the shapes of `want`."""
+    if jax.tree.structure(tree) != jax.tree.structure(want):
+        raise ValueError(
+            f"{name} must have the structure {jax.tree.structure(want)}, "
+            f"got {jax.tree.structure(tree)}"
+        )
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    for (path, leaf), wanted in zip(leaves, jax.tree.leaves(want), strict=True):
+        if jnp.shape(leaf) != wanted.shape:
+            raise ValueError(
+                f"{name}{jax.tree_util.keystr(path)} must have shape {wanted.shape}, "
+                f"got {jnp.shape(leaf)}"
+            )
+
+
+def settle_dtypes(cell: Cell, params: PyTree, xs: PyTree, carry: PyTree) -> PyTree:
+    """Cast `carry` to the types in which `cell.step` returns it, so that a scan can carry it.
+
+    Float64 parameters, say, make a float64 carry of a float32 initial one.
+    """
+
+    def after(carry):
+        return jax.eval_shape(lambda p, x, c: cell.step(p, c, cell.project(p, x)), params, x, carry)
+
+    x = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), xs)
+    name = f"the carry that {type(cell).__name__}.step returns"
+    check_like(after(carry), carry, name)
+    carry = jax.tree.map(
+        lambda c, n: c if c.dtype == n.dtype else c.astype(n.dtype), carry, after(carry)
+    )
+    for before, now in zip(jax.tree.leaves(carry), jax.tree.leaves(after(carry)), strict=True):
+        if before.dtype != now.dtype:
+            raise ValueError(f"{name} changes type at every step: {before.dtype}, then {now.dtype}")
+    return carry
+
+
+def known(value: Any) -> np.ndarray | None:
+    """Return a value that can be looked at, within `jax.jit` too, or None while it is traced."""
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
+    return None if traced else np.asarray(value)
+
+
+def checked_lengths(
+    lengths: Any, total: int, batch: tuple[int, ...], name: str = "seq_lengths"
+) -> Any:
+    """Return lengths, the argument called `name`, as integers `[*batch]` in 0..T."""
+    if lengths is None:
+        return None
+    given, lengths = known(lengths), jnp.asarray(lengths)
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise TypeError(f"{name} must be integers, got {lengths.dtype}")
+    if lengths.shape != batch:
+        raise ValueError(f"{name} must have the batch shape {batch}, got {lengths.shape}")
+    if given is not None and given.size:
+        low, high = int(given.min()), int(given.max())
+        if low < 0 or high > total:
+            raise ValueError(f"{name} must lie in 0..T = 0..{total}, got {low}..{high}")
+    return lengths
+
+
+def checked_resets(resets: Any, total: int, batch: tuple[int, ...]) -> Any:
+    """Return resets as booleans `[T, *batch]`."""
+    if resets is None:
+        return None
+    resets = jnp.asarray(resets)
+    if resets.dtype != jnp.bool_:
+        raise TypeError(f"resets must be booleans, got {resets.dtype}")
+    if resets.shape != (total, *batch):
+        raise ValueError(f"resets must have shape {(total, *batch)}, got {resets.shape}")
+    return resets
+
+
+def checked_clip(largest: Any) -> Any:
+    """Return the bound of `clip_adjoints` as a positive scalar."""
+    if largest is None:
+        return None
+    given = known(largest)
+    if jnp.shape(largest) != () or (given is not None and not given > 0):
+        raise ValueError(f"clip_adjoints must be a positive number, got {largest}")
+    return jnp.asarray(largest, float)
+
+
+def checked_perturbations(
+    cell: Cell, perturbations: PyTree, total: int, batch: tuple[int, ...]
+) -> PyTree:
+    """Return perturbations as a pytree like the carry with a leading T."""
+    if perturbations is None:
+        return None
+    carry = jax.eval_shape(lambda: cell.initial_carry(batch))
+    over_time = jax.tree.map(lambda c: jax.ShapeDtypeStruct((total, *c.shape), c.dtype), carry)
+    check_like(perturbations, over_time, "perturbations")
+    return jax.tree.map(jnp.asarray, perturbations)
+
+
+def checked_probe(probe: Any, total: int, batch: tuple[int, ...]) -> Any:
+    """Return the norm probe as floats `[T, *batch]`."""
+    if probe is None:
+        return None
+    probe = jnp.asarray(probe)
+    if probe.shape != (total, *batch):
+        raise ValueError(f"norm_probe must have shape {(total, *batch)}, got {probe.shape}")
+    if not jnp.issubdtype(probe.dtype, jnp.floating):
+        raise TypeError(f"norm_probe must be floating, got {probe.dtype}")
+    return probe
+
+
+def checked_lags(lags: Iterable[int], largest: int, name: str) -> list[int]:
+    """Return lags as integers in 1..`largest`, which is called `name`."""
+    lags = [operator.index(lag) for lag in lags]
+    for lag in lags:
+        if not 1 <= lag <= largest:
+            raise ValueError(f"lags must lie in 1..{name} = 1..{largest}, got {lag}")
+    return lags
