@@ -27,8 +27,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnnjax import diagnostics, tasks, training
 from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, main, positive
-from rnnjax.experiment import applications, diagnostics, tasks, training
+from rnnjax.experiment import applications
 from rnnjax.experiment.applications import CELLS
 
 FORMS = {"": "one layer", "deep_": "two layers", "bidirectional_": "both directions"}

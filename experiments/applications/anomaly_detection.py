@@ -38,9 +38,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnnjax import training
 from rnnjax.command_line import ArgumentError, at_least, main
 from rnnjax.datasets import batches, series
-from rnnjax.experiment import applications, training
+from rnnjax.experiment import applications
 from rnnjax.experiment.applications import NETWORKS, Options
 
 SOURCES = {

@@ -24,10 +24,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnnjax import decoding, diagnostics, training
 from rnnjax.command_line import ArgumentError, at_least, main
 from rnnjax.datasets import batches, images
 from rnnjax.datasets.vocabulary import Vocabulary
-from rnnjax.experiment import applications, decoding, diagnostics, training
+from rnnjax.experiment import applications
 from rnnjax.experiment.applications import Options
 from rnnjax.layers import LinearHead, SoftmaxHead, masked_mean
 from rnnjax.models import OneToMany, OneToOne, shift_right

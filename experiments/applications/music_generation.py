@@ -29,11 +29,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnnjax import decoding
 from rnnjax.command_line import ArgumentError, at_least, main, positive
 from rnnjax.datasets import batches, chorales
 from rnnjax.datasets.chorales import HOLD, REST, VOICES
 from rnnjax.datasets.vocabulary import Vocabulary
-from rnnjax.experiment import applications, decoding
+from rnnjax.experiment import applications
 from rnnjax.experiment.applications import Options
 
 END = 1

@@ -28,9 +28,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnnjax import decoding, models
 from rnnjax.command_line import ArgumentError, at_least, main
 from rnnjax.datasets import audio, batches, speech
-from rnnjax.experiment import applications, decoding, models
+from rnnjax.experiment import applications
 from rnnjax.experiment.applications import NETWORKS, Options
 
 MEL = audio.LogMel()  # 20 ms from frame to frame

@@ -25,10 +25,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnnjax import decoding
 from rnnjax.command_line import ArgumentError, at_least, main, positive
 from rnnjax.datasets import batches, language
 from rnnjax.datasets.vocabulary import Vocabulary
-from rnnjax.experiment import applications, decoding
+from rnnjax.experiment import applications
 from rnnjax.experiment.applications import CAUSAL, NETWORKS, Options
 
 END = 1

@@ -30,10 +30,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnnjax import decoding, models
 from rnnjax.command_line import ArgumentError, at_least, main
 from rnnjax.datasets import batches, translation, vocabulary
 from rnnjax.datasets.translation import detokenize, plain, tokenize
-from rnnjax.experiment import applications, decoding, models
+from rnnjax.experiment import applications
 from rnnjax.experiment.applications import NETWORKS, Options
 
 DECODERS = "elman", "lstm", "gru", "deep_gru"

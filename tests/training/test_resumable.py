@@ -25,7 +25,7 @@ from rnnjax.training import (
     TerminatedError,
     TrainState,
 )
-from rnnjax.training import journal as journal_file
+from rnnjax.training import resumable as journal_file
 
 STEPS, CHUNK, MEMBERS = 12, 5, (7, 8, 9)
 STOPS = 0, 7, 0  # the step at which the loss of each member becomes infinite; 0: never
