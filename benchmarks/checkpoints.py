@@ -1,9 +1,9 @@
 """What checkpoints cost: training with and without one every so many updates.
 
 One network learns the adding problem, twice in turn: through `training.train_on_samples`, which
-writes nothing, and through a `training.ResumableTraining`, which writes metrics and saves parameters and the
-optimiser's state in the background. Both give the same parameters, to the last bit, which is
-checked first. What is compared is the time from one checkpoint to the next.
+writes nothing, and through a `training.ResumableTraining`, which writes metrics and saves the
+parameters and the optimiser's state in the background. The script first checks that both give the
+same parameters, to the last bit. It then compares the time from one checkpoint to the next.
 
     python benchmarks/checkpoints.py
     python benchmarks/checkpoints.py --cells gru --features 64

@@ -52,7 +52,8 @@ def unroll(
 ) -> tuple[PyTree, ...]:
     """Run `cell` over the leading axis of `xs`:
 
-        s_0 = initial_carry,   s_{t+1} = step(params, s_t, project(params, x_t)),   y_t = output(s_{t+1})
+        s_0 = initial_carry
+        s_{t+1} = step(params, s_t, project(params, x_t)),  y_t = output(s_{t+1})
 
     All options agree in values and gradients with a Python loop over `cell.step`.
 
@@ -89,9 +90,9 @@ def unroll(
         return_carries: also return all carries.
 
     Gated cells (`rnnjax.Gated`) have a backward pass of their own, several times faster than what
-    JAX derives, see `rnnjax/recurrence/fast.py`; `unroll` does not apply to it. Within a mesh that has an axis
-    named "batch" (`jax.set_mesh(rnnjax.training.batch_mesh())`), the leading batch dimension is
-    split over it, if it can be split evenly.
+    JAX derives, see `rnnjax/recurrence/fast.py`; `unroll` does not apply to it. Within a mesh that
+    has an axis named "batch" (`jax.set_mesh(rnnjax.training.batch_mesh())`), the leading batch
+    dimension is split over it, if it can be split evenly.
 
     `clip_adjoints` and `norm_probe` act on gradients alone, so they allow reverse-mode (and forward
     over reverse, `jax.hessian`), while `jax.jvp` refuses them.

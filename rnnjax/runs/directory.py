@@ -113,10 +113,10 @@ class Run:
     """
 
     path: Path
-    again: bool = False
+    resuming: bool = False
     """Whether what is appended may be there already, from an earlier process that was stopped: the
     same lines then stay, others are replaced."""
-    elsewhere: Path | None = None
+    scratch: Path | None = None
     """In all processes but the first of a program: where files go that others write. What the run
     itself would write is dropped there."""
     _ends: dict[str, int] = dataclasses.field(default_factory=dict, compare=False, repr=False)
@@ -142,8 +142,8 @@ class Run:
         return run
 
     @classmethod
-    def opened(
-        cls, path: str | Path, config: Any, *, apart_from: Collection[str], overwrite: bool = False
+    def resume_or_create(
+        cls, path: str | Path, config: Any, *, ignoring: Collection[str], overwrite: bool = False
     ) -> "Run":
         """Return the run of this configuration that is there already, or `create` one.
 
@@ -151,14 +151,14 @@ class Run:
         begun with it: the same command, given again, goes on.
 
         Args:
-            apart_from: fields of `config` in which the run there may differ.
+            ignoring: fields of `config` in which the run there may differ.
 
         Raises:
             FileExistsError: the directory holds a run of another configuration; the message says
                 in what it differs. And as `create`.
             OSError: as `create`.
         """
-        run = cls(Path(path), again=True)
+        run = cls(Path(path), resuming=True)
         if run._written() and not (run.path / "config.json").exists():
             run._make_way(True)  # it was stopped before it had begun
             return cls.create(path, config, overwrite=overwrite)
@@ -172,7 +172,7 @@ class Run:
                 raise FileExistsError(f"{error}; give another directory, or --overwrite") from error
             there = {}
         names = *wanted, *(there.keys() - wanted.keys())
-        other = [n for n in names if n not in apart_from and there.get(n) != wanted.get(n)]
+        other = [n for n in names if n not in ignoring and there.get(n) != wanted.get(n)]
         begun_alike = bool(there.get("overwrite")) and not run.finished
         if overwrite and (other or not begun_alike):
             return cls.create(path, config, overwrite=True)
@@ -197,12 +197,12 @@ class Run:
         """The folder of what is needed until the run is finished."""
         return self.shared(".history")
 
-    def withdraw(self) -> None:
+    def rollback(self) -> None:
         """Remove a run that wrote only config.json, and its directory if nothing else is there.
 
         A run that it was to replace is put back.
         """
-        if self.elsewhere is None and self._written() == ["config.json"]:
+        if self.scratch is None and self._written() == ["config.json"]:
             for name in ("config.json", WRITTEN):
                 (self.path / name).unlink()
             if self._replaced.exists():
@@ -275,13 +275,13 @@ class Run:
 
     def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to a JSON-lines file."""
-        if self.elsewhere is not None:
+        if self.scratch is not None:
             return
         data = "".join(_json(row) for row in rows).encode()
         self._record(name)
         path = self.path / name
         if name not in self._ends:
-            self._ends[name] = 0 if self.again or not path.exists() else path.stat().st_size
+            self._ends[name] = 0 if self.resuming or not path.exists() else path.stat().st_size
         with (
             _explained(path),
             open(path, "r+b" if path.exists() else "w+b", buffering=0) as file,
@@ -341,7 +341,7 @@ class Run:
         For what libraries write themselves: audio, music.
         """
         self._record(name)
-        return (self.elsewhere or self.path) / name
+        return (self.scratch or self.path) / name
 
     def shared(self, name: str) -> Path:
         """Return the path of a file or directory that all processes of a program use together.
@@ -351,7 +351,7 @@ class Run:
         self._record(name)
         return self.path / name
 
-    def once(
+    def cached(
         self, name: str, compute: Callable[..., Mapping[str, Any]], *args: Any
     ) -> dict[str, np.ndarray]:
         """Return the arrays that `compute(*args)` gives, or has given before in this run.
@@ -363,11 +363,11 @@ class Run:
             compute: gives arrays, or numbers, by name.
         """
         path = self.history / f"{name}.npz"
-        if self.again:
+        if self.resuming:
             with contextlib.suppress(OSError):
                 return read_arrays(path)
         found = {key: np.asarray(value) for key, value in compute(*args).items()}
-        if self.elsewhere is None:
+        if self.scratch is None:
             write_arrays(path, found)
         return found
 
@@ -416,12 +416,12 @@ class Run:
 
     def _record(self, name):
         """Note that the file belongs to the run, before it does."""
-        if self.elsewhere is None and name not in self._written():
+        if self.scratch is None and name not in self._written():
             self._append(WRITTEN, f"{name}\n")
 
     def _replace(self, name, content):
         """Write a file as a whole: until it is finished the old one stays."""
-        if self.elsewhere is not None:
+        if self.scratch is not None:
             return
         self._record(name)
         unfinished = self._unfinished(name)
@@ -437,7 +437,7 @@ class Run:
 
     def _append(self, name, lines):
         """Append whole lines in one write, after what was torn when a disk was full."""
-        if self.elsewhere is not None:
+        if self.scratch is not None:
             return
         path = self.path / name
         with _explained(path), open(path, "a+b", buffering=0) as file:

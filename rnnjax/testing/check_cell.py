@@ -97,8 +97,9 @@ def python_loop(
 ) -> tuple[PyTree, Array, PyTree]:
     """Run a cell as a textbook would, one example and one step at a time: the oracle of `unroll`.
 
-    Takes `xs [T, B, D]` and a carry with leaves `[B, ...]`; `seq_lengths [B]` and `resets [T, B]` must
-    be concrete. Returns `(final_carry, outputs, carries)` as `unroll(return_carries=True)` does.
+    Takes `xs [T, B, D]` and a carry with leaves `[B, ...]`; `seq_lengths [B]` and `resets [T, B]`
+    must be concrete. Returns `(final_carry, outputs, carries)` as `unroll(return_carries=True)`
+    does.
     """
     advance = functools.partial(_advance, cell)
     total, batch = xs.shape[:2]

@@ -2,7 +2,7 @@
 
 Chunks of steps run on the device as one loop, for a whole population of members (seeds, say) in
 one program. The training loop is a generator: between chunks the caller does what it likes. A
-`ResumableTraining` trains within a run directory, with checkpoints, and goes on where it was stopped.
+`ResumableTraining` trains within a run directory, saves checkpoints, and resumes from them.
 """
 
 from rnnjax.training.loop import (

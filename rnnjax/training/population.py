@@ -23,8 +23,8 @@ def over_population(function: Callable) -> Callable:
 
     Members are split over all devices; S need not be a multiple of their number. Where there are
     several devices for each member, they split the batch of its `rnnjax.unroll`. Within
-    `rnnjax.training.use_mesh_shape` devices are shared out as it says. On accelerators the members of a
-    device are vmapped; on a CPU they run one after another on each core, because batched small
+    `rnnjax.training.use_mesh_shape` devices are shared out as it says. On accelerators the members
+    of a device are vmapped; on a CPU they run one after another on each core, because batched small
     matmuls are slower there than the same matmuls in turn, and a member's working set stays in
     cache. There a member's numbers do not depend, to the last bit, on how many others there are,
     nor on how they are spread over devices and processes, so long as its batch is not split (which

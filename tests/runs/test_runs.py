@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from moments import moments
 
-from rnnjax.runs import directory as runs
 from rnnjax.runs import LockedError, Run, locked
+from rnnjax.runs import directory as runs
 
 
 @dataclasses.dataclass(frozen=True)
