@@ -38,7 +38,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax import training
+from rnnjax import experiment, training
 from rnnjax.command_line import ArgumentError, at_least, main
 from rnnjax.datasets import batches, series
 from rnnjax.experiment import applications
@@ -210,10 +210,10 @@ def cut(config, values):
         for start, end in zip((0, *after), (*ends, len(changes)), strict=True)
     )
     train, validation = train[known[train]], validation[known[validation]]
-    if min(map(len, (train, validation, test))) < 2 or len(train) < config.batch_size:
+    if min(map(len, (train, validation, test))) < 2:
         raise ArgumentError(
-            f"--window {config.window} and --batch-size {config.batch_size} leave too little to "
-            f"learn from or to test: {len(train)}, {len(validation)} and {len(test)} steps"
+            f"--window {config.window} leaves too little to learn from or to test: "
+            f"{len(train)}, {len(validation)} and {len(test)} steps"
         )
     scaling = series.Scaling.fit(changes[: ends[0], None])
     return Parts(values, changes, scaling, train, validation, test)
@@ -249,15 +249,13 @@ def train(config, run, model, parts):
     import optax
 
     columns = questions(config, parts.changes, parts.scaling, parts.train)
-    pipelines = [
-        batches.shuffled_batches(columns, config.batch_size, seed=seed) for seed in config.members
-    ]
+    pipelines = experiment.shuffled_batches(config, columns)
     optimizer = optax.chain(
         optax.clip_by_global_norm(config.clip), optax.adam(config.learning_rate)
     )
-    state = applications.start(config, optimizer, functools.partial(initialise, config, model))
+    state = experiment.start(config, optimizer, functools.partial(initialise, config, model))
     step = make_train_step(model, optimizer)
-    return applications.fit(config, run, step, state, pipelines, label=config.network).params
+    return experiment.fit(config, run, step, state, pipelines, label=config.network).params
 
 
 def initialise(config, model, key):
@@ -379,19 +377,19 @@ def measure(config, run):
     simple = simple_rules(config, parts, changes)
     quiet = questions(config, parts.changes, parts.scaling, parts.validation)
     probe = {name: jnp.asarray(column[:32]) for name, column in quiet.items()}
-    profiles = applications.log_gradients(
+    profiles = experiment.log_gradients(
         model,
         params,
         lambda outputs: model.head.loss(outputs, probe["targets"]).sum(),
         probe["inputs"],
     )
-    table = applications.gradient_table(profiles)
+    table = experiment.gradient_table(profiles)
     run.write_table("gradients", table)
     write_found(run, parts, dates, copies[0], anomalies[0], found[0][0], simple["last value"][0])
     kept = {name: value.tolist() for name, value in parts.scaling._asdict().items()}
-    applications.save(run, params, kept | {"threshold": float(thresholds[0])})
+    experiment.save(run, params, kept | {"threshold": float(thresholds[0])})
     results = [quality(own, anomalies) for own in found]
-    return applications.report(
+    return experiment.report(
         "F1",
         [result["f1"] for result in results],
         {name: quality(own, anomalies)["f1"] for name, own in simple.items()},
@@ -404,8 +402,8 @@ def measure(config, run):
             for one in anomalies[0][:6]
         ],
         network=config.network,
-        parameters=applications.parameter_count(params),
-        gradient_reach=applications.reach(table[0]),
+        parameters=experiment.parameter_count(params),
+        gradient_reach=experiment.reach(table[0]),
         details={
             "network": results,
             **{name: quality(own, anomalies) for name, own in simple.items()},
@@ -449,7 +447,7 @@ def draw(run):
 
 def answer(config, run, asked):
     """Yield a line for each step of a file that is flagged."""
-    path = applications.existing(asked, "a file of numbers")
+    path = experiment.existing(asked, "a file of numbers")
     try:
         values = series.read_file(path).values
     except ValueError as error:
@@ -463,7 +461,7 @@ def answer(config, run, asked):
     changes = scaling.apply(np.diff(values)[:, None])[None, :, 0].astype(np.float32)
     model: Any = config.make_model()
     init = functools.partial(initialise, config, model)
-    params = applications.restore(run, init, members=config.seeds)
+    params = experiment.restore(run, init, members=config.seeds)
     rule = functools.partial(network_rule, model, config.window, params)
     past, coming = changes[:, : config.window], jnp.asarray(changes[:, config.window :])
     scores, expected = (np.asarray(a)[0] for a in watch(rule, kept["threshold"], past, coming))

@@ -24,6 +24,7 @@ import typing
 from pathlib import Path
 from typing import Any, Literal
 
+from rnnjax import experiment
 from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, main
 from rnnjax.experiment.applications import NAMES
 
@@ -103,7 +104,6 @@ class Config(RunOptions):
 
 
 def measure(config, run):
-    from rnnjax.experiment import applications
     from rnnjax.runs import Run
 
     networks, results, gradients, common = {}, [], [], {}
@@ -119,7 +119,7 @@ def measure(config, run):
         table = Run(out).read_table("gradients")
         inputs = {key: column[table["layer"] == table["layer"][0]] for key, column in table.items()}
         entry = {key: summary[key] for key in ("parameters", "value", "spread", "values")}
-        entry["gradient_reach"] = applications.reach(inputs)
+        entry["gradient_reach"] = experiment.reach(inputs)
         networks[name] = entry
         common = {key: summary[key] for key in kept}
         values = summary["values"]

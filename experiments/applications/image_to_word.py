@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax import decoding, diagnostics, training
+from rnnjax import decoding, diagnostics, experiment, training
 from rnnjax.command_line import ArgumentError, at_least, main
 from rnnjax.datasets import batches, images
 from rnnjax.datasets.vocabulary import Vocabulary
@@ -141,8 +141,6 @@ def measure(config, run):
 
     train, train_labels = images.load(config.source, "train")
     test, test_labels = images.load(config.source, "test")
-    if config.batch_size > len(train):
-        raise ArgumentError(f"--batch-size must be at most {len(train)}, got {config.batch_size}")
     names = images.NAMES[config.source]
     words, held_out = ([names[label] for label in part] for part in (train_labels, test_labels))
     vocabulary = Vocabulary.fit(words)
@@ -152,16 +150,14 @@ def measure(config, run):
     optimizer = optax.chain(
         optax.clip_by_global_norm(config.clip), optax.adam(config.learning_rate)
     )
-    state = applications.start(
+    state = experiment.start(
         config, optimizer, functools.partial(initialise, model, flat(train).shape[1])
     )
-    pipelines = [
-        batches.shuffled_batches(columns, config.batch_size, seed=seed) for seed in config.members
-    ]
+    pipelines = experiment.shuffled_batches(config, columns)
     step = make_train_step(model, optimizer)
-    params = applications.fit(config, run, step, state, pipelines, label=config.network).params
+    params = experiment.fit(config, run, step, state, pipelines, label=config.network).params
 
-    letters = applications.evaluate(
+    letters = experiment.evaluate(
         functools.partial(write, model, length), params, {"pixels": flat(test)}
     )  # [S, N, T]
     written = [["".join(vocabulary.decode(row)) for row in rows.tolist()] for rows in letters]
@@ -174,8 +170,8 @@ def measure(config, run):
     first = (column[:128] for column in (flat(test), spelled["targets"], spelled["lengths"]))
     run.write_table("context", [by_letter(model, params, *first)])
     preprocessing = dataclasses.asdict(vocabulary) | {"length": length}
-    applications.save(run, params, preprocessing)
-    return applications.report(
+    experiment.save(run, params, preprocessing)
+    return experiment.report(
         "accuracy of whole words",
         [np.mean(np.array(found) == held_out) for found in written],
         {f"most frequent word, {common}": held_out.count(common) / len(held_out)},
@@ -184,8 +180,8 @@ def measure(config, run):
         examples=[{"image": i, "is": held_out[i], "written": written[0][i]} for i in range(5)],
         answers_that_are_names=[float(np.mean([w in names for w in found])) for found in written],
         network=config.network,
-        parameters=applications.parameter_count(params),
-        gradient_reach=applications.reach(table[0]),
+        parameters=experiment.parameter_count(params),
+        gradient_reach=experiment.reach(table[0]),
     )
 
 
@@ -205,9 +201,9 @@ def gradients(model, params, pixels, targets):
         return SoftmaxHead.loss(logits[:, -1], targets[:, -1]).sum()
 
     previous = shift_right(targets, END)
-    profiles = applications.log_gradients(model, params, loss, pixels, previous)
+    profiles = experiment.log_gradients(model, params, loss, pixels, previous)
     over_time = {name: rows for name, rows in profiles.items() if name.startswith("decoder/")}
-    return applications.gradient_table(over_time)
+    return experiment.gradient_table(over_time)
 
 
 def by_letter(model, params, pixels, targets, lengths):
@@ -252,7 +248,7 @@ def draw(run):
 
 def answer(config, run, asked):
     """Yield the word that the network writes about the image in a file."""
-    path = applications.existing(asked, "an image file")
+    path = experiment.existing(asked, "an image file")
     size = images.SIZES[config.source]
     try:
         pixels = flat(images.read_file(path, size)[None])
@@ -262,7 +258,7 @@ def answer(config, run, asked):
     vocabulary = Vocabulary(tuple(stored["tokens"]))
     model = config.make_model(len(vocabulary))
     init = functools.partial(initialise, model, size**2)
-    params = applications.restore(run, init, members=config.seeds)
+    params = experiment.restore(run, init, members=config.seeds)
     (letters,) = write(model, stored["length"], params, jnp.asarray(pixels)).tolist()
     yield "".join(vocabulary.decode(letters))
 

@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax import decoding
+from rnnjax import decoding, experiment
 from rnnjax.command_line import ArgumentError, at_least, main, positive
 from rnnjax.datasets import batches, chorales
 from rnnjax.datasets.chorales import HOLD, REST, VOICES
@@ -285,29 +285,25 @@ def measure(config, run):
 
     package_file("music21", "__init__.py", extra="music")  # which writes MIDI in the end
     train, test = chorales.load("train"), chorales.load("test")
-    if config.batch_size > len(train):
-        raise ArgumentError(f"--batch-size must be at most {len(train)}, got {config.batch_size}")
     events = (to_events(home(c), c.bar, c.upbeat) for c in train)
     vocabulary = Vocabulary.fit(events, min_count=2)  # so that the unknown is met in training
     examples, held_out = columns(train, vocabulary, config.window), columns(test, vocabulary)
-    pipelines = [
-        batches.shuffled_batches(examples, config.batch_size, seed=seed) for seed in config.members
-    ]
+    pipelines = experiment.shuffled_batches(config, examples)
     model = config.make_model(len(vocabulary))
     falling = optax.cosine_decay_schedule(config.learning_rate, config.steps)
     optimizer = optax.chain(
         optax.clip_by_global_norm(config.clip),
         optax.adamw(falling, weight_decay=config.weight_decay),
     )
-    state = applications.start(config, optimizer, functools.partial(initialise, model))
+    state = experiment.start(config, optimizer, functools.partial(initialise, model))
     step = make_train_step(model, optimizer)
-    params = applications.fit(config, run, step, state, pipelines, label=config.network).params
+    params = experiment.fit(config, run, step, state, pipelines, label=config.network).params
 
     def nats(params, **rows):
         return event_losses(model, params, rows).sum(1)
 
     sixteenths = sum(len(c.pitches) for c in test)
-    found = applications.evaluate(nats, params, held_out).sum(1) / math.log(2) / sixteenths
+    found = experiment.evaluate(nats, params, held_out).sum(1) / math.log(2) / sixteenths
     run.write_table("gradients", table := gradients(model, params, held_out))
     modes = ["major", "minor"] * config.samples
     written = {
@@ -321,12 +317,12 @@ def measure(config, run):
             shown.append({"new chorale": f"{mode}, {len(pitches) / 16:.1f} bars", "file": name})
         rolls.append(roll(f"network {seed}, major", pieces[0]))
     run.write_table("voices", rolls)
-    applications.save(run, params, dataclasses.asdict(vocabulary))
+    experiment.save(run, params, dataclasses.asdict(vocabulary))
     new = statistics([pitches for pieces in written.values() for pitches in pieces])
     music = {"Bach, held out": statistics([home(c) for c in test]), "networks": new}
     for name, values in music.items():
         print(f"{name}: " + ", ".join(f"{key} {value:.3g}" for key, value in values.items()))
-    return applications.report(
+    return experiment.report(
         "bits per sixteenth",
         found,
         baselines(train, test),
@@ -335,11 +331,11 @@ def measure(config, run):
         examples=shown,
         music=music,
         network=config.network,
-        parameters=applications.parameter_count(params),
+        parameters=experiment.parameter_count(params),
         unknown=int(((held_out["targets"] == 0) & valid(held_out)).sum()),
         events=int(held_out["lengths"].sum()),
         sixteenths=sixteenths,
-        gradient_reach=applications.reach(table[0]),
+        gradient_reach=experiment.reach(table[0]),
     )
 
 
@@ -363,7 +359,7 @@ def gradients(model, params, held_out, most=200):
         return model.head.loss(logits[:, -1], targets[:, -1]).sum()
 
     told = jnp.asarray(held_out["context"][rows]), shift_right(targets, END)
-    return applications.gradient_table(applications.log_gradients(model, params, loss, *told))
+    return experiment.gradient_table(experiment.log_gradients(model, params, loss, *told))
 
 
 def roll(name, pitches):
@@ -411,10 +407,10 @@ def parse_key(text):
 
 def answer(config, run, asked):
     """Write a new chorale in each key as a MIDI file, and yield its path."""
-    keys = {line.strip(): parse_key(line) for line in applications.lines(asked)}
+    keys = {line.strip(): parse_key(line) for line in experiment.lines(asked)}
     vocabulary = Vocabulary(tuple(run.read_json("preprocessing.json")["tokens"]))
     init = functools.partial(initialise, config.make_model(len(vocabulary)))
-    params = applications.restore(run, init, members=config.seeds)
+    params = experiment.restore(run, init, members=config.seeds)
     for key, (tonic, mode) in keys.items():
         (pitches,) = write(config, vocabulary, params, [mode], seed=config.seed)
         shift = (tonic - (0 if mode == "major" else 9)) % 12

@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnnjax import experiment
 from rnnjax.command_line import ArgumentError, at_least, main
 from rnnjax.datasets import batches, sentiment
 from rnnjax.datasets.sentiment import tokenize
@@ -120,34 +121,27 @@ def measure(config, run):
 
     train_texts, train_labels = sentiment.load("train", config.source)
     texts, labels = sentiment.load("test", config.source)
-    if config.batch_size > len(train_texts):
-        raise ArgumentError(
-            f"--batch-size must be at most {len(train_texts)}, got {config.batch_size}"
-        )
     spoken, said = [tokenize(t) for t in train_texts], [tokenize(t) for t in texts]
     vocabulary = Vocabulary.fit(spoken, size=config.vocabulary_size)  # of training alone
     train, held_out = (columns(config, vocabulary, tokens) for tokens in (spoken, said))
+    pipelines = experiment.shuffled_batches(config, train | {"labels": train_labels})
     # Before the training, which takes longer: it may be that scikit-learn is missing.
     counted = logistic_regression(train, train_labels, held_out, len(vocabulary))
     model = config.make_model(len(vocabulary))
     rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
     optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate))
-    pipelines = [
-        batches.shuffled_batches(train | {"labels": train_labels}, config.batch_size, seed=seed)
-        for seed in config.members
-    ]
-    state = applications.start(config, optimizer, functools.partial(initialise, model))
+    state = experiment.start(config, optimizer, functools.partial(initialise, model))
     step = make_train_step(model, optimizer, config.word_dropout)
-    params = applications.fit(config, run, step, state, pipelines, label=config.network).params
+    params = experiment.fit(config, run, step, state, pipelines, label=config.network).params
 
-    chances = applications.evaluate(functools.partial(judge, model), params, held_out)  # [S, N, K]
+    chances = experiment.evaluate(functools.partial(judge, model), params, held_out)  # [S, N, K]
     answers = chances.argmax(-1)
     table = gradients(model, params, held_out, labels)
     run.write_table("gradients", table)
-    applications.save(run, params, {"tokens": vocabulary.tokens})
+    experiment.save(run, params, {"tokens": vocabulary.tokens})
     source = sentiment.SOURCES[config.source]
     common = np.bincount(train_labels).argmax()
-    summary = applications.report(
+    summary = experiment.report(
         "accuracy",
         (answers == labels).mean(1),
         {"majority class": float((labels == common).mean())},
@@ -170,8 +164,8 @@ def measure(config, run):
         texts={"train": len(train_texts), "test": len(texts)},
         vocabulary=len(vocabulary),
         unknown_words=float(np.mean([n == 0 for t in said for n in vocabulary.encode(t)])),
-        parameters=applications.parameter_count(params),
-        gradient_reach=applications.reach(table[0]),
+        parameters=experiment.parameter_count(params),
+        gradient_reach=experiment.reach(table[0]),
     )
     other = summary["logistic_regression"]
     print(f"Macro-averaged F1 of the network: {np.mean(summary['macro_f1']):.4g}")
@@ -226,25 +220,25 @@ def gradients(model, params, rows, labels, count=32):
     words, lengths, labels = (
         jnp.asarray(column[longest]) for column in (rows["words"], rows["lengths"], labels)
     )
-    profiles = applications.log_gradients(
+    profiles = experiment.log_gradients(
         model,
         params,
         lambda logits: model.head.loss(logits, labels).sum(),
         words,
         seq_lengths=lengths,
     )
-    return applications.gradient_table(profiles, lengths)
+    return experiment.gradient_table(profiles, lengths)
 
 
 def answer(config, run, asked):
     """Yield the class of each text with its probability; of one without words, that it has none."""
-    texts = [tokenize(line) for line in applications.lines(asked)]
+    texts = [tokenize(line) for line in experiment.lines(asked)]
     vocabulary = Vocabulary(tuple(run.read_json("preprocessing.json")["tokens"]))
     model = config.make_model(len(vocabulary))
-    params = applications.restore(run, functools.partial(initialise, model), members=config.seeds)
+    params = experiment.restore(run, functools.partial(initialise, model), members=config.seeds)
     rows = columns(config, vocabulary, texts)
     every = jax.tree.map(lambda a: a[None], params)
-    (chances,) = applications.evaluate(functools.partial(judge, model), every, rows)
+    (chances,) = experiment.evaluate(functools.partial(judge, model), every, rows)
     for words, found in zip(texts, chances, strict=True):
         name = sentiment.SOURCES[config.source].classes[found.argmax()]
         yield f"{name} ({found.max():.2f})" if words else "no words"

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnnjax import experiment
 from rnnjax.command_line import ArgumentError, at_least, main
 from rnnjax.datasets import batches, images
 from rnnjax.experiment import applications
@@ -95,8 +96,6 @@ def measure(config, run):
 
     train, train_labels = images.load(config.source, "train")
     test, test_labels = images.load(config.source, "test")
-    if config.batch_size > len(train):
-        raise ArgumentError(f"--batch-size must be at most {len(train)}, got {config.batch_size}")
     scale = {"mean": float(train.mean()), "deviation": float(train.std())}  # of training alone
     read = functools.partial(sequences, config, scale=scale)
     model, held_out = config.make_model(), {"inputs": read(test)}
@@ -104,27 +103,25 @@ def measure(config, run):
         optax.clip_by_global_norm(config.clip), optax.adam(config.learning_rate)
     )
     columns = {"inputs": read(train), "labels": train_labels}
-    pipelines = [
-        batches.shuffled_batches(columns, config.batch_size, seed=seed) for seed in config.members
-    ]
-    state = applications.start(config, optimizer, functools.partial(initialise, model, read(train)))
+    pipelines = experiment.shuffled_batches(config, columns)
+    state = experiment.start(config, optimizer, functools.partial(initialise, model, read(train)))
     step = make_train_step(model, optimizer)
-    params = applications.fit(config, run, step, state, pipelines, label=config.network).params
+    params = experiment.fit(config, run, step, state, pipelines, label=config.network).params
 
     def answer(params, inputs):
         return model.apply({"params": params}, inputs).argmax(-1)
 
-    answers = applications.evaluate(answer, params, held_out)  # [S, N]
+    answers = experiment.evaluate(answer, params, held_out)  # [S, N]
     common = np.bincount(train_labels).argmax()
     names = np.array(images.NAMES[config.source])
     probe, labels = jnp.asarray(held_out["inputs"][:32]), jnp.asarray(test_labels[:32])
-    profiles = applications.log_gradients(
+    profiles = experiment.log_gradients(
         model, params, lambda logits: model.head.loss(logits, labels).sum(), probe
     )
-    table = applications.gradient_table(profiles)
+    table = experiment.gradient_table(profiles)
     run.write_table("gradients", table)
-    applications.save(run, params, scale)
-    return applications.report(
+    experiment.save(run, params, scale)
+    return experiment.report(
         "accuracy",
         (answers == test_labels).mean(1),
         {"majority class": float((test_labels == common).mean())},
@@ -135,8 +132,8 @@ def measure(config, run):
             for i in range(5)
         ],
         network=config.network,
-        parameters=applications.parameter_count(params),
-        gradient_reach=applications.reach(table[0]),
+        parameters=experiment.parameter_count(params),
+        gradient_reach=experiment.reach(table[0]),
     )
 
 
@@ -146,7 +143,7 @@ def initialise(model, inputs, key):
 
 def answer(config, run, asked):
     """Yield the name of the image in a file."""
-    path = applications.existing(asked, "an image file")
+    path = experiment.existing(asked, "an image file")
     size = images.SIZES[config.source]
     try:
         pixels = images.read_file(path, size)[None]
@@ -155,7 +152,7 @@ def answer(config, run, asked):
     inputs = sequences(config, pixels, run.read_json("preprocessing.json"))
     model: Any = config.make_model()
     init = functools.partial(initialise, model, inputs)
-    params = applications.restore(run, init, members=config.seeds)
+    params = experiment.restore(run, init, members=config.seeds)
     chances = jax.nn.softmax(model.apply({"params": params}, inputs)[0])
     yield f"{images.NAMES[config.source][int(chances.argmax())]} ({float(chances.max()):.2f})"
 

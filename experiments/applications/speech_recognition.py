@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax import decoding, models
+from rnnjax import decoding, experiment, models
 from rnnjax.command_line import ArgumentError, at_least, main
 from rnnjax.datasets import audio, batches, speech
 from rnnjax.experiment import applications
@@ -169,22 +169,18 @@ def measure(config, run):
     import optax
 
     train, test = (speech.load(config.source, split) for split in ("train", "test"))
-    if config.batch_size > len(train):
-        raise ArgumentError(f"--batch-size must be at most {len(train)}, got {config.batch_size}")
     deviation = fit_deviation(train)
     columns, held_out = examples(train, deviation), examples(test, deviation)
     model = config.make_model()
     optimizer = optax.chain(
         optax.clip_by_global_norm(config.clip), optax.adam(config.learning_rate)
     )
-    state = applications.start(config, optimizer, functools.partial(initialise, model))
-    pipelines = [
-        batches.shuffled_batches(columns, config.batch_size, seed=seed) for seed in config.members
-    ]
+    state = experiment.start(config, optimizer, functools.partial(initialise, model))
+    pipelines = experiment.shuffled_batches(config, columns)
     step = make_train_step(model, optimizer, config.noise)
-    params = applications.fit(config, run, step, state, pipelines, label=config.network).params
+    params = experiment.fit(config, run, step, state, pipelines, label=config.network).params
 
-    listened = applications.evaluate(
+    listened = experiment.evaluate(
         functools.partial(listen, model, config.beam_width),
         params,
         {name: held_out[name] for name in ("inputs", "lengths")},
@@ -198,8 +194,8 @@ def measure(config, run):
     run.write_table("gradients", table)
     run.write_table("alignment", alignment(model, params, held_out))
     write_clips(run, test)
-    applications.save(run, params, {"deviation": deviation.tolist()})
-    return applications.report(
+    experiment.save(run, params, {"deviation": deviation.tolist()})
+    return experiment.report(
         "digit error rate",
         [error_rate(found, truths) for found in answers["beam"]],
         {
@@ -221,8 +217,8 @@ def measure(config, run):
         whole_strings_right_of_constant=truths.count(constant) / len(truths),
         **by_speaker(config, answers["beam"], test),
         network=config.network,
-        parameters=applications.parameter_count(params),
-        gradient_reach=applications.reach(table[0]),
+        parameters=experiment.parameter_count(params),
+        gradient_reach=experiment.reach(table[0]),
     )
 
 
@@ -265,8 +261,8 @@ def gradients(model, params, held_out):
         at = logits[np.arange(len(rows)), named]
         return model.head.loss(at, last).sum()
 
-    profiles = applications.log_gradients(model, params, loss, inputs, seq_lengths=lengths)
-    return applications.gradient_table(profiles, named + 1)
+    profiles = experiment.log_gradients(model, params, loss, inputs, seq_lengths=lengths)
+    return experiment.gradient_table(profiles, named + 1)
 
 
 def alignment(model, params, held_out):
@@ -298,7 +294,7 @@ def write_clips(run, test):
 
 def answer(config, run, asked):
     """Yield the digits said in a WAV file."""
-    path = applications.existing(asked, "a WAV file")
+    path = experiment.existing(asked, "a WAV file")
     try:
         samples = audio.read_wav(path)
     except ValueError as error:
@@ -308,7 +304,7 @@ def answer(config, run, asked):
     deviation = np.array(run.read_json("preprocessing.json")["deviation"], np.float32)
     inputs = (centred_frames(samples) / deviation)[None]
     model: Any = config.make_model()
-    params = applications.restore(run, functools.partial(initialise, model), members=config.seeds)
+    params = experiment.restore(run, functools.partial(initialise, model), members=config.seeds)
     lengths = np.array([inputs.shape[1]], np.int32)
     yield (
         written(listen(model, config.beam_width, params, inputs, lengths)["beam"][0]) or "no digit"

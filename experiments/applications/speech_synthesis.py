@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnnjax import experiment
 from rnnjax.command_line import ArgumentError, at_least, main
 from rnnjax.datasets import audio, batches, speech
 from rnnjax.experiment import applications
@@ -236,8 +237,6 @@ def measure(config, run):
     import optax
 
     train, test = (speech.load(SOURCE, split) for split in ("train", "test"))
-    if config.batch_size > len(train):
-        raise ArgumentError(f"--batch-size must be at most {len(train)}, got {config.batch_size}")
     fitted = Fitted.fit(train)
     train_frames, frames = ([MEL.frames(r.samples) for r in part] for part in (train, test))
     columns, held_out = columns_of(fitted, train, train_frames), columns_of(fitted, test, frames)
@@ -245,14 +244,12 @@ def measure(config, run):
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.steps)
     optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(schedule))
     width = columns["contexts"].shape[1]
-    state = applications.start(config, optimizer, functools.partial(initialise, model, width))
-    pipelines = [
-        batches.shuffled_batches(columns, config.batch_size, seed=seed) for seed in config.members
-    ]
+    state = experiment.start(config, optimizer, functools.partial(initialise, model, width))
+    pipelines = experiment.shuffled_batches(config, columns)
     step = make_train_step(model, optimizer)
-    params = applications.fit(config, run, step, state, pipelines, label=config.network).params
+    params = experiment.fit(config, run, step, state, pipelines, label=config.network).params
 
-    drawn = applications.evaluate(
+    drawn = experiment.evaluate(
         functools.partial(draw_frames, model, fitted.length),
         params,
         {"contexts": held_out["contexts"]},
@@ -264,13 +261,13 @@ def measure(config, run):
     first = [i for i, r in enumerate(test) if r.speed == SPEED][:3]
     run.write_table("spectrograms", spectrograms(test, frames, drawn[0], first))
     write_clips(run, test, frames, drawn[0], first)
-    applications.save(run, params, dataclasses.asdict(fitted))
+    experiment.save(run, params, dataclasses.asdict(fitted))
 
     def right(found):
         named = recognise(found, train, train_frames)
         return float(np.mean([a == r.digits for a, r in zip(named, test, strict=True)]))
 
-    return applications.report(
+    return experiment.report(
         "distance in dB",
         [mean_distance(distance, found, frames) for found in drawn],
         {name: mean_distance(distance, found, frames) for name, found in others.items()},
@@ -298,8 +295,8 @@ def measure(config, run):
         recognised_by_nearest_neighbour=[right(found) for found in drawn],
         true_recordings_recognised=right(frames),
         network=config.network,
-        parameters=applications.parameter_count(params),
-        gradient_reach=applications.reach(table[0]),
+        parameters=experiment.parameter_count(params),
+        gradient_reach=experiment.reach(table[0]),
     )
 
 
@@ -330,8 +327,8 @@ def gradients(model, params, held_out):
         return model.head.loss(drawn[last], targets[last]).sum()
 
     time = clock(len(rows), targets.shape[1])
-    profiles = applications.log_gradients(model, params, loss, contexts, time, seq_lengths=lengths)
-    return applications.gradient_table(profiles, lengths)
+    profiles = experiment.log_gradients(model, params, loss, contexts, time, seq_lengths=lengths)
+    return experiment.gradient_table(profiles, lengths)
 
 
 def spectrograms(test, frames, drawn, chosen):
@@ -374,11 +371,11 @@ def asked_for(line, voices):
 def answer(config, run, asked):
     """Yield the name of a WAV file for each line: digits or their names, then perhaps a voice."""
     fitted = Fitted(**run.read_json("preprocessing.json"))
-    requests = [asked_for(line, fitted.voices) for line in applications.lines(asked)]
+    requests = [asked_for(line, fitted.voices) for line in experiment.lines(asked)]
     model: Any = config.make_model()
     width = 10 + len(fitted.voices) + 1
     init = functools.partial(initialise, model, width)
-    params = applications.restore(run, init, members=config.seeds)
+    params = experiment.restore(run, init, members=config.seeds)
     folder = run.file("said")
     folder.mkdir(exist_ok=True)
     for digits, voice in requests:

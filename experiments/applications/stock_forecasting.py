@@ -30,9 +30,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax import training
+from rnnjax import experiment, training
 from rnnjax.command_line import ArgumentError, at_least, main
-from rnnjax.datasets import batches, series
+from rnnjax.datasets import series
 from rnnjax.experiment import applications
 from rnnjax.experiment.applications import NETWORKS, Options
 
@@ -175,22 +175,16 @@ def train(config, run, model, values, folds):
     """Return the parameters of all folds and seeds, `[F * S, ...]`, those of a fold together."""
     import optax
 
-    least = min(len(fold.train) for fold in folds)
-    if config.batch_size > least:
-        raise ArgumentError(f"--batch-size must be at most {least}, got {config.batch_size}")
     pipelines = []
     for fold in folds:
         columns = questions(config, values, scaling_of(values, fold), fold.train)
         del columns["levels"]
-        pipelines += [
-            batches.shuffled_batches(columns, config.batch_size, seed=seed)
-            for seed in config.members
-        ]
+        pipelines += experiment.shuffled_batches(config, columns)
     adam = optax.adamw(config.learning_rate, weight_decay=config.weight_decay)
     optimizer = optax.chain(optax.clip_by_global_norm(config.clip), adam)
-    state = applications.start(config, optimizer, functools.partial(initialise, config, model))
+    state = experiment.start(config, optimizer, functools.partial(initialise, config, model))
     again = np.tile(np.arange(config.seeds), len(folds))  # each fold starts from the same networks
-    return applications.fit(
+    return experiment.fit(
         config,
         run,
         make_train_step(model, optimizer),
@@ -245,20 +239,20 @@ def measure(config, run):
     last, scaling = folds[-1], scaling_of(values, folds[-1])
     params = jax.tree.map(lambda leaf: leaf[-config.seeds :], params)  # of the last fold
     probe = jax.tree.map(jnp.asarray, questions(config, values, scaling, last.test[:32]))
-    profiles = applications.log_gradients(
+    profiles = experiment.log_gradients(
         model,
         params,
         lambda outputs: model.head.loss(outputs, probe["targets"]).sum(),
         probe["inputs"],
     )
-    table = applications.gradient_table(profiles)
+    table = experiment.gradient_table(profiles)
     run.write_table("gradients", table)
     kept = {name: value.tolist() for name, value in scaling._asdict().items()}
-    applications.save(run, params, kept)
+    experiment.save(run, params, kept)
     more = {
         "network": config.network,
-        "parameters": applications.parameter_count(params),
-        "gradient_reach": applications.reach(table[0]),
+        "parameters": experiment.parameter_count(params),
+        "gradient_reach": experiment.reach(table[0]),
     }
     return compare(config, run, days, values[:, 0], folds, forecasts, more)
 
@@ -289,7 +283,7 @@ def compare(config, run, days, values, folds, forecasts, more):
             for name, line in lines.items()
         ],
     )
-    return applications.report(
+    return experiment.report(
         METRICS[config.target],
         [root_mean_square(own - came) for own in ahead],
         {name: root_mean_square(line - came) for name, line in simple.items()},
@@ -334,7 +328,7 @@ def draw(run):
 
 def answer(config, run, asked):
     """Yield the forecast of the days after those in a file, by the networks of the last year."""
-    path = applications.existing(asked, "a CSV file of closing prices")
+    path = experiment.existing(asked, "a CSV file of closing prices")
     try:
         prices = series.read_file(path)
     except ValueError as error:
@@ -350,7 +344,7 @@ def answer(config, run, asked):
     inputs[:, :, 0] -= levels
     model: Any = config.make_model()
     init = functools.partial(initialise, config, model)
-    params = applications.restore(run, init, members=config.seeds)
+    params = experiment.restore(run, init, members=config.seeds)
     ahead = unscaled((np.asarray(model.apply({"params": params}, inputs)) + levels)[0], scaling)
     price = prices.values[-1]
     for day, value in enumerate(ahead, 1):

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax import decoding
+from rnnjax import decoding, experiment
 from rnnjax.command_line import ArgumentError, at_least, main, positive
 from rnnjax.datasets import batches, language
 from rnnjax.datasets.vocabulary import Vocabulary
@@ -212,13 +212,13 @@ def measure(config, run):
         0.0, config.learning_rate, config.steps // 10, config.steps
     )
     optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate))
-    state = applications.start(config, optimizer, functools.partial(initialise, model))
+    state = experiment.start(config, optimizer, functools.partial(initialise, model))
     step = make_train_step(model, optimizer)
-    params = applications.fit(config, run, step, state, pipelines, label=config.network).params
+    params = experiment.fit(config, run, step, state, pipelines, label=config.network).params
 
     bits = functools.partial(document_bits, model, config.window)
     characters = held_out["lengths"].sum()
-    found = applications.evaluate(bits, params, held_out).sum(1) / characters
+    found = experiment.evaluate(bits, params, held_out).sum(1) / characters
     n_grams = n_gram_bits(train, test, vocabulary, 5)
     longer = ", ".join(f"{bits:.3f} with n = {n}" for n, bits in n_grams.items() if int(n) > 2)
     print(f"Bits per character of longer n-grams: {longer}")
@@ -232,8 +232,8 @@ def measure(config, run):
     parts = zip(config.members, written, strict=True)
     text = "\n\n".join(f"--- seed {seed}\n{config.prompt}{text}" for seed, text in parts)
     run.file("samples.txt").write_text(text + "\n", encoding="utf-8")
-    applications.save(run, params, dataclasses.asdict(vocabulary))
-    return applications.report(
+    experiment.save(run, params, dataclasses.asdict(vocabulary))
+    return experiment.report(
         "bits per character",
         found,
         {"unigram": n_grams["1"], "bigram": n_grams["2"]},
@@ -242,10 +242,10 @@ def measure(config, run):
         examples=[{"prompt": config.prompt, "written": repr(text[:200])} for text in written],
         n_grams=n_grams,
         network=config.network,
-        parameters=applications.parameter_count(params),
+        parameters=experiment.parameter_count(params),
         characters={"train": len(tokens) - len(train) - 1, "test": int(characters)},
         unknown=int(sum((row[1:] == 0).sum() for row in map(vocabulary.encode, test))),
-        gradient_reach=applications.reach(table[0]),
+        gradient_reach=experiment.reach(table[0]),
     )
 
 
@@ -262,9 +262,7 @@ def gradients(config, model, params, texts, vocabulary):
     def loss(logits):
         return model.head.loss(logits[:, -1], windows[:, -1]).sum()
 
-    return applications.gradient_table(
-        applications.log_gradients(model, params, loss, windows[:, :-1])
-    )
+    return experiment.gradient_table(experiment.log_gradients(model, params, loss, windows[:, :-1]))
 
 
 def answer(config, run, asked):
@@ -272,8 +270,8 @@ def answer(config, run, asked):
     vocabulary = Vocabulary(tuple(run.read_json("preprocessing.json")["tokens"]))
     model = config.make_model(len(vocabulary))
     init = functools.partial(initialise, model)
-    params = applications.restore(run, init, members=config.seeds)
-    for prompt in applications.lines(asked):
+    params = experiment.restore(run, init, members=config.seeds)
+    for prompt in experiment.lines(asked):
         yield prompt + write(config, vocabulary, params, prompt, seed=config.seed)
 
 

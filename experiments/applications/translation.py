@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax import decoding, models
+from rnnjax import decoding, experiment, models
 from rnnjax.command_line import ArgumentError, at_least, main
 from rnnjax.datasets import batches, translation, vocabulary
 from rnnjax.datasets.translation import detokenize, plain, tokenize
@@ -210,20 +210,16 @@ def measure(config, run):
     bleu, chrf = scores()
     texts, translations, sources, targets = load(config, "train")
     test_texts, references, test_sources, test_targets = load(config, "test")
-    if config.batch_size > len(texts):
-        raise ArgumentError(f"--batch-size must be at most {len(texts)}, got {config.batch_size}")
     vocabularies = [fit(config, sentences) for sentences in (sources, targets)]
     train = columns(config, vocabularies, sources, targets)
     held_out = columns(config, vocabularies, test_sources, test_targets)
     model = config.make_model(*map(len, vocabularies))
     rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
     optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate))
-    pipelines = [
-        batches.shuffled_batches(train, config.batch_size, seed=seed) for seed in config.members
-    ]
-    state = applications.start(config, optimizer, functools.partial(initialise, model))
+    pipelines = experiment.shuffled_batches(config, train)
+    state = experiment.start(config, optimizer, functools.partial(initialise, model))
     step = make_train_step(model, optimizer, config.word_dropout)
-    params = applications.fit(config, run, step, state, pipelines, label=config.encoder).params
+    params = experiment.fit(config, run, step, state, pipelines, label=config.encoder).params
 
     tokens, weights = translate(config, model, params, held_out, config.max_words + 1)
     written = [
@@ -234,11 +230,11 @@ def measure(config, run):
     table = gradients(model, params, held_out)
     run.write_table("gradients", table)
     run.write_table("attention", attention(test_sources, written[0], weights[0]))
-    applications.save(run, params, {"tokens": [words.tokens for words in vocabularies]})
+    experiment.save(run, params, {"tokens": [words.tokens for words in vocabularies]})
     memory = [translations[i] for i in remember(sources, test_sources)]
     exact = [np.mean([a == r for a, r in zip(m, references, strict=True)]) for m in answers]
     pair = " to ".join(translation.SOURCES[config.source].languages)
-    return applications.report(
+    return experiment.report(
         "BLEU",
         [bleu.corpus_score(member, [references]).score for member in answers],
         {
@@ -257,8 +253,8 @@ def measure(config, run):
         signature=str(bleu.get_signature()),
         pairs={"train": len(texts), "test": len(references)},
         vocabulary=[len(words) for words in vocabularies],
-        parameters=applications.parameter_count(params),
-        gradient_reach={part["layer"]: applications.reach(part) for part in table},
+        parameters=experiment.parameter_count(params),
+        gradient_reach={part["layer"]: experiment.reach(part) for part in table},
     )
 
 
@@ -296,7 +292,7 @@ def translate(config, model, params, rows, length):
         return search(model, params, inputs, lengths, length=length, beam=config.beam)
 
     rows = {name: rows[name] for name in ("inputs", "lengths")}
-    return applications.evaluate(function, params, rows)
+    return experiment.evaluate(function, params, rows)
 
 
 def gradients(model, params, rows, count=32):
@@ -305,7 +301,7 @@ def gradients(model, params, rows, count=32):
     rows = {name: jnp.asarray(column[longest[:count]]) for name, column in rows.items()}
     words = rows["target_lengths"] - 1  # without the end
     last = jnp.arange(rows["targets"].shape[1]) == words[:, None] - 1
-    profiles = applications.log_gradients(
+    profiles = experiment.log_gradients(
         model,
         params,
         lambda logits: jnp.where(last, model.decoder.head.loss(logits, rows["targets"]), 0).sum(),
@@ -317,7 +313,7 @@ def gradients(model, params, rows, count=32):
     lengths = {
         layer: words if layer.startswith("decoder") else rows["lengths"] for layer in profiles
     }
-    return applications.gradient_table(profiles, lengths)
+    return experiment.gradient_table(profiles, lengths)
 
 
 def attention(sources, written, weights, panels=3):
@@ -354,11 +350,11 @@ def draw(run):
 
 def answer(config, run, asked):
     """Yield the translation of each sentence; that of one without words is empty."""
-    sentences = [tokenize(line) for line in applications.lines(asked)]
+    sentences = [tokenize(line) for line in experiment.lines(asked)]
     stored = run.read_json("preprocessing.json")["tokens"]
     vocabularies = [vocabulary.Vocabulary(tuple(tokens)) for tokens in stored]
     model = config.make_model(*map(len, vocabularies))
-    params = applications.restore(run, functools.partial(initialise, model), members=config.seeds)
+    params = experiment.restore(run, functools.partial(initialise, model), members=config.seeds)
     spoken = [words for words in sentences if words]
     written = []
     if spoken:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rnnjax import experiment
 from rnnjax.command_line import ArgumentError
 from rnnjax.experiment import applications
 from rnnjax.layers import RNN, TCN, Bidirectional, Embed, SoftmaxHead, Stack, Transformer
@@ -64,7 +65,7 @@ def test_every_row_is_evaluated_once_for_every_member(batch_size):
         return {"product": weight * x, "sum": weight + y}
 
     weights = jnp.array([1.0, 10.0, 100.0])
-    found = applications.evaluate(function, weights, columns, batch_size=batch_size)
+    found = experiment.evaluate(function, weights, columns, batch_size=batch_size)
     np.testing.assert_array_equal(found["product"], weights[:, None] * columns["x"])
     np.testing.assert_array_equal(found["sum"], weights[:, None, None] + columns["y"])
 
@@ -75,7 +76,7 @@ def test_every_row_is_evaluated_once_for_every_member(batch_size):
 def test_shares_are_of_each_sequences_own_end_and_add_up_to_one():
     rng = np.random.default_rng(0)
     logs, ends = rng.normal(size=(2, 6, 3)), np.array([6, 4, 5])
-    (part,) = applications.gradient_table({"layer": logs}, ends)
+    (part,) = experiment.gradient_table({"layer": logs}, ends)
     assert part["layer"] == "layer" and part["lag"].tolist() == [0, 1, 2, 3]
     shares = []
     for member in range(2):
@@ -83,16 +84,16 @@ def test_shares_are_of_each_sequences_own_end_and_add_up_to_one():
             norms = np.exp([logs[member, end - 1 - lag, example] for lag in range(4)])
             shares.append(np.log(norms / np.linalg.norm(norms)))
     np.testing.assert_allclose(part["median"], np.median(shares, axis=0), rtol=1e-5)
-    both = applications.gradient_table({"a": logs, "b": logs}, {"b": ends})
+    both = experiment.gradient_table({"a": logs, "b": logs}, {"b": ends})
     assert [len(part["lag"]) for part in both] == [6, 4]
 
 
 def test_reach_compares_the_earliest_tenth_of_lags_with_the_latest():
     decay = {"median": -np.arange(20.0) * np.log(10)}
-    assert applications.reach(decay) == pytest.approx(-18)
-    assert applications.reach({"median": np.zeros(5)}) == 0
+    assert experiment.reach(decay) == pytest.approx(-18)
+    assert experiment.reach({"median": np.zeros(5)}) == 0
     field = {"median": np.where(np.arange(20) < 10, 0.0, -np.inf)}
-    assert applications.reach(field) == -np.inf
+    assert experiment.reach(field) == -np.inf
 
 
 def test_embedded_tokens_are_shown_like_inputs():
@@ -102,7 +103,7 @@ def test_embedded_tokens_are_shown_like_inputs():
     params = jax.vmap(lambda key: model.init(key, tokens)["params"])(
         jax.random.split(jax.random.key(0), 2)
     )
-    found = applications.log_gradients(model, params, jnp.sum, tokens, seq_lengths=lengths)
+    found = experiment.log_gradients(model, params, jnp.sum, tokens, seq_lengths=lengths)
     assert list(found) == ["embed/output", "layer/carry"]
 
     def loss(vectors, params):
@@ -136,7 +137,7 @@ def test_the_report_sets_the_value_beside_the_best_baseline(
     values, higher, baseline, beats, capsys
 ):
     worse = 0.1 if higher else 0.9
-    summary = applications.report(
+    summary = experiment.report(
         "metric",
         np.float32(values),
         {"poor": worse, "good": baseline},
@@ -169,7 +170,7 @@ def finished(tmp_path):
     params = jax.vmap(init)(jnp.stack([jax.random.key(seed) for seed in config.members]))
 
     def measure(run):
-        applications.save(run, params, {"words": ["a", "b"]})
+        experiment.save(run, params, {"words": ["a", "b"]})
         return {"value": 1.0}
 
     run = functools.partial(applications.in_application, "test", answer=answer, drawing=print)
@@ -182,9 +183,9 @@ def never(run):
 
 
 def answer(config, run, asked):
-    params = applications.restore(run, init, members=config.seeds)
+    params = experiment.restore(run, init, members=config.seeds)
     words = run.read_json("preprocessing.json")["words"]
-    for line in applications.lines(asked):
+    for line in experiment.lines(asked):
         yield f"{line} {config.widths} {words[0]} {float(params['w'][0, 0]):.6f}"
 
 
@@ -212,10 +213,10 @@ def test_what_cannot_be_asked_is_said(finished, tmp_path):
     for content, words in ((b"", "is empty"), (b"\xff\xfe\x00", "not a text file")):
         (tmp_path / "file").write_bytes(content)
         with pytest.raises(ArgumentError, match=words):
-            applications.lines(str(tmp_path / "file"))
-    with pytest.raises(ArgumentError, match="needs a WAV file, got 'x', which is no file"):
-        applications.existing("x", "a WAV file")
-    assert applications.lines("x" * 5000) == ["x" * 5000]  # too long for a file's name
+            experiment.lines(str(tmp_path / "file"))
+    with pytest.raises(ArgumentError, match="needs a WAV file; there is no file 'x'"):
+        experiment.existing("x", "a WAV file")
+    assert experiment.lines("x" * 5000) == ["x" * 5000]  # too long for a file's name
 
 
 def test_a_missing_package_is_one_line_and_nothing_is_left(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 from music21 import converter
 from scripts import ROOT, load
 
+from rnnjax import experiment
 from rnnjax.datasets import chorales, chorales_builder
 from rnnjax.datasets.chorales import HOLD, REST, Chorale
 from rnnjax.datasets.vocabulary import Vocabulary
@@ -130,7 +131,7 @@ def test_bits_are_those_of_the_steps_that_write(finished):
     out, summary = finished
     vocabulary = Vocabulary(tuple(json.loads((out / "preprocessing.json").read_text())["tokens"]))
     model = TINY.make_model(len(vocabulary))
-    params = application.applications.restore(
+    params = experiment.restore(
         application.applications.Run(out),
         lambda key: application.initialise(model, key),
         members=2,

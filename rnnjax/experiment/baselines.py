@@ -1,0 +1,69 @@
+"""The summary of an application: its metric on held-out data beside trivial baselines."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def report(
+    metric: str,
+    values: Iterable[Any],
+    baselines: Mapping[str, float],
+    *,
+    higher_is_better: bool,
+    source: str,
+    examples: Sequence[Mapping[str, Any]],
+    **more: Any,
+) -> dict[str, Any]:
+    """Print and return the summary of an application.
+
+    `value` is the mean over seeds, `spread` the largest value minus the smallest. `baseline` is the
+    best of the baselines; `beats_baseline` says whether the value is better by more than the
+    spread.
+
+    Args:
+        metric: its name, with the unit if it has one.
+        values: one per seed, on held-out data.
+        baselines: by name, of the same metric on the same data, without any network.
+        source: of the data, and their scale: demonstration, synthetic, whole.
+        examples: inputs and answers to read.
+        more: other entries of the summary.
+    """
+    values = [float(value) for value in values]
+    best = max if higher_is_better else min
+    name = best(baselines, key=lambda name: baselines[name])
+    value, spread = float(np.mean(values)), max(values) - min(values)
+    baseline = float(baselines[name])
+    better = value - baseline if higher_is_better else baseline - value
+    summary = {
+        "metric": metric,
+        "value": value,
+        "spread": spread,
+        "values": values,
+        "baseline": baseline,
+        "baseline_name": name,
+        "baselines": {name: float(baseline) for name, baseline in baselines.items()},
+        "higher_is_better": higher_is_better,
+        "beats_baseline": bool(better > spread),
+        "source": source,
+        **more,
+        "examples": list(examples),
+    }
+    _print(summary)
+    return summary
+
+
+def _print(summary):
+    direction = "higher" if summary["higher_is_better"] else "lower"
+    print(f"Data: {summary['source']}")
+    print(f"{summary['metric']} on held-out data ({direction} is better)")
+    seeds = len(summary["values"])
+    spread = f"mean of {seeds} seeds, spread {summary['spread']:.3g}" if seeds > 1 else "one seed"
+    print(f"  {summary['value']:10.4g}  network ({spread})")
+    for name, baseline in summary["baselines"].items():
+        print(f"  {baseline:10.4g}  {name}")
+    verdict = "beats" if summary["beats_baseline"] else "does not beat"
+    print(f"The network {verdict} the best baseline by more than the spread.")
+    for example in summary["examples"]:
+        print("  " + "  ".join(f"{name}: {value}" for name, value in example.items()))

@@ -1,0 +1,100 @@
+"""Answering on new input with a finished run (`--predict`)."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from rnnjax import checkpoint, training
+from rnnjax.command_line import ArgumentError
+from rnnjax.runs import Run
+
+PyTree = Any
+
+
+def save(run: Run, params: PyTree, preprocessing: Mapping[str, Any]) -> None:
+    """Save what `--predict` needs.
+
+    Args:
+        params: of all members, `[S, ...]`.
+        preprocessing: whatever was fitted on the training split: vocabulary, scales, thresholds.
+    """
+    run.write_json("preprocessing.json", dict(preprocessing))
+    place = run.shared("params")
+    training.on_first_process(  # an interrupted process may have left a folder
+        lambda: shutil.rmtree(place, ignore_errors=True)
+    )
+    checkpoint.save(place, params)
+
+
+def restore(run: Run, init: Callable[[Any], PyTree], *, members: int) -> PyTree:
+    """Return the first member's parameters from a finished run.
+
+    Args:
+        init: returns one member's parameters from a key; only their shapes are used.
+        members: how many were trained.
+    """
+    one = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
+    like = jax.tree.map(lambda a: jax.ShapeDtypeStruct((members, *a.shape), a.dtype), one)
+    return jax.tree.map(lambda a: a[0], checkpoint.load(run.path / "params", like))
+
+
+def finished(name: str, config: Any) -> tuple[Any, Run]:
+    """Return the configuration of the finished run in `config.out`, and the run.
+
+    Args:
+        name: of the experiment, for the message.
+        config: of the command that asks; only `out` and `predict` are used.
+
+    Raises:
+        ArgumentError: there is no finished run, or it is a run of another experiment.
+    """
+    if config.out is None or not (config.out / "summary.json").exists():
+        raise ArgumentError(f"--predict needs a finished run in --out, got {config.out}")
+    run = Run(config.out)
+    stored = run.read_json("config.json")
+    names = {field.name for field in dataclasses.fields(config)}
+    if stored.keys() != names or not (run.path / "params").exists():
+        raise ArgumentError(f"--predict needs a run of {name} in --out; {config.out} is another")
+    stored = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+    same = {"out": config.out, "overwrite": False, "redraw": False, "predict": None}
+    return type(config)(**stored | same), run
+
+
+def lines(value: str) -> list[str]:
+    """Return the lines of the file named by `--predict`, or else the value itself as one line.
+
+    Raises:
+        ArgumentError: the file is empty or is not text.
+    """
+    path = Path(value)
+    if not _is_file(path):
+        return [value]
+    try:
+        found = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise ArgumentError(f"--predict: {value} is not a text file in UTF-8") from None
+    if not found:
+        raise ArgumentError(f"--predict: {value} is empty")
+    return found
+
+
+def existing(value: str, what: str) -> Path:
+    """Return the path of the file named by `--predict`.
+
+    Raises:
+        ArgumentError: there is no such file; `what` says in the message what it should be.
+    """
+    if not _is_file(Path(value)):
+        raise ArgumentError(f"--predict needs {what}; there is no file {value!r}")
+    return Path(value)
+
+
+def _is_file(path):
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long for a file name, or contains a zero byte
+        return False

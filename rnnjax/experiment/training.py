@@ -1,0 +1,127 @@
+"""Training the networks of all seeds in one program, and evaluating them on held-out data."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnnjax import training
+from rnnjax.command_line import ArgumentError
+from rnnjax.runs import Run
+
+PyTree = Any
+
+
+def start(config: Any, optimizer: Any, init: Callable[[Any], PyTree]) -> training.TrainState:
+    """Return the state of all seeds before training, `[S, ...]`.
+
+    Seed s splits `jax.random.key(s)` into the key of `init` and the key of its training.
+
+    Args:
+        config: has `members`, the seeds.
+        optimizer: an Optax gradient transformation.
+        init: `init(key)` returns the parameters of one network.
+    """
+
+    def one(key):
+        init_key, own = jax.random.split(key)
+        params = init(init_key)
+        return training.TrainState(params, optimizer.init(params), jnp.int32(0), own)
+
+    keys = jnp.stack([jax.random.key(seed) for seed in config.members])
+    return training.over_population(one)(keys)
+
+
+def shuffled_batches(config: Any, columns: Mapping[str, Any]) -> list[Iterator[Any]]:
+    """Return one endless iterator of shuffled batches per seed.
+
+    Args:
+        config: has `members`, the seeds, and `batch_size`.
+        columns: arrays with the same leading axis N, by name; a batch has B rows of each.
+
+    Raises:
+        ArgumentError: N < B.
+    """
+    from rnnjax.datasets import batches
+
+    count = len(next(iter(columns.values())))
+    if config.batch_size > count:
+        raise ArgumentError(f"--batch-size must be at most {count}, got {config.batch_size}")
+    return [
+        batches.shuffled_batches(columns, config.batch_size, seed=seed) for seed in config.members
+    ]
+
+
+def fit(
+    config: Any,
+    run: Run,
+    train_step: training.TrainStep,
+    state: training.TrainState,
+    batches: Sequence[Iterable[Any]],
+    *,
+    members: Sequence[Any] | None = None,
+    label: str = "training",
+    **labels: Any,
+) -> training.TrainState:
+    """Train for `config.steps` updates and return the last state, `[S, ...]`.
+
+    Metrics go to metrics.jsonl, with `labels` on every line, and times to times.jsonl. Training
+    that was interrupted resumes from the newest checkpoint.
+
+    Args:
+        config: has `steps`, `record_every`, `checkpoint_every` and `keep`.
+        train_step: `(state, batch) -> (state, metrics)` of one member.
+        state: of all members before training, as from `start`.
+        batches: one iterator per member.
+        members: the `seed` of each member in metrics.jsonl; None means the seeds.
+        label: shown beside the progress bar.
+    """
+    members = config.members if members is None else members
+    resumable = training.ResumableTraining.from_config(config, run, members, **labels)
+    resumable = dataclasses.replace(resumable, label=label)
+    size = -(-config.steps // 10)
+    return resumable.train_on_batches(
+        train_step, state, batches, steps=config.steps, chunk_size=size
+    ).state
+
+
+def evaluate(
+    function: Callable[..., Any],
+    params: PyTree,
+    columns: Mapping[str, Any],
+    *,
+    batch_size: int = 256,
+) -> Any:
+    """Return `function(params, **rows)` for every member and all N rows: `[S, N, ...]`.
+
+    The rows are read in batches of one shape, so one program is compiled.
+
+    Args:
+        function: of one member's parameters and some rows of each column; returns a tree of arrays
+            whose leading axis is the rows.
+        params: of all members, `[S, ...]`.
+        columns: arrays with the same leading axis N, by name.
+    """
+    columns = {name: np.asarray(column) for name, column in columns.items()}
+    count = len(next(iter(columns.values())))
+    size = min(batch_size, count)
+    mapped = training.over_population(lambda params, *, rows: function(params, **rows))
+    found = []
+    for first in range(0, count, size):
+        places = np.minimum(np.arange(first, first + size), count - 1)  # repeats the last row
+        rows = {name: column[places] for name, column in columns.items()}
+        found.append(jax.tree.map(np.asarray, mapped(params, rows=rows)))
+    return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1)[:, :count], *found)
+
+
+def member(params: PyTree, index: int) -> PyTree:
+    """Return the parameters of one member; `params` are those of all, `[S, ...]`."""
+    return jax.tree.map(lambda leaf: leaf[index], params)
+
+
+def parameter_count(params: PyTree) -> int:
+    """Return the number of parameters of one member; `params` are those of all, `[S, ...]`."""
+    return sum(p[0].size for p in jax.tree.leaves(params))
