@@ -1,5 +1,11 @@
-"""The run directory: configuration, metrics and results, written once and read back."""
+"""The run directory: configuration, metrics, tables, figures and results of one run.
 
-from rnnjax.runs.directory import LockedError, Run, locked, read_arrays, write_arrays
+`Run` is the one object that experiments use. The directory's layout is in
+`rnnjax.runs.directory`.
+"""
+
+from rnnjax.runs.atomic_files import read_arrays, write_arrays
+from rnnjax.runs.directory import Run
+from rnnjax.runs.lock import LockedError, locked
 
 __all__ = ["LockedError", "Run", "locked", "read_arrays", "write_arrays"]

@@ -1,0 +1,122 @@
+"""Files that are complete or absent: replaced as a whole, or extended by whole lines.
+
+A process may be killed, or the disk may fill up, at any moment. `replace_file` and `write_arrays`
+write to a temporary file beside the target and rename it, so the old content stays until the new
+content is complete. `append_lines` starts on a new line if the last write was cut off.
+"""
+
+import contextlib
+import io
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@contextlib.contextmanager
+def explain_errors(path: str | Path) -> Iterator[None]:
+    """Turn an OSError of the system into one whose message names the file and the reason."""
+    try:
+        yield
+    except OSError as error:
+        if error.strerror is None:  # the message has been written already
+            raise
+        raise type(error)(f"cannot write to {path}: {error.strerror}") from error
+
+
+def temporary_path(path: Path) -> Path:
+    """Return the path of the temporary file that `replace_file` writes first."""
+    return path.with_name(f".{path.name}.unfinished")
+
+
+def replace_file(path: Path, content: str | bytes) -> None:
+    """Write a whole file; the old content stays until the new content is complete.
+
+    Raises:
+        OSError: the file cannot be written; the message says why.
+    """
+    temporary = temporary_path(path)
+    try:
+        with explain_errors(path):
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def append_lines(path: Path, lines: str) -> None:
+    """Append whole lines, on a new line if the last line of the file was cut off.
+
+    Raises:
+        OSError: the file cannot be written; the message says why.
+    """
+    with explain_errors(path), open(path, "a+b", buffering=0) as file:
+        cut_off = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0
+        cut_off = cut_off and file.read(1) != b"\n"
+        _write_all(file, b"\n" * cut_off + lines.encode())
+
+
+def write_at(path: Path, position: int, data: bytes) -> None:
+    """Make a file hold `data` at a position.
+
+    If the file holds the same bytes there, it stays as it is, with all that follows. Otherwise it
+    is cut at the position, and `data` is appended.
+
+    Raises:
+        OSError: the file cannot be written; the message says why.
+    """
+    with explain_errors(path), open(path, "r+b" if path.exists() else "w+b", buffering=0) as file:
+        file.seek(position)
+        if file.read(len(data)) != data:
+            file.seek(position)
+            file.truncate()
+            _write_all(file, data)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays by name to a NumPy archive followed by a checksum; its folder is created.
+
+    Raises:
+        OSError: the file cannot be written; the message says why.
+    """
+    data, stored = io.BytesIO(), {}
+    for name, array in arrays.items():
+        array, kind = np.asarray(array), ""
+        if array.dtype.kind == "V":  # bfloat16 and similar types, which NumPy's files do not store
+            array, kind = array.view(f"u{array.itemsize}"), array.dtype.name
+        stored[f"{kind}:{name}"] = array
+    np.savez(data, **stored)
+    with explain_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, data.getvalue() + _checksum(data.getvalue()))
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays that `write_arrays` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: the file is damaged.
+    """
+    data = path.read_bytes()
+    if _checksum(data[:-4]) != data[-4:]:
+        raise OSError(f"{path} is damaged")
+    found = {}
+    with np.load(io.BytesIO(data[:-4])) as file:
+        for stored_name in file.files:
+            kind, _, name = stored_name.partition(":")
+            found[name] = file[stored_name].view(kind) if kind else file[stored_name]
+    return found
+
+
+def _checksum(data):
+    return zlib.crc32(data).to_bytes(4, "little")
+
+
+def _write_all(file, data):
+    """Write all of the data; one call of `write` may take only a part of it."""
+    while data:
+        data = data[file.write(data) :]

@@ -1,0 +1,24 @@
+"""A matplotlib figure as the bytes of its image files: the same figure gives the same bytes."""
+
+import io
+from typing import Any
+
+FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"dpi": 150},
+    "svg": {"metadata": {"Date": None}},
+}
+
+
+def image_files(figure: Any) -> dict[str, bytes]:
+    """Return the images of a figure by file extension: png and svg."""
+    import matplotlib
+
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # the layout engine moves things a little in every drawing
+    found = {}
+    for extension, options in FORMATS.items():
+        image = io.BytesIO()
+        with matplotlib.rc_context({"svg.hashsalt": "rnnjax"}):
+            figure.savefig(image, format=extension, **options)
+        found[extension] = image.getvalue()
+    return found
