@@ -90,10 +90,10 @@ class ResumableTraining:
     """Shown beside the progress bar; none means the labels."""
 
     @classmethod
-    def of(
+    def from_config(
         cls, config: Any, run: Run, members: Sequence[Any], **labels: Any
     ) -> "ResumableTraining":
-        """Return the journal that a configuration asks for.
+        """Return a resumable training with the options of a configuration.
 
         Args:
             config: has `record_every`, and `checkpoint_every` and `keep` of `RunOptions`.
