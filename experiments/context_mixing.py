@@ -28,8 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnjax import diagnostics, tasks, training
-from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, main, positive
-from rnnjax.experiment import applications
+from rnnjax.command_line import ArgumentError, at_least, main, positive
+from rnnjax.experiment import RunOptions, applications, in_run
 from rnnjax.experiment.applications import CELLS
 
 FORMS = {"": "one layer", "deep_": "two layers", "bidirectional_": "both directions"}

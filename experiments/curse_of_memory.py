@@ -43,7 +43,8 @@ from jax import lax
 
 import rnnjax
 from rnnjax import diagnostics, training
-from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, main
+from rnnjax.command_line import ArgumentError, at_least, main
+from rnnjax.experiment import RunOptions, in_run
 
 CHUNK = 500  # steps that are held in memory at once
 NAMES = {

@@ -24,8 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import rnnjax
-from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, main, positive
+from rnnjax.command_line import ArgumentError, at_least, main, positive
 from rnnjax.diagnostics.surfaces import entry_direction, surface
+from rnnjax.experiment import RunOptions, in_run
 
 START, TARGET, STEPS = 0.5, 0.7, 50  # x_0, what s(x_50) should be, and when
 LONG = 10_000  # steps after which a state has arrived

@@ -31,7 +31,8 @@ import numpy as np
 import rnnjax
 from rnnjax import diagnostics, training
 from rnnjax.cells.initializers import Fused, Orthogonal
-from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, main, progress
+from rnnjax.command_line import ArgumentError, at_least, main, progress
+from rnnjax.experiment import RunOptions, in_run
 
 CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
 KEEPS = {"lstm": "f", "gru": "z"}  # the gate that a forget bias is for

@@ -43,15 +43,8 @@ import numpy as np
 import rnnjax
 from rnnjax import diagnostics
 from rnnjax.cells.initializers import Gaussian, Orthogonal
-from rnnjax.command_line import (
-    ArgumentError,
-    RunOptions,
-    at_least,
-    in_run,
-    main,
-    positive,
-    progress,
-)
+from rnnjax.command_line import ArgumentError, at_least, main, positive, progress
+from rnnjax.experiment import RunOptions, in_run
 
 CELLS = {
     "linear": functools.partial(rnnjax.Elman, activation_fn=rnnjax.cells.identity),

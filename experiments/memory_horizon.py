@@ -37,8 +37,9 @@ import numpy as np
 import rnnjax
 from rnnjax import diagnostics, training
 from rnnjax.cells.initializers import Chrono
-from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, main, progress
+from rnnjax.command_line import ArgumentError, at_least, main, progress
 from rnnjax.diagnostics import memory
+from rnnjax.experiment import RunOptions, in_run
 
 CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
 SWEEPS = {

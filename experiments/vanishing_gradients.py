@@ -22,7 +22,8 @@ import numpy as np
 
 import rnnjax
 from rnnjax import diagnostics, tasks, training
-from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, main, positive
+from rnnjax.command_line import ArgumentError, at_least, main, positive
+from rnnjax.experiment import RunOptions, in_run
 
 CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
 TASKS = {

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rnnjax import experiment
-from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, main
+from rnnjax.command_line import ArgumentError, at_least, main
+from rnnjax.experiment import RunOptions, in_run
 from rnnjax.experiment.applications import NAMES
 
 APPLICATIONS = (

@@ -28,7 +28,8 @@ import numpy as np
 
 import rnnjax
 from rnnjax import tasks, training
-from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, main
+from rnnjax.command_line import ArgumentError, at_least, main
+from rnnjax.experiment import RunOptions, in_run
 
 CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
 TASKS = {

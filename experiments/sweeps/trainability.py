@@ -34,7 +34,8 @@ from jax import lax
 import rnnjax
 from rnnjax import tasks, training
 from rnnjax.cells.initializers import Gaussian, Orthogonal
-from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, main, positive
+from rnnjax.command_line import ArgumentError, at_least, main, positive
+from rnnjax.experiment import RunOptions, in_run
 
 CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
 GATED = "lstm", "gru"

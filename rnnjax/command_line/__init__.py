@@ -1,24 +1,19 @@
-"""The edge between a shell and an experiment: arguments in, one-line errors and exit codes out."""
+"""The edge between a shell and a program: arguments in, one-line errors and exit codes out."""
 
-from rnnjax.command_line.parsing import (
-    ArgumentError,
-    RunOptions,
-    at_least,
-    fail,
-    in_run,
-    main,
-    option,
-    parse,
-    positive,
-    progress,
-)
+from rnnjax.command_line.checks import at_least, distinct, finite, option, positive
+from rnnjax.command_line.entry import main
+from rnnjax.command_line.errors import ArgumentError, fail
+from rnnjax.command_line.help import help_text
+from rnnjax.command_line.parsing import parse
+from rnnjax.command_line.progress import progress
 
 __all__ = [
     "ArgumentError",
-    "RunOptions",
     "at_least",
+    "distinct",
     "fail",
-    "in_run",
+    "finite",
+    "help_text",
     "main",
     "option",
     "parse",

@@ -107,33 +107,18 @@ def log_gradient_profile_by_part(
 
 def adjoints_along(cell: Any, params: PyTree, trajectory: Trajectory, loss: Callable) -> PyTree:
     """Return `adjoints` around a trajectory that has been run already."""
-    return _adjoints(cell, params, trajectory, output_cotangents(loss, trajectory.outputs))[0]
+    return _adjoints(cell, params, trajectory, _slope(loss, trajectory.outputs))[0]
 
 
 def arriving_along(cell: Any, params: PyTree, trajectory: Trajectory, loss: Callable) -> PyTree:
     """Return dL/ds_{t+1} for every t, output y_t included: what arrives after each step."""
-    return _adjoints(cell, params, trajectory, output_cotangents(loss, trajectory.outputs))[1]
+    return _adjoints(cell, params, trajectory, _slope(loss, trajectory.outputs))[1]
 
 
-def output_cotangents(loss: Callable, outputs: Array) -> Array:
-    """Return dL/dy_t for every t, like the outputs.
-
-    Raises:
-        ValueError: `loss` returns no scalar.
-    """
+def _slope(loss, outputs):
     if (shape := jax.eval_shape(loss, outputs).shape) != ():
         raise ValueError(f"loss must return a scalar, got shape {shape}")
     return jax.grad(loss)(outputs)
-
-
-def pull_through_output(cell: Any, trajectory: Trajectory, slopes: Array) -> list[Array]:
-    """Return (d y_t / d s_{t+1})^T dL/dy_t for every t: what the output adds to the adjoints."""
-    floats, merge = partition(trajectory.after)
-
-    def read_out(floats):
-        return cell.output(merge(floats))
-
-    return jax.vjp(read_out, floats)[1](slopes)[0]
 
 
 def _profile(cell, params, xs, cotangent, initial_carry, seq_lengths):
@@ -144,9 +129,13 @@ def _profile(cell, params, xs, cotangent, initial_carry, seq_lengths):
 
 
 @functools.partial(jax.jit, static_argnames="cell")
-def _adjoints(cell, params, trajectory, slopes):
+def _adjoints(cell, params, trajectory, output_cotangents):
     floats, merge = partition(trajectory.entering)
-    read = pull_through_output(cell, trajectory, slopes)
+
+    def read_out(floats):
+        return cell.output(merge(floats, trajectory.after))
+
+    (read,) = jax.vjp(read_out, partition(trajectory.after)[0])[1](output_cotangents)
 
     def pull_back(later, now):
         step, read = now

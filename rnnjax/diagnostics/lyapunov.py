@@ -47,8 +47,8 @@ def lyapunov_spectrum(
     ln |det J_t|.
 
     Args:
-        cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
-            With zeros the network runs by itself.
+        cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`; zeros
+            drive nothing.
         num: how many exponents; None means all N.
         interval: steps between two factorisations. Q deteriorates by exp((lambda_1 - lambda_num)
             interval) between them.

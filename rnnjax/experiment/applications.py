@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 
 from rnnjax import cells, diagnostics
-from rnnjax.command_line import ArgumentError, RunOptions, at_least, in_run, positive
+from rnnjax.command_line import ArgumentError, at_least, positive
 from rnnjax.datasets.preparing import DamagedError
 from rnnjax.experiment import predict
+from rnnjax.experiment.lifecycle import in_run
+from rnnjax.experiment.options import RunOptions
 from rnnjax.runs import Run
 
 PyTree = Any

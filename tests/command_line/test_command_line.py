@@ -3,11 +3,8 @@
 import contextlib
 import dataclasses
 import io
-import json
 import math
 import os
-import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,14 +13,11 @@ from typing import Literal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripts import load
 
 from rnnjax.command_line import (
     ArgumentError,
-    RunOptions,
     at_least,
     fail,
-    in_run,
     main,
     option,
     parse,
@@ -242,6 +236,7 @@ def test_help_names_and_explains_every_option(arguments, capsys, monkeypatch):
     for explanation in ("Training updates.", "Of Adam.", "Shuffle them.", "Where the data are."):
         assert explanation in output
     assert f"(default: {500 if 'long' in arguments else 10})" in output
+    assert max(map(len, output.splitlines())) <= 100
 
 
 def test_limits():
@@ -332,126 +327,3 @@ main(Config, print)
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: --steps must be a whole number, got 'many' (see --help)\n"
-
-
-PROGRAM = '''"""A run of a few updates in integers; it asks before it goes on from the middle."""
-import dataclasses, functools, sys
-
-import jax
-import jax.numpy as jnp
-
-from rnnjax import training
-from rnnjax.command_line import RunOptions, in_run, main
-
-
-@dataclasses.dataclass(frozen=True)
-class Config(RunOptions):
-    """Count."""
-
-    steps: int = 8
-    """Updates."""
-    record_every: int = 1
-    """Between two entries."""
-
-
-def step(state, word):
-    new = state.params * jnp.uint32(1664525) + word
-    return state._replace(params=new, step=state.step + 1), {"loss": (new >> 8).astype(float)}
-
-
-def asking(state):
-    if state.step[0] == 4 and not sys.stdin.closed:
-        print("in the middle", flush=True)
-        sys.stdin.readline()
-    return state.params
-
-
-def measure(config, run):
-    keys = jax.random.split(jax.random.key(0), 2)
-    state = training.TrainState(jnp.arange(2, dtype="uint32"), (), jnp.zeros(2, int), keys)
-    trained = training.ResumableTraining.from_config(config, run, (0, 1)).train_on_samples(
-        step, state, lambda key: jax.random.key_data(key)[0], steps=config.steps, chunk_size=2,
-        observe=asking,
-    )
-    run.write_table("numbers", [{"word": chunk.observed} for chunk in trained.chunks])
-    return {"words": trained.state.params}
-
-
-def run(config):
-    return in_run("counting", config, functools.partial(measure, config), lambda run: None)
-
-
-if __name__ == "__main__":
-    main(Config, run)
-'''
-
-
-@pytest.mark.slow
-@pytest.mark.multiprocess
-def test_the_life_of_a_run_in_a_shell(tmp_path, monkeypatch, capsys):
-    """Held by one process, terminated, gone on with, finished; and what others are told."""
-    script, out = tmp_path / "counting.py", tmp_path / "run"
-    script.write_text(PROGRAM)
-    command = [sys.executable, "-W", "error", str(script), "--out", str(out)]
-
-    def shell(*more):
-        done = subprocess.run([*command, *more], capture_output=True, text=True, input="\n")
-        return done.returncode, done.stdout, done.stderr
-
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as first:
-        assert first.stdout and first.stdout.readline() == "in the middle\n"
-        code, said, error = shell()
-        assert (code, said) == (os.EX_TEMPFAIL, "")
-        assert error == (
-            f"error: {out} is being written to by process {first.pid} on {socket.gethostname()}; "
-            "wait until it has finished, or give another directory\n"
-        )
-        first.send_signal(signal.SIGTERM)
-        _, error = first.communicate("\n")
-    assert first.returncode == 143
-    assert error == (
-        f"error: all: terminated after step 6 of 8; the same arguments with --out {out} go on\n"
-    )
-    assert not (out / "summary.json").exists() and (out / "training/all/steps/6").is_dir()
-
-    code, said, error = shell("--steps", "9")
-    assert (code, said) == (2, "")
-    assert error.startswith(f"error: --out: {out} already holds a run, of --steps 8, not 9; ")
-    assert error.count("\n") == 1
-
-    code, said, error = shell("--checkpoint-every", "3")
-    assert (code, error) == (0, "") and "in the middle" not in said  # it was in the history
-    counting = load(script)
-    monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
-    counting.run(counting.Config(out=tmp_path / "whole"))
-    for name in ("metrics.jsonl", "numbers.csv", "summary.json"):
-        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    capsys.readouterr()
-
-    before = {path.name for path in out.iterdir()}
-    (out / ".history").mkdir()  # of a process that was killed after the last line
-    assert counting.run(counting.Config(out=out)) == json.loads(
-        (tmp_path / "whole" / "summary.json").read_text()
-    )
-    assert capsys.readouterr().out.startswith(f"The run in {out} is finished; ")
-    assert {path.name for path in out.iterdir()} == before
-
-
-def test_a_run_whose_files_are_damaged_says_so(tmp_path, monkeypatch, capsys):
-    @dataclasses.dataclass(frozen=True)
-    class Empty(RunOptions):
-        """Nothing."""
-
-    def run(config):
-        return in_run("nothing", config, lambda run: {"found": 1}, lambda run: None)
-
-    out = tmp_path / "run"
-    assert run(Empty(out=out)) == {"found": 1}
-    (out / "summary.json").write_text("{")
-    monkeypatch.setattr(sys, "argv", ["script.py", "--out", str(out)])
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main(Empty, run)
-    assert stop.value.code == 1
-    assert capsys.readouterr().err.startswith(f"error: {out}/summary.json is damaged: ")

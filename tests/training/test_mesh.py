@@ -12,8 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from rnnjax import training
-from rnnjax.command_line import RunOptions, main
+from rnnjax import experiment, training
 from rnnjax.training import MeshShape, over_population, sharded_over_population
 from rnnjax.training.mesh import arrange_devices, population_mesh
 
@@ -257,29 +256,37 @@ def test_shares_of_several_processes(monkeypatch):
         ),
     ],
 )
-def test_wrong_arguments_are_one_line(monkeypatch, capsys, arguments, message):
+def test_wrong_arguments_are_one_line(monkeypatch, capsys, tmp_path, arguments, message):
     monkeypatch.setattr(sys, "argv", ["script", *arguments.split()])
     with pytest.raises(SystemExit) as stop:
-        main(RunOptions, lambda config: pytest.fail("it ran"))
+        script(lambda config, run: pytest.fail("it ran"), tmp_path)
     assert stop.value.code == 2
     assert capsys.readouterr().err == f"error: {message}\n"
 
 
-def test_a_port_that_is_taken_is_one_line(monkeypatch, capsys):
+def test_a_port_that_is_taken_is_one_line(monkeypatch, capsys, tmp_path):
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
         hosts = f"--coordinator 127.0.0.1:{port} --num-processes 2 --process-id 0"
         monkeypatch.setattr(sys, "argv", ["script", *hosts.split()])
         with pytest.raises(SystemExit) as stop:
-            main(RunOptions, lambda config: pytest.fail("it ran"))
+            script(lambda config, run: pytest.fail("it ran"), tmp_path)
     assert stop.value.code == 2
     message = capsys.readouterr().err
     assert message.startswith(f"error: --coordinator cannot listen on port {port} here: ")
     assert message.count("\n") == 1
 
 
-def test_a_mesh_reaches_the_run(monkeypatch):
+def test_a_mesh_reaches_the_run(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["script", "--mesh", "data=2"])
     seen = []
-    main(RunOptions, lambda config: seen.append(population_mesh(2).shape))
+    script(lambda config, run: {"seen": seen.append(population_mesh(2).shape)}, tmp_path)
     assert seen == [{"member": 1, "batch": 2}]
+
+
+def script(measure, folder):
+    """Run an experiment that has no options of its own, with the arguments in `sys.argv`."""
+    sys.argv += ["--out", str(folder / "run")]
+    judge = lambda config, summary: experiment.Verdict.judge({})  # noqa: E731
+    run = experiment.Experiment("mesh", experiment.RunOptions, measure, judge, lambda run: None)
+    run.main()

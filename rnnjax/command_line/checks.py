@@ -1,0 +1,53 @@
+"""Checks of single options, with messages that name the option as it is typed."""
+
+import math
+from typing import Any
+
+from rnnjax.command_line.errors import ArgumentError
+
+
+def option(name: str) -> str:
+    """Return the name of a field as it is typed: `--batch-size`."""
+    return "--" + name.replace("_", "-")
+
+
+def at_least(least: int, config: Any, *names: str) -> None:
+    """Raise an ArgumentError for the first named option that is below `least`."""
+    for name in names:
+        if not getattr(config, name) >= least:
+            raise ArgumentError(
+                f"{option(name)} must be at least {least}, got {getattr(config, name)}"
+            )
+
+
+def positive(config: Any, *names: str) -> None:
+    """Raise an ArgumentError for the first named option that is not positive and finite."""
+    for name in names:
+        if not 0 < getattr(config, name) < math.inf:
+            raise ArgumentError(
+                f"{option(name)} must be positive and finite, got {getattr(config, name)}"
+            )
+
+
+def distinct(config: Any, *names: str) -> None:
+    """Raise an ArgumentError for the first named option that is empty or repeats a value."""
+    for name in names:
+        values = getattr(config, name)
+        if not values or len(set(values)) < len(values):
+            given = " ".join(map(str, values)) or "none"
+            raise ArgumentError(f"{option(name)} needs one or more values, each once, got {given}")
+
+
+def finite(config: Any, *names: str, above: float = -math.inf) -> None:
+    """Raise an ArgumentError for the first named option that is not distinct finite numbers.
+
+    Args:
+        above: every number must be larger than this.
+    """
+    distinct(config, *names)
+    for name in names:
+        values = getattr(config, name)
+        if not all(above < value < math.inf for value in values):
+            bound = "" if above == -math.inf else f" above {above:g}"
+            given = " ".join(map(str, values))
+            raise ArgumentError(f"{option(name)} must be finite numbers{bound}, got {given}")

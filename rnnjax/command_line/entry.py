@@ -1,0 +1,50 @@
+"""A script's entry: parse, run, and turn an expected error into one line and an exit code."""
+
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from rnnjax.command_line.errors import ArgumentError, fail
+from rnnjax.command_line.parsing import parse
+from rnnjax.runs import LockedError
+
+Config = TypeVar("Config")
+
+
+def main(
+    config: type[Config],
+    run: Callable[[Config], Any],
+    *,
+    arguments: Sequence[str] | None = None,
+    presets: Mapping[str, Config] | None = None,
+) -> None:
+    """Parse the command line and call `run(config)`.
+
+    Args:
+        config, arguments, presets: as for `parse`.
+
+    Raises:
+        SystemExit: after one line on standard error. 2: a wrong argument (`ArgumentError`, from
+            parsing or from `run`). 1: all members of the training have stopped, or a file cannot
+            be read or written (`OSError`). 75: another process writes to the run directory.
+            143: terminated, after a checkpoint. 130: interrupted.
+    """
+    parsed = parse(config, arguments, presets=presets)
+    from rnnjax.training import NonFiniteError, ResumeError, TerminatedError, use_all_cores
+
+    use_all_cores()
+    try:
+        run(parsed)
+        return
+    except ArgumentError as error:
+        message, code = str(error), 2
+    except (NonFiniteError, ResumeError, OSError) as error:
+        message, code = str(error), 1
+    except LockedError as error:
+        message, code = str(error), os.EX_TEMPFAIL
+    except TerminatedError as error:
+        message, code = str(error), 128 + signal.SIGTERM
+    except KeyboardInterrupt:
+        message, code = "interrupted", 128 + signal.SIGINT
+    fail(message, code)  # after the run's frames are gone, and with them its progress bar

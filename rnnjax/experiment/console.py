@@ -1,0 +1,27 @@
+"""Tables on the console."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def print_table(
+    header: Sequence[str], rows: Iterable[Sequence[Any]], *, digits: int = 4, indent: int = 0
+) -> None:
+    """Print rows below a header: the first column left-aligned, all others right-aligned.
+
+    Args:
+        header: the names of the columns.
+        rows: entries; a float is shown with so many `digits`, None as `-`.
+        indent: spaces before each line.
+    """
+    texts = [list(header), *([_text(entry, digits) for entry in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    for first, *others in texts:
+        cells = [f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True)]
+        print((" " * indent + "  ".join([f"{first:{widths[0]}}", *cells])).rstrip())
+
+
+def _text(entry, digits):
+    if entry is None:
+        return "-"
+    return f"{entry:.{digits}g}" if isinstance(entry, float) else str(entry)

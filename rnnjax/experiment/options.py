@@ -1,0 +1,147 @@
+"""Options that experiments share. A `Config` builds on one of these classes and adds its own.
+
+A class further down calls `super().__post_init__()` first, so that every check of the chain runs.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rnnjax import networks
+from rnnjax.command_line import ArgumentError, at_least, distinct, positive
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How an experiment is run; abstract. None of these options changes a number."""
+
+    title: ClassVar[str] = "run options (none of them changes a number)"
+
+    out: Path | None = None
+    """Directory of the run. If it holds an unfinished run with the same arguments, that run is
+    resumed [default: runs/NAME-DATE-TIME]."""
+    overwrite: bool = False
+    """Replace another run in --out."""
+    redraw: bool = False
+    """Only draw the figures of the finished run in --out again, without training."""
+    checkpoint_every: int = 100
+    """Training updates between two checkpoints. A stopped run resumes from the newest."""
+    keep: int = 2
+    """How many of the newest checkpoints to keep, besides the best."""
+    mesh: str | None = None
+    """How devices are divided: data=4,population=2 splits every batch over four devices and the
+    networks over two groups [default: one group per network, as far as devices suffice]."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0 when one program runs on several hosts; auto on Cloud TPU and
+    Slurm."""
+    num_processes: int | None = None
+    """Number of processes, with --coordinator HOST:PORT."""
+    process_id: int | None = None
+    """Which of them this process is, counted from 0."""
+
+    def __post_init__(self):
+        at_least(1, self, "checkpoint_every", "keep")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictOptions(RunOptions):
+    """Answering on new input with a finished run; abstract. It changes no number either."""
+
+    title: ClassVar[str] = "new input"
+
+    predict: str | None = None
+    """Answer on this new input, or on the lines or content of this file, with the finished run in
+    --out. Nothing is trained."""
+
+
+def run_options(config: Any) -> set[str]:
+    """Return the names of the options of a configuration that change no number.
+
+    Two runs that differ only in these are the same run, and a search over them is refused.
+    """
+    changing_none = {field.name for field in dataclasses.fields(PredictOptions)}
+    return changing_none & {field.name for field in dataclasses.fields(config)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SeedOptions(RunOptions):
+    """How often an experiment is repeated; abstract."""
+
+    title: ClassVar[str] = "repetitions"
+
+    seeds: int = 4
+    """Independent networks per setting, all in one program; the spread is over these."""
+    seed: int = 0
+    """Seed of the first network; the others count up from it."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least(1, self, "seeds")
+        at_least(0, self, "seed")
+
+    @property
+    def members(self) -> list[int]:
+        """The seeds of the networks."""
+        return list(range(self.seed, self.seed + self.seeds))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingOptions(SeedOptions):
+    """How networks are trained; abstract. A subclass may change the defaults."""
+
+    title: ClassVar[str] = "training"
+
+    steps: int = 500
+    """Training updates. Fewer are quicker, and may be too few to learn the task."""
+    batch_size: int = 32
+    """Examples per update."""
+    learning_rate: float = 3e-3
+    """Step size of the Adam optimiser."""
+    clip: float = 1.0
+    """Scale a gradient down to this global norm if it is larger. Metrics record the norm before
+    clipping."""
+    record_every: int = 10
+    """Updates between two entries of metrics.jsonl."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least(1, self, "steps", "batch_size", "record_every")
+        positive(self, "learning_rate", "clip")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CellOptions(RunOptions):
+    """Which cells an experiment compares; abstract."""
+
+    title: ClassVar[str] = "cells"
+
+    cells: tuple[str, ...] = tuple(networks.CELLS)
+    """Cells to compare: elman, lstm, gru, or one of your own: ./mine.py:MyCell for a file,
+    package.module:MyCell for a module."""
+    features: int = 64
+    """Hidden units of each cell."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least(1, self, "features")
+        distinct(self, "cells")
+        names = [networks.short_name(name) for name in self.cells]
+        if len(set(names)) < len(names):
+            raise ArgumentError(f"--cells must have names that differ, got {' '.join(self.cells)}")
+        for name in self.cells:
+            try:
+                self.make_cell(name)
+            except ValueError as error:
+                raise ArgumentError(f"--cells {error}") from None
+
+    def make_cell(self, name: str, **options: Any) -> Any:
+        """Return the cell with this name and `features` hidden units."""
+        return networks.make_cell(name, self.features, **options)
+
+
+def make_task(tasks: Any, name: str, **arguments: Any) -> Any:
+    """Return `tasks[name](**arguments)`, with a wrong argument as an `ArgumentError`."""
+    try:
+        return tasks[name](**arguments)
+    except ValueError as error:
+        raise ArgumentError(f"--{error}") from None

@@ -1,0 +1,63 @@
+"""A cell read by a linear head, y = h W + b: the network that most experiments train."""
+
+import bisect
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import rnnjax
+from rnnjax import networks
+from rnnjax.cells.initializers import Gaussian
+
+
+class Readout(NamedTuple):
+    """Parameters: a cell's, and those of the head."""
+
+    cell: Any
+    kernel: Any  # [H, outputs]
+    bias: Any  # [outputs]
+
+
+def init(cell: Any, task: Any, key: Any) -> Readout:
+    """Draw the parameters for the inputs and outputs of a task; W ~ N(0, 1/H), b = 0."""
+    cell_key, head_key = jax.random.split(key)
+    kernel = Gaussian()(head_key, (cell.output_size, task.output_size))
+    return Readout(cell.init(cell_key, task.input_size), kernel, jnp.zeros(task.output_size))
+
+
+def apply(cell: Any, params: Readout, inputs: Any, **options: Any) -> Any:
+    """Return the outputs `[T, B, outputs]`.
+
+    Args:
+        options: of `rnnjax.unroll`.
+    """
+    _, hidden = rnnjax.unroll(cell, params.cell, inputs, **options)
+    return hidden @ params.kernel + params.bias
+
+
+def count(cell: Any, task: Any) -> int:
+    """Return the number of parameters."""
+    shapes = jax.eval_shape(lambda: init(cell, task, jax.random.key(0)))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+def matched_cell(name: str, features: int, task: Any, names: Iterable[str]) -> Any:
+    """Return the cell of the width whose parameter count is nearest to that of the largest cell.
+
+    Args:
+        name: of the cell, as in `rnnjax.networks`.
+        features: the smallest width; widths up to three times as large are considered.
+        names: the cells of which, at this width, the largest sets the count.
+    """
+
+    def counted(name, width):
+        return count(networks.make_cell(name, width), task)
+
+    target = max(counted(other, features) for other in names)
+    widths = range(features, 3 * features + 1)
+    at = bisect.bisect_left(widths, target, key=lambda width: counted(name, width))
+    nearby = widths[max(0, at - 1) : at + 1]
+    best = min(nearby, key=lambda width: abs(counted(name, width) - target))
+    return networks.make_cell(name, best)
