@@ -69,12 +69,10 @@ def _omega(cell, batch_ndim, exponent, params, constants):
     steps, later = constants
     ndim = batch_ndim + 1  # time is one more batch axis
     unit, length = normalise(later, ndim)
-    others = params._replace(recurrent_kernel=None)
-    held = lax.stop_gradient(others)._replace(recurrent_kernel=params.recurrent_kernel)
-    direct, recurrent = pull_apart(cell, held, steps, unit)
-    floats, merge = partition(steps[0])
-    at_h = merge(list(range(len(floats)))).h
-    earlier = [d + recurrent if i == at_h else d for i, d in enumerate(direct)]
+    ready = cell.prepare(params)
+    kernel = cell.recurrent_kernel(ready)
+    direct, recurrent = pull_apart(cell, lax.stop_gradient(ready), steps, unit, kernel)
+    earlier = [a + b for a, b in zip(direct, recurrent, strict=True)]
     square = sum(jnp.sum(v**2, tuple(range(ndim, v.ndim))) for v in earlier)
     reached = length > 0
     ratio = square

@@ -1,12 +1,14 @@
 """Cells: one file each, pure JAX. A cell of your own needs no entry here."""
 
 from rnnjax.cells import initializers
-from rnnjax.cells.base import Cell, Gated, GatedParams, Noisy, Stochastic
+from rnnjax.cells.base import Cell, Noisy, Stochastic
 from rnnjax.cells.elman import Elman, ElmanCarry, identity
+from rnnjax.cells.gated import Gated, GatedParams, GatedStep
 from rnnjax.cells.gru import GRU, GRUCarry, GRUParams
 from rnnjax.cells.layer_norm import LayerNorm, LayerNormParams
 from rnnjax.cells.lstm import LSTM, LSTMCarry
 from rnnjax.cells.variational_dropout import VariationalDropout
+from rnnjax.cells.wrapper import Wrapper
 from rnnjax.cells.zoneout import Zoneout
 
 __all__ = [
@@ -19,12 +21,14 @@ __all__ = [
     "GRUParams",
     "Gated",
     "GatedParams",
+    "GatedStep",
     "LSTMCarry",
     "LayerNorm",
     "LayerNormParams",
     "Noisy",
     "Stochastic",
     "VariationalDropout",
+    "Wrapper",
     "Zoneout",
     "identity",
     "initializers",

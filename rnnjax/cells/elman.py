@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from rnnjax.cells.base import Gated, GatedParams, zeros
+from rnnjax.cells.base import zeros
+from rnnjax.cells.gated import Gated, GatedParams
 
 
 class ElmanCarry(NamedTuple):

@@ -10,7 +10,8 @@ from jax.ad_checkpoint import checkpoint_name as name
 from jax.nn import sigmoid
 from jaxtyping import Array
 
-from rnnjax.cells.base import Gated, zeros
+from rnnjax.cells.base import zeros
+from rnnjax.cells.gated import Gated
 from rnnjax.cells.initializers import Chrono, draw
 
 

@@ -8,12 +8,14 @@ parameters (see `Gated`).
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
+
+Initializer = Callable[..., Array]  # (key, shape, dtype) -> array, as in jax.nn.initializers
 
 
 @dataclasses.dataclass(frozen=True)

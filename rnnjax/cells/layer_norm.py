@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Inexact
+from jaxtyping import Array
 
-from rnnjax.cells.base import Cell, is_gated
+from rnnjax.cells.gated import Gated, is_gated
+from rnnjax.cells.wrapper import Wrapper
 
 
 class LayerNormParams(NamedTuple):
@@ -20,11 +21,11 @@ class LayerNormParams(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerNorm(Cell):
+class LayerNorm(Wrapper):
     """u = a_x * n(x W) + b,  v = a_h * n(h U),  s' = gates(s, u, v),  n(a) = (a - mean) / sd.
 
-    Mean and variance are taken over all G*H entries of an example, at every step anew, and the
-    scales a_x, a_h `[G*H]` start at one. What is elementwise stays as it is in the cell; the
+    Mean and variance are taken over all G*H entries of an example, separately at every step, and
+    the scales a_x, a_h `[G*H]` start at one. The elementwise part of the cell stays as it is; the
     paper's LSTM also normalises c' on its way to the output.
     Source: Ba, Kiros, Hinton 2016, "Layer normalization", arXiv:1607.06450, equations 20-21
     (the LSTM) and 22-25 (the GRU, whose candidate the paper normalises by itself).
@@ -34,14 +35,13 @@ class LayerNorm(Cell):
         epsilon: added to the variance.
 
     Raises:
-        TypeError: the cell's recurrent half is not one matmul and then elementwise.
+        TypeError: the cell is not `Gated`, or overrides its `step`.
     """
 
-    cell: Any
     epsilon: float = 1e-5
 
     def __post_init__(self):
-        if not is_gated(self.cell):
+        if not (isinstance(self.cell, Gated) and is_gated(self.cell)):
             raise TypeError(f"LayerNorm needs a Gated cell, got {type(self.cell).__name__}")
 
     def init(self, key: Array, input_size: int) -> LayerNormParams:
@@ -50,38 +50,44 @@ class LayerNorm(Cell):
         ones = jnp.ones_like(params.bias)
         return LayerNormParams(params, ones, ones)
 
-    def initial_carry(self, batch_shape: Sequence[int]) -> Any:
-        """Return the cell's."""
-        return self.cell.initial_carry(batch_shape)
+    def prepare(self, params: LayerNormParams) -> LayerNormParams:
+        """Return the parameters with the cell's effective ones."""
+        return params._replace(cell=self.cell.prepare(params.cell))
 
-    def project(self, params: LayerNormParams, x: Array) -> tuple[Array, ...]:
+    def project(self, ready: LayerNormParams, x: Array) -> tuple[Array, ...]:
         """Return `a_x * n(x W) + b`, split by gate."""
-        bias = params.cell.bias
-        u = self.cell.project(params.cell._replace(bias=jnp.zeros_like(bias)), x)
-        return self.cell.split(self._normalised(u) * params.input_scale + bias)
+        bias = ready.cell.bias
+        u = self.cell.project(ready.cell._replace(bias=jnp.zeros_like(bias)), x)
+        scales, shifts = self.split(ready.input_scale), self.split(bias)
+        normal = zip(self._normalised(u), scales, shifts, strict=True)
+        return tuple(n * scale + shift for n, scale, shift in normal)
 
-    def recur(self, params: LayerNormParams, carry: Any) -> tuple[Array, ...]:
-        """Return `a_h * n(h U)`, split by gate."""
-        v = self.cell.recur(params.cell, carry)
-        return self.cell.split(self._normalised(v) * params.recurrent_scale)
+    def recurrent_kernel(self, ready: LayerNormParams) -> Array:
+        """Return the cell's U."""
+        return self.cell.recurrent_kernel(ready.cell)
 
-    def gates(self, params: Any, carry: Any, u: tuple[Array, ...], v: tuple[Array, ...]) -> Any:
-        """Return the next carry, the cell's own arithmetic."""
-        return self.cell.gates(params, carry, u, v)
+    def elementwise(self, ready: LayerNormParams) -> LayerNormParams:
+        """Return what the cell's `gates` takes, and a_h split by gate."""
+        scales = self.split(ready.recurrent_scale)
+        return LayerNormParams(self.cell.elementwise(ready.cell), None, scales)
 
-    def elementwise(self, params: LayerNormParams) -> Any:
-        """Return what `gates` gets of the parameters."""
-        return self.cell.elementwise(params.cell)
+    def gates(
+        self, params: LayerNormParams, carry: Any, u: tuple[Array, ...], v: tuple[Array, ...]
+    ) -> Any:
+        """Return `gates(s, u, a_h * n(v))`, the cell's own arithmetic."""
+        normal = zip(self._normalised(v), params.recurrent_scale, strict=True)
+        v = tuple(n * scale for n, scale in normal)
+        return self.cell.gates(params.cell, carry, u, v)
 
-    def step(self, params: LayerNormParams, carry: Any, u: tuple[Array, ...]) -> Any:
-        """Return `gates(params, carry, u, recur(params, carry))`."""
-        return self.gates(self.elementwise(params), carry, u, self.recur(params, carry))
+    def _normalised(self, blocks: Sequence[Array]) -> list[Array]:
+        """Return the blocks with the mean and the variance of all of them removed."""
+        mean = _mean(blocks)
+        blocks = [block - mean for block in blocks]
+        scale = lax.rsqrt(_mean([jnp.square(block) for block in blocks]) + self.epsilon)
+        return [block * scale for block in blocks]
 
-    def output(self, carry: Any) -> Inexact[Array, "*batch H"]:
-        """Return the cell's output."""
-        return self.cell.output(carry)
 
-    def _normalised(self, blocks):
-        packed = jnp.concatenate(blocks, axis=-1)
-        packed = packed - packed.mean(-1, keepdims=True)
-        return packed * lax.rsqrt(jnp.square(packed).mean(-1, keepdims=True) + self.epsilon)
+def _mean(blocks):
+    """Return the mean over the features of all blocks, which are equally wide."""
+    means = [block.mean(-1, keepdims=True) for block in blocks]
+    return sum(means[1:], means[0]) / len(means)

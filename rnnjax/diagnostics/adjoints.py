@@ -50,7 +50,7 @@ def adjoints(
 
     Source: Werbos 1990, "Backpropagation through time", equation 12 (ordered derivatives).
     """
-    return adjoints_along(cell, params, run(cell, params, xs, initial_carry), loss)
+    return adjoints_along(cell, run(cell, params, xs, initial_carry), loss)
 
 
 @precise
@@ -105,42 +105,53 @@ def log_gradient_profile_by_part(
     return _profile(cell, params, xs, cotangent, initial_carry, seq_lengths)[1]
 
 
-def adjoints_along(cell: Any, params: PyTree, trajectory: Trajectory, loss: Callable) -> PyTree:
+def adjoints_along(cell: Any, trajectory: Trajectory, loss: Callable) -> PyTree:
     """Return `adjoints` around a trajectory that has been run already."""
-    return _adjoints(cell, params, trajectory, _slope(loss, trajectory.outputs))[0]
+    return _adjoints(cell, trajectory, output_cotangents(loss, trajectory.outputs))[0]
 
 
-def arriving_along(cell: Any, params: PyTree, trajectory: Trajectory, loss: Callable) -> PyTree:
+def arriving_along(cell: Any, trajectory: Trajectory, loss: Callable) -> PyTree:
     """Return dL/ds_{t+1} for every t, output y_t included: what arrives after each step."""
-    return _adjoints(cell, params, trajectory, _slope(loss, trajectory.outputs))[1]
+    return _adjoints(cell, trajectory, output_cotangents(loss, trajectory.outputs))[1]
 
 
-def _slope(loss, outputs):
+def output_cotangents(loss: Callable, outputs: Array) -> Array:
+    """Return dL/dy_t for every t, like the outputs.
+
+    Raises:
+        ValueError: `loss` returns no scalar.
+    """
     if (shape := jax.eval_shape(loss, outputs).shape) != ():
         raise ValueError(f"loss must return a scalar, got shape {shape}")
     return jax.grad(loss)(outputs)
+
+
+def pull_through_output(cell: Any, trajectory: Trajectory, slopes: Array) -> list[Array]:
+    """Return (d y_t / d s_{t+1})^T dL/dy_t for every t: what the output adds to the adjoints."""
+    floats, merge = partition(trajectory.after)
+
+    def read_out(floats):
+        return cell.output(merge(floats))
+
+    return jax.vjp(read_out, floats)[1](slopes)[0]
 
 
 def _profile(cell, params, xs, cotangent, initial_carry, seq_lengths):
     batch, trajectory = batch_shape(cell, xs), run(cell, params, xs, initial_carry, seq_lengths)
     check_like(cotangent, jax.tree.map(lambda s: s[0], trajectory.entering), "cotangent")
     lengths = None if seq_lengths is None else jnp.asarray(seq_lengths)
-    return _log_profile(cell, len(batch), params, trajectory.steps, cotangent, lengths)
+    return _log_profile(cell, len(batch), trajectory.ready, trajectory.steps, cotangent, lengths)
 
 
 @functools.partial(jax.jit, static_argnames="cell")
-def _adjoints(cell, params, trajectory, output_cotangents):
+def _adjoints(cell, trajectory, slopes):
     floats, merge = partition(trajectory.entering)
-
-    def read_out(floats):
-        return cell.output(merge(floats, trajectory.after))
-
-    (read,) = jax.vjp(read_out, partition(trajectory.after)[0])[1](output_cotangents)
+    read = pull_through_output(cell, trajectory, slopes)
 
     def pull_back(later, now):
         step, read = now
         later = [a + b for a, b in zip(later, read, strict=True)]
-        earlier = linearise(cell, params, step)[1](later)
+        earlier = linearise(cell, trajectory.ready, step)[1](later)
         return earlier, (earlier, later)
 
     nothing = [jnp.zeros_like(s[0]) for s in floats]
@@ -150,10 +161,10 @@ def _adjoints(cell, params, trajectory, output_cotangents):
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "batch_ndim"))
-def _log_profile(cell, batch_ndim, params, steps, cotangent, lengths):
+def _log_profile(cell, batch_ndim, ready, steps, cotangent, lengths):
     def pull_back(later, now):
         t, step = now
-        earlier = linearise(cell, params, step)[1](later)
+        earlier = linearise(cell, ready, step)[1](later)
         if lengths is not None:
             earlier = [
                 jnp.where(expand(t < lengths, new), new, old)

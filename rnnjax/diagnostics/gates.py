@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rnnjax.cells.base import Cell
-from rnnjax.diagnostics.linear import is_gated, precise, run
+from rnnjax.cells.gated import is_gated
+from rnnjax.diagnostics.linear import precise, run
 from rnnjax.diagnostics.tracing import named_values
 
 PyTree = Any
@@ -49,15 +50,15 @@ def gates(
         ValueError: the cell has no gate of that name, or a shape does not fit, as for `unroll`.
         FloatingPointError: a carry is not finite.
     """
-    steps = run(cell, params, xs, initial_carry).steps
-    return gates_along(cell, params, steps, names)
+    trajectory = run(cell, params, xs, initial_carry)
+    return gates_along(cell, trajectory.ready, trajectory.steps, names)
 
 
 def gates_along(
-    cell: Any, params: PyTree, steps: Any, names: Sequence[str] | None = None
+    cell: Any, ready: PyTree, steps: Any, names: Sequence[str] | None = None
 ) -> dict[str, Array]:
     """Return `gates` at some steps `(carry, u, v)` of a trajectory, all at once."""
-    found = _gates(cell, params, steps)
+    found = _gates(cell, ready, steps)
     if unknown := [name for name in names or () if name not in found]:
         known = f"its gates are {', '.join(found)}" if found else "it names none"
         raise ValueError(f"{type(cell).__name__} has no gate {unknown[0]!r}; {known}")
@@ -65,11 +66,11 @@ def gates_along(
 
 
 @functools.partial(jax.jit, static_argnames="cell")
-def _gates(cell, params, steps):
+def _gates(cell, ready, steps):
     carry, u, v = steps  # time is one more batch axis
     if is_gated(cell):
-        return named_values(cell.gates)(cell.elementwise(params), carry, u, v)
-    return named_values(cell.step)(params, carry, u)
+        return named_values(cell.gates)(cell.elementwise(ready), carry, u, v)
+    return named_values(cell.step)(ready, carry, u)
 
 
 @functools.partial(jax.jit, static_argnames="bins")

@@ -43,7 +43,8 @@ def jacobians(
         FloatingPointError: a carry is not finite.
     """
     ndim = len(batch_shape(cell, xs))
-    return _jacobians(cell, ndim, params, run(cell, params, xs, initial_carry).steps)
+    trajectory = run(cell, params, xs, initial_carry)
+    return _jacobians(cell, ndim, trajectory.ready, trajectory.steps)
 
 
 @precise
@@ -96,7 +97,7 @@ def jacobian_singular_values(
             check_size(name, value)
     width = size if num is None else min(size, num + oversampling)
     interval = interval or (1 if width == size else 4)
-    steps = run(cell, params, xs, initial_carry).steps
+    trajectory = run(cell, params, xs, initial_carry)
     found = [
         _singular_values(
             cell,
@@ -106,8 +107,8 @@ def jacobian_singular_values(
             interval,
             tolerance,
             max_iterations,
-            params,
-            steps,
+            trajectory.ready,
+            trajectory.steps,
             k,
         )
         for k in lags
@@ -124,14 +125,14 @@ def carry_size(cell: Cell, batch: tuple[int, ...], carry: PyTree = None) -> int:
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "batch_ndim"))
-def _jacobians(cell, batch_ndim, params, steps):
+def _jacobians(cell, batch_ndim, ready, steps):
     def one(step):
         floats = partition(step[0])[0]
         flat = flatten(floats, batch_ndim)
         size = flat.shape[-1]
         basis = jnp.eye(size, dtype=flat.dtype).reshape(size, *(1 for _ in flat.shape[:-1]), size)
         basis = jnp.broadcast_to(basis, (size, *flat.shape))
-        push = jax.vmap(linearise(cell, params, step)[0])
+        push = jax.vmap(linearise(cell, ready, step)[0])
         return jnp.moveaxis(
             flatten(push(unflatten(basis, floats, batch_ndim)), 1 + batch_ndim), 0, -1
         )
@@ -144,7 +145,7 @@ def _jacobians(cell, batch_ndim, params, steps):
     static_argnames=("cell", "batch_ndim", "width", "num", "interval", "max_iterations"),
 )
 def _singular_values(
-    cell, batch_ndim, width, num, interval, tolerance, max_iterations, params, steps, lag
+    cell, batch_ndim, width, num, interval, tolerance, max_iterations, ready, steps, lag
 ):
     floats = [leaf[0] for leaf in partition(steps[0])[0]]
     total = jax.tree.leaves(steps)[0].shape[0]
@@ -157,7 +158,7 @@ def _singular_values(
         def one(i, leaves):
             t = first + way * i
             step = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, t, keepdims=False), steps)
-            return jax.vmap(linearise(cell, params, step)[which])(leaves)
+            return jax.vmap(linearise(cell, ready, step)[which])(leaves)
 
         return lax.fori_loop(0, way * (last - first), one, leaves)
 

@@ -8,8 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jaxtyping import Array
 
-from rnnjax.cells.base import Cell, Gated, is_gated, matmul
+from rnnjax.cells.base import Cell
+from rnnjax.cells.gated import GatedStep, is_gated
+from rnnjax.cells.kernels import product, product_back, transposed
 from rnnjax.diagnostics.tracing import exact
 from rnnjax.recurrence.carries import partition
 from rnnjax.recurrence.options import batch_shape, settle_dtypes, start_carry
@@ -26,9 +29,10 @@ class Trajectory(NamedTuple):
 
     entering: Any  # s_0 .. s_{T-1}, leaves [T, *batch, ...]
     inputs: Any  # the cell's projected inputs u
-    products: Any  # of a gated cell h U, split by gate; else None
+    products: Any  # of a gated cell the recurrent product v, split by gate; else None
     after: Any  # s_1 .. s_T
     outputs: Any  # [T, *batch, H]
+    ready: Any  # the effective parameters, `cell.prepare(params)`
 
     @property
     def steps(self):
@@ -48,26 +52,28 @@ def run(
         FloatingPointError: a carry is not finite (not checked under a transformation).
     """
     batch = batch_shape(cell, xs)
-    first = settle_dtypes(
-        cell, params, xs, start_carry(cell, initial_carry, batch, "initial_carry")
-    )
+    ready = cell.prepare(params)
+    first = settle_dtypes(cell, ready, xs, start_carry(cell, initial_carry, batch, "initial_carry"))
     _, outputs, after = unroll(
         cell, params, xs, first, seq_lengths=seq_lengths, return_carries=True
     )
     check_finite(after, len(batch))
     entering = jax.tree.map(lambda s, ss: jnp.concatenate([s[None], ss[:-1]]), first, after)
-    products = recurrent_products(cell, params, entering)
-    return Trajectory(entering, cell.project(params, xs), products, after, outputs)
+    inputs = cell.project(ready, xs)
+    products = recurrent_products(cell, ready, entering, inputs)
+    return Trajectory(entering, inputs, products, after, outputs, ready)
 
 
-def recurrent_products(cell: Any, params: PyTree, carries: PyTree) -> tuple | None:
-    """Return h U of known carries, split by gate; None for a cell that is not gated."""
+def recurrent_products(
+    cell: Any, ready: PyTree, carries: PyTree, inputs: PyTree
+) -> tuple[Array, ...] | None:
+    """Return the recurrent products of known carries; None for a cell that is not gated."""
     if not is_gated(cell):
         return None
-    return cell.recur(params, carries)
+    return cell.recur(ready, carries, inputs)
 
 
-def linearise(cell: Any, params: PyTree, step: Any) -> tuple[Callable, Callable]:
+def linearise(cell: Any, ready: PyTree, step: Any) -> tuple[Callable, Callable]:
     """Return `push` (J times a tangent) and `pull` (J^T times a cotangent) of one step.
 
     J = d s_{t+1} / d s_t at the carry, input and product of `step`, an entry of
@@ -80,39 +86,52 @@ def linearise(cell: Any, params: PyTree, step: Any) -> tuple[Callable, Callable]
         return partition(carry)[0]
 
     if v is None:
-        advance = exact(lambda floats: floating(cell.step(params, merge(floats), u)))
+        advance = exact(lambda floats: floating(cell.step(ready, merge(floats), u)))
         _, push = jax.linearize(advance, floats)
         transpose = jax.linear_transpose(push, floats)
         return push, lambda later: transpose(later)[0]
 
-    kernel, at_h = params.recurrent_kernel, merge(list(range(len(floats)))).h
-    push_elementwise, _ = linearise_elementwise(cell, params, step)
+    kernel, count = cell.recurrent_kernel(ready), len(cell.gate_names)
+    push_elementwise, _ = linearise_elementwise(cell, ready, step)
+    _, push_input = jax.linearize(_multiplied(cell, merge, u), floats)
 
     def push(tangent):
-        return push_elementwise(tangent, cell.split(matmul(tangent[at_h], kernel, cell.dtype)))
+        return push_elementwise(tangent, product(push_input(tangent), kernel, count, cell.dtype))
 
     def pull(later):
-        direct, recurrent = pull_apart(cell, params, step, later)
-        return [*direct[:at_h], direct[at_h] + recurrent, *direct[at_h + 1 :]]
+        return [a + b for a, b in zip(*pull_apart(cell, ready, step, later), strict=True)]
 
     return push, pull
 
 
-def linearise_elementwise(cell: Gated, params: PyTree, step: Any) -> tuple[Callable, Callable]:
+def _multiplied(cell, merge, u):
+    return exact(lambda floats: cell.recurrent_input(merge(floats), u))
+
+
+def linearise_elementwise(cell: GatedStep, ready: PyTree, step: Any) -> tuple[Callable, Callable]:
     """Return `push` and `pull` of a gated cell's elementwise half, about its carry and product."""
     carry, u, v = step
     floats, merge = partition(carry)
-    elementwise = cell.elementwise(params)
+    elementwise = cell.elementwise(ready)
     gates = exact(lambda floats, v: partition(cell.gates(elementwise, merge(floats), u, v))[0])
     _, push = jax.linearize(gates, floats, v)
     return push, jax.linear_transpose(push, floats, v)
 
 
-def pull_apart(cell: Gated, params: PyTree, step: Any, later: list) -> tuple[list, Any]:
-    """Return J^T times a cotangent as its two parts: elementwise, and into h through the kernel."""
-    direct, dv = linearise_elementwise(cell, params, step)[1](later)
-    kernel = params.recurrent_kernel.T
-    return direct, matmul(jnp.concatenate(dv, axis=-1), kernel, cell.dtype)
+def pull_apart(
+    cell: GatedStep, ready: PyTree, step: Any, later: list, kernel: Any = None
+) -> tuple[list, list]:
+    """Return J^T times a cotangent in two parts: around the recurrent product, and through it.
+
+    `kernel` is the recurrent kernel, if it is not that of `ready`.
+    """
+    carry, u, _ = step
+    floats, merge = partition(carry)
+    direct, dv = linearise_elementwise(cell, ready, step)[1](later)
+    kernel = cell.recurrent_kernel(ready) if kernel is None else kernel
+    da = product_back(dv, transposed(kernel), cell.dtype)
+    (recurrent,) = jax.vjp(_multiplied(cell, merge, u), floats)[1](da)
+    return direct, recurrent
 
 
 def need_gated(cell: Cell, what: str) -> None:

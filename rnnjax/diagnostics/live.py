@@ -112,10 +112,11 @@ def gate_saturation(
         return {}
     steps = jnp.array([total - lag for lag in lags])
     carry = jax.tree.map(lambda s: s[steps - 1], carries)
-    u = cell.project(params, jax.tree.map(lambda x: x[steps], xs))
-    v = recurrent_products(cell, params, carry)
+    ready = cell.prepare(params)
+    u = cell.project(ready, jax.tree.map(lambda x: x[steps], xs))
+    v = recurrent_products(cell, ready, carry, u)
     found = {}
-    for name, values in gates_along(cell, params, (carry, u, v)).items():
+    for name, values in gates_along(cell, ready, (carry, u, v)).items():
         found[f"gate_{name}_mean"] = values.mean()
         found[f"gate_{name}_low"] = (values < LOW).mean()
         found[f"gate_{name}_high"] = (values > HIGH).mean()

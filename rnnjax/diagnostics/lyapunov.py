@@ -47,8 +47,8 @@ def lyapunov_spectrum(
     ln |det J_t|.
 
     Args:
-        cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`; zeros
-            drive nothing.
+        cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
+            With zeros the network runs by itself.
         num: how many exponents; None means all N.
         interval: steps between two factorisations. Q deteriorates by exp((lambda_1 - lambda_num)
             interval) between them.
@@ -86,8 +86,10 @@ def lyapunov_spectrum(
             f"transient must be at least 0 and leave some of the T = {total} steps to count "
             f"(it counts in multiples of interval = {interval}), got {transient}"
         )
-    steps = run(cell, params, xs, initial_carry).steps
-    found = _spectrum(cell, len(batch), num or size, interval, skipped, params, steps)
+    trajectory = run(cell, params, xs, initial_carry)
+    found = _spectrum(
+        cell, len(batch), num or size, interval, skipped, trajectory.ready, trajectory.steps
+    )
     if not isinstance(found.condition, Tracer):
         worst = float(jnp.max(found.condition, initial=1))
         bound = 0.1 / float(jnp.finfo(found.exponents.dtype).eps)
@@ -104,13 +106,13 @@ def lyapunov_spectrum(
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "batch_ndim", "num", "interval", "skipped"))
-def _spectrum(cell, batch_ndim, num, interval, skipped, params, steps):
+def _spectrum(cell, batch_ndim, num, interval, skipped, ready, steps):
     floats = [leaf[0] for leaf in partition(steps[0])[0]]
     total = jax.tree.leaves(steps)[0].shape[0]
     flat = flatten(floats, batch_ndim)
 
     def push(leaves, step):
-        return jax.vmap(linearise(cell, params, step)[0])(leaves), None
+        return jax.vmap(linearise(cell, ready, step)[0])(leaves), None
 
     def factor(leaves, chunk):
         leaves, _ = lax.scan(push, leaves, chunk)

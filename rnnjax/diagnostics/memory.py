@@ -162,10 +162,11 @@ def fisher_memory_curve(
 def _linear_map(cell, params, direction):
     """Return W `[N, N]` and v `[N]` of a linear cell, `s' = W s + v x + constant`."""
     start, unflatten = ravel_pytree(cell.initial_carry(()))
+    ready = cell.prepare(params)
 
     def step(flat, x):
-        u = cell.project(params, x * jnp.asarray(direction, start.dtype))
-        return ravel_pytree(cell.step(params, unflatten(flat), u))[0]
+        u = cell.project(ready, x * jnp.asarray(direction, start.dtype))
+        return ravel_pytree(cell.step(ready, unflatten(flat), u))[0]
 
     away = jax.random.normal(jax.random.key(0), start.shape, start.dtype)
     here, *others = (

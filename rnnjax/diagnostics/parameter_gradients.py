@@ -76,14 +76,15 @@ def gradient_signal_to_noise(
 
 def _along(cell, params, xs, loss, initial_carry):
     trajectory = run(cell, params, xs, initial_carry)
-    return trajectory.entering, arriving_along(cell, params, trajectory, loss)
+    return trajectory.entering, arriving_along(cell, trajectory, loss)
 
 
 def _local(cell, params, x, carry, arriving):
     """Return the gradient of the parameters through one step."""
 
     def advance(params):
-        return partition(cell.step(params, carry, cell.project(params, x)))[0]
+        ready = cell.prepare(params)
+        return partition(cell.step(ready, carry, cell.project(ready, x)))[0]
 
     return jax.vjp(exact(advance), params)[1](partition(arriving, like=carry)[0])[0]
 

@@ -57,21 +57,18 @@ def log_carousel_profile(
     batch, trajectory = batch_shape(cell, xs), run(cell, params, xs, initial_carry, seq_lengths)
     check_like(cotangent, jax.tree.map(lambda s: s[0], trajectory.entering), "cotangent")
     lengths = None if seq_lengths is None else jnp.asarray(seq_lengths)
-    return _log_carousel_profile(cell, len(batch), params, trajectory.steps, cotangent, lengths)
+    return _log_carousel_profile(
+        cell, len(batch), trajectory.ready, trajectory.steps, cotangent, lengths
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "batch_ndim"))
-def _log_carousel_profile(cell, batch_ndim, params, steps, cotangent, lengths):
-    floats, merge = partition(steps[0])
-    at_h = merge(list(range(len(floats)))).h
+def _log_carousel_profile(cell, batch_ndim, ready, steps, cotangent, lengths):
+    floats, _ = partition(steps[0])
 
     def pull(now, later):
         t, step = now
-        direct, recurrent = pull_apart(cell, params, step, later)
-        parts = (
-            direct,
-            [recurrent if i == at_h else jnp.zeros_like(d) for i, d in enumerate(direct)],
-        )
+        parts = pull_apart(cell, ready, step, later)
         if lengths is None:
             return parts
         unchanged = later, [jnp.zeros_like(v) for v in later]

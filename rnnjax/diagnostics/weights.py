@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rnnjax.cells.base import Cell, Gated, GatedParams, check_size
+from rnnjax.cells.base import Cell, check_size
+from rnnjax.cells.gated import Gated, GatedParams
 
 PyTree = Any
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from rnnjax.cells.base import Initializer
+from rnnjax.cells.initializers import Initializer
 from rnnjax.layers.padding import valid_steps, zero_padding
 from rnnjax.recurrence.options import known
 

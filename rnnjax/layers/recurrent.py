@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from rnnjax.cells.base import Cell, Initializer, Stochastic
+from rnnjax.cells.base import Cell, Stochastic
+from rnnjax.cells.initializers import Initializer
 from rnnjax.layers.calls import first_given, without_noise
 from rnnjax.layers.marks import marked, watched
 from rnnjax.layers.padding import flip

@@ -29,7 +29,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnnjax.cells.base import Gated, is_gated, matmul
+from rnnjax.cells.gated import Gated, GatedStep, is_gated
+from rnnjax.cells.kernels import matmul
 from rnnjax.recurrence.activations import Half, cut
 from rnnjax.recurrence.carries import partition
 from rnnjax.recurrence.custom_derivatives import with_backward
@@ -38,9 +39,14 @@ PyTree = Any
 CHUNK_BYTES = 1 << 20
 
 
-def served(cell: Any, carry: PyTree, xs: PyTree) -> bool:
+def served(cell: Any, params: PyTree, carry: PyTree, xs: PyTree) -> bool:
     """Return whether `fast_scan` can do it: a gated cell, floats, and a step to do."""
-    if not is_gated(cell) or type(cell).project is not Gated.project:
+    if not isinstance(cell, Gated) or not is_gated(cell):
+        return False
+    own, usual = type(cell), ("project", "recurrent_kernel", "elementwise")
+    if any(getattr(own, name) is not getattr(Gated, name) for name in usual):
+        return False
+    if own.recurrent_input is not GatedStep.recurrent_input or params.recurrent_kernel.ndim != 2:
         return False
     leaves = jax.tree.leaves((carry, xs))
     return all(a.size and jnp.issubdtype(a.dtype, jnp.floating) for a in leaves)
@@ -79,7 +85,7 @@ def fast_scan(
 
     x, here = jax.eval_shape(lambda xs, now: _at((xs, now), 0), xs, now)
     u = jax.eval_shape(cell.project, params, x)
-    v = jax.eval_shape(cell.recur, params, carry)
+    v = jax.eval_shape(cell.recur, params, carry, None)
     weights = jax.eval_shape(functools.partial(_over_batch, cell, batch), params)
     half = cut(gates, carry, u, v, weights, here)
     # On a CPU, chunks of a megabyte of gates are in cache still when the large matmuls read them;
@@ -173,7 +179,7 @@ class _Walk:
             row = self.row(k)
             here = _at(now, row)
             carry = self.enter(shared, carry, here)
-            v = cell.recur(params, carry)
+            v = cell.recur(params, carry, None)
             carry, found = half.forward(carry, _at(us, row), v, weights, here)
             if found and keep:
                 kept = _put(kept, jnp.stack(found), row)
@@ -249,7 +255,7 @@ class _Walk:
             x, saved, here, *read = _rows((xs, kept, now, after, arriving), base, size)
             carry = entering(base, start, here)
             if self.lean and half.size:
-                us, v = cell.project(params, x), cell.recur(params, carry)
+                us, v = cell.project(params, x), cell.recur(params, carry, None)
                 saved = jnp.stack(half.forward(carry, us, v, weights, here)[1], axis=1)
             one = functools.partial(step, (carry, read[0], here, read[1]), saved)
             later, sums, rows = lax.fori_loop(0, size - skip, one, (later, sums, rows))

@@ -58,14 +58,14 @@ def check_like(tree: PyTree, want: PyTree, name: str) -> None:
             )
 
 
-def settle_dtypes(cell: Cell, params: PyTree, xs: PyTree, carry: PyTree) -> PyTree:
+def settle_dtypes(cell: Cell, ready: PyTree, xs: PyTree, carry: PyTree) -> PyTree:
     """Cast `carry` to the types in which `cell.step` returns it, so that a scan can carry it.
 
     Float64 parameters, say, make a float64 carry of a float32 initial one.
     """
 
     def after(carry):
-        return jax.eval_shape(lambda p, x, c: cell.step(p, c, cell.project(p, x)), params, x, carry)
+        return jax.eval_shape(lambda p, x, c: cell.step(p, c, cell.project(p, x)), ready, x, carry)
 
     x = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), xs)
     name = f"the carry that {type(cell).__name__}.step returns"

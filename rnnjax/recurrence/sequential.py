@@ -1,4 +1,4 @@
-"""Run a cell over time: `lax.scan` of `cell.step` over `cell.project(params, xs)`.
+"""Run a cell over time: `lax.scan` of `cell.step` over `cell.project(ready, xs)`.
 
 Everything else here says from which carry a step starts, and where the tape is cut or dropped.
 """
@@ -165,7 +165,8 @@ def _unroll(
 ):
     batch, total = batch_shape(cell, xs), jax.tree.leaves(xs)[0].shape[0]
     times = jnp.arange(total).reshape(total, *(1 for _ in batch))
-    carry = settle_dtypes(cell, params, xs, carry)
+    ready = cell.prepare(params)
+    carry = settle_dtypes(cell, ready, xs, carry)
     if resets is not None:
         reset_carry = jax.tree.map(lambda r, c: r.astype(c.dtype), reset_carry, carry)
     valid = cut = None
@@ -184,28 +185,28 @@ def _unroll(
     shared = reset_carry, clip_adjoints
     enter = functools.partial(_enter, len(batch))
 
-    def scan(read, params, carry, xs, now, shared):
+    def scan(read, ready, carry, xs, now, shared):
         def step(carry, inputs):
             u, now = inputs
             carry = enter(shared, carry, now)
-            carry = _leave(carry, cell.step(params, carry, u), now)
+            carry = _leave(carry, cell.step(ready, carry, u), now)
             return carry, read(carry)
 
-        us = cell.project(params, xs)
+        us = cell.project(ready, xs)
         return lax.scan(step, carry, (us, now), reverse=reverse, unroll=unroll)
 
     def read(carry):
         return cell.output(carry), carry if return_carries else None
 
-    fast = served(cell, carry, xs)
+    fast = served(cell, ready, carry, xs)
 
-    def run(params, shared, carry, inputs):
-        arguments: Any = (params, carry, *inputs, shared)
+    def run(ready, shared, carry, inputs):
+        arguments: Any = (ready, carry, *inputs, shared)
         if fast:
             plain = functools.partial(scan, lambda carry: carry)
 
-            def values(params, carry, xs, now, shared):
-                return plain(params, carry, xs, now._replace(probe=None), (shared[0], None))
+            def values(ready, carry, xs, now, shared):
+                return plain(ready, carry, xs, now._replace(probe=None), (shared[0], None))
 
             walk = functools.partial(fast_scan, cell, plain, values, enter, _leave)
             final, carries = walk(arguments, reverse=reverse, lean=checkpoint_every == 1)
@@ -216,8 +217,8 @@ def _unroll(
             outputs = _where(valid, outputs, jnp.zeros_like(outputs))
         return final, (outputs, carries)
 
-    def run_all(params, shared, carry, inputs):
-        one = functools.partial(run, params, shared)
+    def run_all(ready, shared, carry, inputs):
+        one = functools.partial(run, ready, shared)
         if checkpoint_every is None or (fast and checkpoint_every == 1):
             return one(carry, inputs)
         return _scan_chunks(one, carry, inputs, total, checkpoint_every, reverse)
@@ -231,7 +232,7 @@ def _unroll(
             axis_names={"batch"},
             check_vma=False,
         )
-    final, (outputs, carries) = run_all(params, shared, carry, (xs, now))
+    final, (outputs, carries) = run_all(ready, shared, carry, (xs, now))
     return (final, outputs, carries) if return_carries else (final, outputs)
 
 

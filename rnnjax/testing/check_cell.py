@@ -101,7 +101,7 @@ def python_loop(
     must be concrete. Returns `(final_carry, outputs, carries)` as `unroll(return_carries=True)`
     does.
     """
-    advance = functools.partial(_advance, cell)
+    advance, ready = functools.partial(_advance, cell), cell.prepare(params)
     total, batch = xs.shape[:2]
     results = []
     for b in range(batch):
@@ -117,7 +117,7 @@ def python_loop(
                     state = lax.stop_gradient(state)
                 if resets is not None and resets[t, b]:
                     state = jax.tree.map(lambda s, d: s.astype(d), cell.initial_carry(()), dtypes)
-                state, outputs[t] = advance(params, state, xs[t, b])
+                state, outputs[t] = advance(ready, state, xs[t, b])
                 done += 1
             carries[t] = state
         shape = jax.eval_shape(lambda s: cell.output(s), state)
@@ -129,8 +129,8 @@ def python_loop(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _advance(cell, params, carry, x):
-    carry = cell.step(params, carry, cell.project(params, x))
+def _advance(cell, ready, carry, x):
+    carry = cell.step(ready, carry, cell.project(ready, x))
     return carry, cell.output(carry)
 
 
@@ -167,16 +167,18 @@ def _check_init(cell, input_size, key):
 
 def _check_purity(cell, input_size, key):
     params, xs, carry = _problem(cell, input_size, key)
-    us = cell.project(params, xs[0])
-    structures = [jax.tree.structure(c) for c in (cell.step(params, carry, us), carry)]
+    ready = cell.prepare(params)
+    us = cell.project(ready, xs[0])
+    structures = [jax.tree.structure(c) for c in (cell.step(ready, carry, us), carry)]
     if structures[0] != structures[1]:
         raise CellError(
             f"{_name(cell)}.step returns a carry of the structure {structures[0]}, where "
             f"initial_carry has {structures[1]}."
         )
     trials = {
-        "project": (cell.project, (params, xs[0])),
-        "step": (cell.step, (params, carry, us)),
+        "prepare": (cell.prepare, (params,)),
+        "project": (cell.project, (ready, xs[0])),
+        "step": (cell.step, (ready, carry, us)),
         "output": (cell.output, (carry,)),
     }
     for name, (method, args) in trials.items():
@@ -205,10 +207,11 @@ def _check_batches(cell, input_size, key):
         cell, params = _in_float64(cell, input_size, key)
         xs = jax.random.normal(key, (TIME, *batch, input_size), jnp.float64)
         carry = _random_carry(cell, batch, key)
+        ready = cell.prepare(params)
 
         def run(xs, carry):
-            us = cell.project(params, xs)
-            new = cell.step(params, carry, us)
+            us = cell.project(ready, xs)
+            new = cell.step(ready, carry, us)
             return us, new, cell.output(new)
 
         whole = run(xs[0], carry)
@@ -225,8 +228,8 @@ def _check_batches(cell, input_size, key):
                 here = jax.tree.map(lambda a, i=index: a[i], all_)
                 problem = f"{_name(cell)}.{name} mixes the examples of a batch"
                 _same(here, one, 1e-9, f"{problem}: an example alone gives something else")
-        many = cell.project(params, xs)
-        single = _stack([cell.project(params, x) for x in xs])
+        many = cell.project(ready, xs)
+        single = _stack([cell.project(ready, x) for x in xs])
         problem = f"{_name(cell)}.project mixes time steps"
         _same(many, single, 1e-9, f"{problem}: all steps at once differ from one at a time")
 

@@ -12,7 +12,7 @@ import pytest
 import rnnjax
 from rnnjax import GRU, LSTM, Elman
 from rnnjax.cells import Gated, GatedParams, GRUCarry, LSTMCarry
-from rnnjax.cells.base import check_size, matmul
+from rnnjax.cells.base import check_size
 from rnnjax.cells.elman import ElmanCarry
 from rnnjax.cells.initializers import (
     Chrono,
@@ -25,6 +25,7 @@ from rnnjax.cells.initializers import (
     draw,
     spectral_radius,
 )
+from rnnjax.cells.kernels import matmul
 from rnnjax.testing import check_cell
 
 KEY = jax.random.key(0)

@@ -316,7 +316,7 @@ def test_lean_memory_and_default_memory():
 def test_checkpoints_of_one_step_drop_the_tape_of_a_cell_that_is_not_served():
     class Own(LSTM):
         def step(self, params, carry, u):
-            return self.gates(self.elementwise(params), carry, u, self.recur(params, carry))
+            return self.gates(self.elementwise(params), carry, u, self.recur(params, carry, u))
 
     cell = Own(64)
     params = jax.eval_shape(lambda: cell.init(KEY, 8))
