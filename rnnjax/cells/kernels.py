@@ -52,7 +52,7 @@ def product_back(blocks: Sequence[Array], kernel: Array, dtype: Any) -> Array:
     return _by_head(packed, kernel, dtype).reshape(*blocks[0].shape[:-1], -1)
 
 
-def width(kernel: Array, gates: int) -> int:
+def width(kernel: Any, gates: int) -> int:
     """Return K, the width of what the kernel multiplies."""
     if kernel.ndim == 1:
         return kernel.shape[0] // gates
