@@ -1,4 +1,16 @@
-"""What gradients do on their way through time, for any cell."""
+"""What gradients and states do on their way through time, for any cell.
+
+Time index, the same in every room of rnnjax. A sequence has T steps, t = 0 .. T-1:
+
+    s_0 = initial carry,   s_{t+1} = step(s_t, x_t),   y_t = output(s_{t+1}),
+    J_t = d s_{t+1} / d s_t
+
+s_t is the carry that **enters** step t; s_T is the final one. Entry t of an array `[T, ...]` of
+gradients or norms is about s_t. Its lag is k = T - t, the number of steps between s_t and the end:
+lag 1 is the carry that enters the last step, lag T the initial carry, lag 0 the final carry. With
+`seq_lengths` the length of each sequence takes the place of T. Profiles by lag have lag k in entry
+k - 1. (`unroll(..., return_carries=True)` returns what the steps produce: `carries[t]` is s_{t+1}.)
+"""
 
 from rnnjax.diagnostics.adjoints import (
     adjoints,
@@ -15,6 +27,7 @@ from rnnjax.diagnostics.live import (
     update_ratios,
     zero_perturbations,
 )
+from rnnjax.diagnostics.loss_profiles import GradientProfile, gradient_profile
 from rnnjax.diagnostics.lyapunov import LyapunovSpectrum, lyapunov_spectrum
 from rnnjax.diagnostics.mean_field import gaussian_mean, mean_field_exponent
 from rnnjax.diagnostics.memory import (
@@ -54,6 +67,7 @@ __all__ = [
     "CarouselSplit",
     "Estimate",
     "GateStatistics",
+    "GradientProfile",
     "Health",
     "Histogram",
     "LyapunovSpectrum",
@@ -74,6 +88,7 @@ __all__ = [
     "gate_statistics",
     "gates",
     "gaussian_mean",
+    "gradient_profile",
     "gradient_signal_to_noise",
     "half_life",
     "health",

@@ -1,8 +1,6 @@
 """Adjoints and gradient profiles against closed forms, Jacobian products and finite differences."""
 
-import dataclasses
 import math
-from typing import Any, NamedTuple
 
 import jax
 import jax.flatten_util
@@ -10,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from counting import Counting, CountingCarry
 
 import rnnjax
-from rnnjax import GRU, LSTM, Cell, Elman
+from rnnjax import GRU, LSTM, Elman
 from rnnjax.cells import GRUCarry, LSTMCarry, identity
 from rnnjax.cells.elman import ElmanCarry
 from rnnjax.cells.initializers import Identity, Orthogonal
@@ -245,35 +244,6 @@ def test_lengths_end_each_sequence_at_its_own_carry():
     np.testing.assert_allclose(lined_up[:, 0], short[::-1, 0], rtol=1e-5)
 
 
-class CountingCarry(NamedTuple):
-    steps: Any
-    z: Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Counting(Cell):
-    """A user's cell whose carry holds an integer, and a complex plane rotated at every step."""
-
-    def init(self, key, input_size):
-        return {"angle": jnp.float32(0.3), "w": jnp.ones((input_size, 2), jnp.float32)}
-
-    def initial_carry(self, batch_shape):
-        return CountingCarry(
-            jnp.zeros(batch_shape, jnp.int32), jnp.zeros((*batch_shape, 2), jnp.float32)
-        )
-
-    def project(self, params, x):
-        return x @ params["w"]
-
-    def step(self, params, carry, u):
-        c, s = jnp.cos(params["angle"]), jnp.sin(params["angle"])
-        turned = 0.8 * carry.z @ jnp.stack([jnp.stack([c, -s]), jnp.stack([s, c])])
-        return CountingCarry(carry.steps + 1, turned + u)
-
-    def output(self, carry):
-        return carry.z
-
-
 @pytest.mark.parametrize("batch", [(), (2,), (2, 3)])
 def test_any_cell_and_any_batch_shape(batch):
     cell = Counting()
@@ -357,7 +327,7 @@ def test_diagnostics_can_be_jitted_vmapped_and_differentiated(name):
         ),
         (
             lambda c, p, x: log_gradient_profile(
-                c, p, x, c.initial_carry((B,)), lengths=[3, T + 1]
+                c, p, x, c.initial_carry((B,)), seq_lengths=[3, T + 1]
             ),
             r"seq_lengths must lie in 0..T = 0..7, got 3..8",
         ),
