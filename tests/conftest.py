@@ -1,14 +1,22 @@
 """Two CPU devices, as on the smallest machine that has more than one; float64 on request.
 
-Compiling is most of what a test costs, so the compiler leaves out what takes it long, here and in
-the processes that tests start. `JAX_DISABLE_MOST_OPTIMIZATIONS=0 pytest` tests with all of it.
+Compilation is most of what a test costs, so the compiler skips its expensive passes, here and in
+the processes that tests start. `JAX_DISABLE_MOST_OPTIMIZATIONS=0 pytest` runs all of them.
+
+A compiled program stays in memory until JAX's caches are cleared. A test process clears them after
+any test that leaves it with much more memory than before, prints the peak of every process at the
+end, and fails if one passed two gigabytes.
 """
 
+import ctypes
 import functools
+import gc
 import http.server
 import os
+import resource
 import sys
 import threading
+from pathlib import Path
 
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # before JAX reads it
 
@@ -16,6 +24,69 @@ import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 2)
+
+CLEAR_ABOVE = 1.1  # GB in use after a test
+CLEAR_AFTER = 0.3  # GB more than after the caches were last cleared
+LIMIT = 2.0  # GB, at any time
+
+
+def memory():
+    """Return how many gigabytes of memory this process uses."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # not on Linux: the peak, which never falls
+        return peak_memory()
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e9
+
+
+def peak_memory():
+    """Return the most memory that this process has used, in gigabytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def clear_caches():
+    """Free every compiled program, and return the memory to the operating system."""
+    jax.clear_caches()
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+class Memory:
+    """A plugin: clears JAX's caches when a process grows, and reports the peak of each."""
+
+    def __init__(self):
+        self.limit, self.peaks = CLEAR_ABOVE, []
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logfinish(self):
+        if memory() > self.limit:
+            clear_caches()
+            self.limit = max(CLEAR_ABOVE, memory() + CLEAR_AFTER)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node):
+        self.peaks.append(getattr(node, "workeroutput", {}).get("peak_memory", 0.0))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session):
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["peak_memory"] = peak_memory()
+        elif max(self.peaks or [peak_memory()]) > LIMIT:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter):
+        peaks = self.peaks or [peak_memory()]
+        text = ", ".join(f"{peak:.2f}" for peak in peaks)
+        terminalreporter.write_line(
+            f"peak memory of each test process: {text} GB (at most {LIMIT:.0f})",
+            red=max(peaks) > LIMIT,
+        )
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(Memory(), "memory")
 
 
 @pytest.fixture

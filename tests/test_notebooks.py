@@ -1,26 +1,22 @@
-"""Every notebook runs, in under a minute, and its two halves are the same."""
+"""Every notebook runs, and its two halves are the same."""
 
 import runpy
-import time
 from pathlib import Path
 
 import jupytext
 import matplotlib
 import pytest
 
-pytestmark = pytest.mark.slow
-
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_notebook_runs(path, monkeypatch):
     matplotlib.use("Agg")
     shown = []
     monkeypatch.setattr("matplotlib.pyplot.show", lambda: shown.append(1))
-    start = time.perf_counter()
     names = runpy.run_path(str(path))
-    assert time.perf_counter() - start < 60
     assert shown
     matplotlib.pyplot.close("all")
     if path.stem == "first_steps":

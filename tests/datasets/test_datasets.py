@@ -283,7 +283,7 @@ def test_two_processes_prepare_at_once(tmp_path):
         "rename = preparing.os.rename\n"
         "def meet(*paths):\n"  # both have prepared before either renames
         "    (root / me).touch()\n"
-        "    deadline = time.monotonic() + 30\n"
+        "    deadline = time.monotonic() + 600\n"
         "    while not (root / rival).exists() and time.monotonic() < deadline: time.sleep(0.01)\n"
         "    rename(*paths)\n"
         "preparing.os.rename = lambda a, b: (rename if '.preparing-' in str(b) else meet)(a, b)\n"
@@ -291,7 +291,7 @@ def test_two_processes_prepare_at_once(tmp_path):
     )
     rivals = [python(code, tmp_path, "a", "b"), python(code, tmp_path, "b", "a")]
     expected = f"{digits.load('train', tmp_path / 'alone')[1].sum()}\n"
-    assert [rival.communicate(timeout=60)[0] for rival in rivals] == [expected] * 2
+    assert [rival.communicate(timeout=1200)[0] for rival in rivals] == [expected] * 2
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["sklearn_digits"]
 
 

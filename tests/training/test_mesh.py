@@ -88,7 +88,7 @@ def on_eight():
         [sys.executable, "-W", "error", "-c", textwrap.dedent(EIGHT), *texts],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
         env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"},
     )
     assert done.returncode == 0, done.stderr[-4000:]

@@ -92,7 +92,7 @@ def start(out, processes=1, *arguments, signalled=(), slurm=False):
     return started
 
 
-def finish(started, timeout=240):
+def finish(started, timeout=1200):
     """Wait for all processes of a run."""
     try:
         ended = [process.communicate(timeout=timeout) for process in started]
