@@ -1,6 +1,6 @@
 """How far back does an answer look? CNN, recurrent networks and Transformer under one microscope.
 
-Claim: the gradient of a last answer with respect to what was read k steps before it is exactly zero
+Claim: the gradient of a last answer with respect to the input at lag k, x_{T-k}, is exactly zero
 beyond a causal CNN's receptive field, falls exponentially in an untrained recurrent network, and
 stays level in a causal Transformer, at any lag. Training moves the gated networks' horizon, but not
 the CNN's. A second layer does not save an Elman network; a second direction reads the beginning
@@ -142,7 +142,7 @@ def make_train_step(model, task, optimizer):
 
 @jax.default_matmul_precision("float32")
 def shares(model, task, lags, params, question):
-    """Return by layer ln of each lag's share of the gradient, `[K, B]`, entry k at lag k."""
+    """Return by layer ln of each lag's share of the gradient, `[K, B]`, entry k - 1 at lag k."""
 
     def loss(ys):
         return task.example_losses(ys[None], question.answer).sum()
@@ -206,12 +206,12 @@ def record(tables, network, phase, found):
     for layer, values in found.items():
         values = np.moveaxis(np.asarray(values), 1, 0).reshape(values.shape[1], -1)  # [K, S * B]
         rows = {"network": network, "phase": phase, "layer": layer}
-        rows |= {"lag": np.arange(len(values)), **diagnostics.quartiles(values)}
+        rows |= {"lag": np.arange(1, len(values) + 1), **diagnostics.quartiles(values)}
         tables.append(rows)
         if layer == "inputs":
             tenth, middle = max(1, len(values) // 10), rows["median"] / np.log(10)
             summary["reach"] = float(np.median(middle[-tenth:]) - np.median(middle[:tenth]))
-            summary["zero_lags"] = np.flatnonzero(np.isneginf(values).all(1)).tolist()
+            summary["zero_lags"] = (1 + np.flatnonzero(np.isneginf(values).all(1))).tolist()
     return summary
 
 
@@ -239,8 +239,8 @@ def verdict(networks):
     phases = [phase for phase in PHASES if phase in networks["tcn"]]
     field = networks["tcn"]["receptive_field"]
     zeros = [set(networks["tcn"][phase]["zero_lags"]) for phase in phases]
-    lags = max([field - 1, *(lag for found in zeros for lag in found)]) + 1
-    exact = all(found == set(range(field, lags)) for found in zeros)
+    lags = max([field, *(lag for found in zeros for lag in found)])
+    exact = all(found == set(range(field + 1, lags + 1)) for found in zeros)
     vanishes = networks["elman"]["before"]["reach"] < -3
     level = networks["transformer"]["before"]["reach"] > -1
     return "reproduced" if exact and vanishes and level else "not reproduced"

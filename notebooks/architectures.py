@@ -338,11 +338,11 @@ assert difference < 1e-5 and finite
 #
 # $$\left\| \frac{\partial L}{\partial s_t} \right\|,$$
 #
-# where $s_t$ is the layer's state after step t: the carry of a recurrent layer, what a block of the
-# CNN or the Transformer puts out, and for "inputs" the input itself. All ways from there to the
-# loss count, along time and up through the layers above. The weights are untrained. The loss is a
-# sum over examples, so that each example has a gradient of its own, and we look at the median of
-# the 32.
+# where $s_t$ is what enters step t, at lag k = T - t: the carry of a recurrent layer, the input
+# itself for "inputs", and for a block of the CNN or the Transformer its output at position t. All
+# paths from there to the loss count, along time and up through the layers above. The weights are
+# untrained. The loss is a sum over examples, so each example has a gradient of its own, and we look
+# at the median of the 32.
 #
 # `ManyToOne` asks a layer where it has read all. With two directions that is the last step for the
 # one and the first step for the other. `ManyToMany` answers at every step, and the loss takes the
@@ -369,7 +369,7 @@ def loss(answers):
     return answers[:, -1].sum()  # [B, T, 1]: the last step of each; [B, 1]: all there is
 
 
-lags = (0, 1, 4, 10, 28, 29, 59)
+lags = (1, 2, 5, 11, 29, 30, 60)
 print(f"{'log10 of the gradient at lag':30}", *(f"{k:5}" for k in lags))
 profiles = {}
 for name, model in networks.items():
@@ -378,20 +378,20 @@ for name, model in networks.items():
     profiles[name] = {}
     for path, logs in measure(draw(model, 5, xs)).items():
         layer = path.removeprefix("layer/").removesuffix("/carry")
-        profile = np.median(logs, axis=1)[::-1] / np.log(10)  # entry k: lag k
+        profile = np.median(logs, axis=1)[::-1] / np.log(10)  # entry k - 1: lag k
         profiles[name][layer] = profile
-        print(f"  {layer:28}", *(f"{profile[k]:5.1f}" for k in lags))
+        print(f"  {layer:28}", *(f"{profile[k - 1]:5.1f}" for k in lags))
 
 # %%
 figure, axes = plt.subplots(2, 3, figsize=(11, 6.4), sharex=True, sharey=True, layout="constrained")
 for ax, (name, curves) in zip(axes.flat, profiles.items(), strict=True):
     for layer, profile in curves.items():
         size = 9 if np.isfinite(profile).sum() == 1 else 4  # one dot alone is easily missed
-        ax.plot(range(T), profile, ".-", label=layer, markersize=size, linewidth=1)
+        ax.plot(range(1, T + 1), profile, ".-", label=layer, markersize=size, linewidth=1)
     ax.set_title(name, fontsize=10)
     ax.set_ylim(-13, 4)
     ax.legend(fontsize=7, loc="upper center", ncols=2)
-figure.supxlabel("lag k (steps back from the last)")
+figure.supxlabel("lag k (steps back from the end)")
 figure.supylabel("log10 of the gradient's norm")
 plt.show()
 
@@ -405,12 +405,12 @@ plt.show()
 # - **CNN.** Within its window, the receptive field, there is little decay. Beyond it the gradient
 #   is not small but zero, because no path leads there: -inf in the table, and the curve ends. Of
 #   the blocks the loss reaches only some steps, through the gaps of the dilations above them, and
-#   of the last block only lag 0, a single dot.
+#   of the last block only lag 1, a single dot.
 # - **Transformer.** Flat. Every earlier step is one attention away, and untrained attention gives
-#   each of 60 steps about 1/60, which is $10^{-1.8}$. The step itself (lag 0) also has the direct
-#   way past the attention. Above the last block nothing mixes steps: a single dot again.
+#   each of 60 steps about 1/60, which is $10^{-1.8}$. The last step itself (lag 1) also has the
+#   direct way past the attention. Above the last block nothing mixes steps: a single dot again.
 # - **Two directions, asked at the last step.** There the backward layer on top has read one input,
-#   so its only dot is at lag 0. What is older comes by the forward layer and vanishes as above.
+#   so its only dot is at lag 1. What is older comes by the forward layer and vanishes as above.
 # - **Two directions, asked at both ends.** On top, each direction decays from where it was asked.
 #   So the network hears both ends of the sequence, and the middle least.
 #

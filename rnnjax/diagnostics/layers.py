@@ -25,35 +25,40 @@ def log_gradient_by_layer(
     time_major: bool = False,
     **options: Any,
 ) -> dict[str, Float[Array, "T B"]]:
-    """Return ln ||dL/ds_t||, s_t the state after step t, for each layer, step and example.
+    """Return ln of the gradient's norm at each layer, step and example.
 
-    The total derivative, through the layer's own recurrence and all that stands above it, for
-    L = loss(module.apply(variables, *inputs, **options)). The layers of `rnnjax.layers` and
-    `rnnjax.models` show their states: an `RNN` its whole carry after each step (the joint norm of
-    its parts), `TCN` and `Transformer` the outputs of each block, at each position. So does
-    any module that calls `self.perturb(name, value)` on a value `[B, T, ...]`. First among the
-    results is "inputs", the gradient with respect to the first input, if that is floating and
-    `[B, T, ...]`.
+        log_norms[t] = ln ||dL/ds_t||,   L = loss(module.apply(variables, *inputs, **options))
 
-    One backward pass of plain numbers, scaled so that norms down to 1e-50 come out with all their
-    digits (in float32; 1e-445 in float64). What is smaller is given as -inf, like a gradient that
+    Entry t is about what enters step t, so its lag is k = T - t in every layer (see
+    `rnnjax.diagnostics`):
+
+    - "carry" of an `RNN`: s_t, the whole carry that enters step t (the joint norm of its parts).
+      For a layer of one cell this is `log_gradient_profile`, entry by entry. A reversed layer
+      goes through the steps from the last to the first, and s_t comes from step t + 1.
+    - "inputs": x_t, which step t reads. Shown if the first input is floating and `[B, T, ...]`.
+    - "block_i" of a `TCN` or `Transformer`, and any other value that a module shows by
+      `self.perturb(name, value)`, `[B, T, ...]`: the value at position t, which the next layer
+      reads at its step t.
+
+    The derivative is the total one, through the layer's own recurrence and all layers above it. One
+    backward pass of plain numbers, scaled so that norms down to 1e-50 come out with all their
+    digits (in float32; 1e-445 in float64). Smaller ones are given as -inf, like a gradient that
     is exactly zero. For longer lags use `log_gradient_profile` on a layer's cell.
 
     Args:
         module: any `flax.linen.Module`.
         variables: of the module; a collection "perturbations" in it is ignored.
-        loss: of what the module returns, a scalar. Let it be a sum over examples: in a mean each
-            has a B-th of its own gradient.
-        inputs, options: what `module.apply` takes, `rngs` and keyword arguments included.
+        loss: of what the module returns, a scalar. Sum over examples: a mean divides the gradient
+            of each by B.
+        inputs, options: the arguments of `module.apply`, `rngs` and keyword arguments included.
         outputs_of: types of modules whose outputs `[B, T, ...]` are shown as well, such as
-            `(nn.Conv, nn.SelfAttention)`. (For a recurrent layer of another library that would
-            leave out every path through its recurrence.)
+            `(nn.Conv, nn.SelfAttention)`. (For a recurrent layer of another library this misses
+            every path through its recurrence.)
         time_major: values are `[T, B, ...]`.
 
     Returns:
-        By the path of the module and the name of the value, such as "layers_0/carry", in the order
-        in which they are computed (`jax.jit` sorts them): natural logs `[T, B]`, entry t about
-        step t, whose lag to the last step is T - 1 - t.
+        Natural logs `[T, B]` by the path of the module and the name of the value, such as
+        "layers_0/carry", in the order of the computation (`jax.jit` sorts them).
 
     Raises:
         ValueError: no layer shows anything, a value has no axes for batch and time, or the loss is
@@ -96,16 +101,16 @@ def log_gradient_by_layer(
     found = {INPUTS: of_first} if first else {}
     found |= {name: flatten_dict(of_marks, sep="/")[name] for name in names}
     logs = {name: _log_norm(name, g, time_major) for name, g in found.items()}
-    # Below this, entries may have been rounded to zero that count.
+    # Below this norm, entries that matter may have been rounded to zero.
     least = (int(narrow.minexp) + int(narrow.nmant)) * np.log(2)
     scale = doublings * np.log(2)
     return {name: jnp.where(log < least, -jnp.inf, log - scale) for name, log in logs.items()}
 
 
 def _shown(types, calls):
-    """Return a context in which the outputs of modules of these types are marked.
+    """Return a context that marks the outputs of modules of these types.
 
-    Modules are put into `calls` by their paths, in the order in which they are first called.
+    It adds the path of each module to `calls`, in the order of their first calls.
     """
     import flax.linen as nn
 

@@ -43,11 +43,11 @@ def log_gradients(
 
 
 def log_shares(log_profile: Any, ends: Any) -> Any:
-    """Return the log of each lag's share of the gradient, `[K, ...]`, entry k at lag k.
+    """Return the log of each lag's share of the gradient, `[K, ...]`, entry k - 1 at lag k.
 
         share_k = ||g_k|| / sqrt(sum_j ||g_j||^2)
 
-    over the lags 0 .. K - 1, K the length of the shortest sequence.
+    over the lags 1 .. K, K the length of the shortest sequence.
 
     Args:
         log_profile: natural logs of norms, `[T, ...]`.
@@ -76,7 +76,7 @@ def gradient_table(profiles: Mapping[str, Any], lengths: Any = None) -> list[dic
         ends = np.full(profile.shape[2], len(profile)) if own is None else np.asarray(own)
         shares = np.asarray(log_shares(profile, np.broadcast_to(ends, profile.shape[1:])))
         shares = shares.reshape(len(shares), -1)
-        lags = np.arange(len(shares))
+        lags = np.arange(1, len(shares) + 1)
         parts.append({"layer": layer, "lag": lags, **diagnostics.quartiles(shares)})
     return parts
 

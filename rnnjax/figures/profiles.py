@@ -50,8 +50,8 @@ def layer_profiles(
         profiles: natural logs `[T, B]` by layer, as `rnnjax.diagnostics.log_gradient_by_layer`
             returns them; T may differ from layer to layer. What is not finite, such as the
             logarithm of a gradient that is exactly zero, is left out.
-        lengths: valid steps of each sequence, `[B]`, for layers of that many steps; lags count from
-            the last of them, and end with the shortest sequence. None means T.
+        lengths: valid steps of each sequence, `[B]`, for layers of that many steps. Entry t is at
+            lag `lengths` - t; lags run from 1 to the length of the shortest sequence. None means T.
         names: labels by layer; its own name otherwise.
     """
     figure, (ax,) = drawing.panels(1)
@@ -59,8 +59,8 @@ def layer_profiles(
     for i, (layer, profile) in enumerate(profiles.items()):
         rows = np.asarray(profile)
         ends = np.full(rows.shape[1], len(rows)) if lengths is None else np.asarray(lengths)
-        lags = np.arange(ends.min())
-        rows = np.take_along_axis(rows, ends - 1 - lags[:, None], axis=0)
+        lags = np.arange(1, ends.min() + 1)
+        rows = np.take_along_axis(rows, ends - lags[:, None], axis=0)
         low, middle, high = np.quantile(rows, (0.25, 0.5, 0.75), axis=1, method="inverted_cdf")
         band = {"median": middle, "q25": low, "q75": high}
         label = (names or {}).get(layer, layer)

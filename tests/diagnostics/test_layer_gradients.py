@@ -11,7 +11,12 @@ from architectures import CELLS, D, H, V, weighted_sum
 
 import rnnjax
 from rnnjax import GRU, LSTM, Elman, layers
-from rnnjax.diagnostics import log_gradient_by_layer, log_gradient_profile
+from rnnjax.diagnostics import (
+    adjoints,
+    gradient_profile,
+    log_gradient_by_layer,
+    log_gradient_profile,
+)
 from rnnjax.layers import RNN, TCN, Bidirectional, Stack, Transformer
 
 pytestmark = pytest.mark.slow
@@ -23,25 +28,21 @@ STEPS = [0, 2, 4]  # at which networks are cut open
 
 
 def cut_open(cell, params, xs, t, lengths, reverse=False):
-    """Return the state after step t, and what outputs a state there leads to."""
-    order = slice(t, None) if reverse else slice(None, t + 1)
-    ahead = slice(None, t) if reverse else slice(t + 1, None)
-    first = 0 if reverse else t + 1
-    valid = jnp.arange(xs.shape[0])[:, None] < lengths
+    """Return the carry that enters step t, and the outputs that follow from a carry there."""
+    order = slice(t + 1, None) if reverse else slice(None, t)
+    ahead = slice(None, t + 1) if reverse else slice(t, None)
 
     def run(xs, carry, start):
         n = jnp.clip(lengths - start, 0, xs.shape[0])
         return rnnjax.unroll(cell, params, xs, carry, seq_lengths=n, reverse=reverse)
 
-    state, before = run(xs[order], None, t if reverse else 0)
+    carry, before = run(xs[order], None, t + 1 if reverse else 0)
 
-    def outputs(state):
-        now = jnp.where(valid[t][:, None], cell.output(state), 0)[None]
-        _, after = run(xs[ahead], state, first)
-        parts = (after, now, before[1:]) if reverse else (before[:-1], now, after)
-        return jnp.concatenate(parts)
+    def outputs(carry):
+        _, after = run(xs[ahead], carry, 0 if reverse else t)
+        return jnp.concatenate((after, before) if reverse else (before, after))
 
-    return state, outputs
+    return carry, outputs
 
 
 def norm(gradient):
@@ -123,14 +124,49 @@ def test_both_directions_cut_open():
         np.testing.assert_allclose(np.exp(found[f"{end}/carry"])[STEPS], want, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["elman", "lstm", "gru", "leaky"])
+def test_a_layer_of_one_cell_is_the_cells_own_profile_entry_by_entry(name, x64):
+    """s_t is the carry that enters step t, in the layer as in `adjoints`."""
+    cell = CELLS[name]
+    xs = XS.astype(jnp.float64)
+    net = RNN(cell, time_major=True)
+    variables = jax.tree.map(lambda p: p.astype(jnp.float64), net.init(KEY, xs))
+    params = net.cell_params(variables["params"])
+    found = log_gradient_by_layer(net, variables, weighted_sum, xs, time_major=True)["carry"]
+    want = adjoints(cell, params, xs, weighted_sum)
+    flat = [a.reshape(T, B, -1) for a in jax.tree.leaves(want)]
+    norms = jnp.linalg.norm(jnp.concatenate(flat, -1), axis=-1)
+    np.testing.assert_allclose(found, jnp.log(norms), rtol=1e-10)
+    by_lag = gradient_profile(cell, params, xs, weighted_sum).log_norms
+    np.testing.assert_allclose(found[::-1], by_lag, rtol=1e-10)
+
+
+def test_the_shown_carries_are_those_that_enter_each_step():
+    for reverse in (False, True):
+        net = RNN(LSTM(H), time_major=True, reverse=reverse)
+        variables = net.init(KEY, XS)
+        start = jax.tree.map(lambda s: s + 0.5, net.cell.initial_carry((B,)))
+        given = {"initial_carry": start, "seq_lengths": LENGTHS, "mutable": ["intermediates"]}
+        _, state = net.apply(variables, XS, **given)
+        (found,) = state["intermediates"]["carry"]
+        params = net.cell_params(variables["params"])
+        for t in range(T):
+            behind = slice(t + 1, None) if reverse else slice(None, t)
+            n = jnp.clip(LENGTHS - (t + 1 if reverse else 0), 0, len(XS[behind]))
+            want, _ = rnnjax.unroll(
+                net.cell, params, XS[behind], start, seq_lengths=n, reverse=reverse
+            )
+            for got, leaf in zip(found, want, strict=True):
+                np.testing.assert_allclose(got[t], leaf, rtol=1e-5, atol=1e-6)
+
+
 def test_it_agrees_with_the_profile_in_log_space(x64):
-    """Entry t is about the state after step t, which enters step t + 1."""
     cell = Elman(H, recurrent_kernel_init=rnnjax.cells.initializers.Orthogonal(0.6))
     total = 400
     xs = jax.random.normal(KEY, (total, B, D))
     last = jax.random.normal(KEY, (B, H))
     net = RNN(cell, time_major=True)
-    for dtype, lags, tolerance in ((jnp.float64, total - 1, 1e-8), (jnp.float32, 110, 1e-3)):
+    for dtype, lags, tolerance in ((jnp.float64, total, 1e-8), (jnp.float32, 110, 1e-3)):
         cast = lambda tree, dtype=dtype: jax.tree.map(lambda a: a.astype(dtype), tree)  # noqa: E731
         variables = cast(net.init(KEY, xs))
 
@@ -145,14 +181,14 @@ def test_it_agrees_with_the_profile_in_log_space(x64):
         cotangent = rnnjax.cells.ElmanCarry(cast(last))
         want = log_gradient_profile(cell, params, cast(xs), cotangent)
         got = found(variables, cast(xs), cast(last))
-        np.testing.assert_allclose(got[total - lags - 1 : -1], want[total - lags :], atol=tolerance)
+        np.testing.assert_allclose(got[total - lags :], want[total - lags :], atol=tolerance)
         assert want[0].max() < -380  # where a plain float32 has been zero for long
         if dtype == jnp.float32:
             assert np.isneginf(got[0]).all()
             smallest = got[np.isfinite(got)].min()
             assert -116 < smallest < -112  # 1e-50
-            near = np.isfinite(got[:-1])  # right to the last of them
-            np.testing.assert_allclose(got[:-1][near], want[1:][near], atol=tolerance)
+            near = np.isfinite(got)  # right to the last of them
+            np.testing.assert_allclose(got[near], want[near], atol=tolerance)
 
 
 def test_blocks_of_the_cnn_and_the_transformer():
@@ -256,7 +292,7 @@ def test_what_has_no_gradient_and_what_has_too_much():
                 log_gradient_by_layer(net, grows, last, turned)
         else:
             found = log_gradient_by_layer(net, grows, last, turned)["carry"]
-            want = np.log(np.sqrt(H)) + np.log(1e3) * np.arange(T)[::-1, None]
+            want = np.log(np.sqrt(H)) + np.log(1e3) * np.arange(T, 0, -1)[:, None]
             np.testing.assert_allclose(found, np.broadcast_to(want, found.shape), rtol=1e-5)
 
 

@@ -77,11 +77,11 @@ def test_shares_are_of_each_sequences_own_end_and_add_up_to_one():
     rng = np.random.default_rng(0)
     logs, ends = rng.normal(size=(2, 6, 3)), np.array([6, 4, 5])
     (part,) = experiment.gradient_table({"layer": logs}, ends)
-    assert part["layer"] == "layer" and part["lag"].tolist() == [0, 1, 2, 3]
+    assert part["layer"] == "layer" and part["lag"].tolist() == [1, 2, 3, 4]
     shares = []
     for member in range(2):
         for example, end in enumerate(ends):
-            norms = np.exp([logs[member, end - 1 - lag, example] for lag in range(4)])
+            norms = np.exp([logs[member, end - lag, example] for lag in range(1, 5)])
             shares.append(np.log(norms / np.linalg.norm(norms)))
     np.testing.assert_allclose(part["median"], np.median(shares, axis=0), rtol=1e-5)
     both = experiment.gradient_table({"a": logs, "b": logs}, {"b": ends})

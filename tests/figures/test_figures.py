@@ -637,7 +637,7 @@ def test_layer_profiles_count_lags_from_each_sequences_own_end():
     assert legend(ax) == ["layers_0/carry", "inputs"]
     for name, count in (("layers_0/carry", 6), ("inputs", 4)):
         line = lines(ax)[name]
-        assert line.get_xdata().tolist() == list(range(count))
+        assert line.get_xdata().tolist() == list(range(1, count + 1))
         want = values[:count][::-1, 0] / LN10
         want[-1] = np.nan
         np.testing.assert_allclose(line.get_ydata(), want)

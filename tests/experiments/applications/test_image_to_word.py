@@ -63,7 +63,7 @@ def test_the_gradient_reaches_back_to_the_first_letter_of_the_longest_words(fini
     table = Run(finished[0]).read_table("gradients")
     assert all(layer.startswith("decoder/") for layer in table["layer"])
     carry = table["lag"][table["layer"] == "decoder/layer/carry"]
-    assert carry.tolist() == [0, 1, 2, 3, 4, 5] and np.isfinite(table["median"]).all()
+    assert carry.tolist() == [1, 2, 3, 4, 5, 6] and np.isfinite(table["median"]).all()
 
 
 def test_it_answers_about_image_files_as_about_the_test_images(finished, tmp_path):

@@ -173,7 +173,7 @@ def test_gradients_reach_from_the_end_to_the_beginning(finished):
     assert layers[0].startswith("embed") and len(layers) >= 2
     for layer in layers:
         rows = table["layer"] == layer
-        assert table["lag"][rows].tolist() == list(range(12))
+        assert table["lag"][rows].tolist() == list(range(1, 13))
         assert np.isfinite(table["median"][rows]).all()
     # Both directions end in the answer: neither the beginning nor the end is forgotten.
     assert finished[1]["gradient_reach"] > -2
