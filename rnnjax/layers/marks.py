@@ -1,8 +1,8 @@
 """How a layer shows its values to `perturb` and `sow`, so that gradients can be taken at each step.
 
 A mark is a zero added to a value. In a recurrent layer mark t is added to s_t, the carry that
-enters step t; in other layers to the value at position t. The gradient with respect to the mark is the
-total derivative, through the layer's own recurrence and through everything above it.
+enters step t; in other layers to the value at position t. The gradient with respect to the mark is
+the total derivative, through the layer's own recurrence and through everything above it.
 """
 
 from typing import Any
