@@ -6,6 +6,9 @@ the processes that tests start. `JAX_DISABLE_MOST_OPTIMIZATIONS=0 pytest` runs a
 A compiled program stays in memory until JAX's caches are cleared. A test process clears them after
 any test that leaves it with much more memory than before, prints the peak of every process at the
 end, and fails if one passed two gigabytes.
+
+Hypothesis draws the same examples on every run and sets no time limit: a test does not depend on
+how busy the machine is.
 """
 
 import ctypes
@@ -20,10 +23,19 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # before JAX reads it
 
+import hypothesis
 import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 2)
+
+hypothesis.settings.register_profile(
+    "rnnjax",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("rnnjax")
 
 CLEAR_ABOVE = 1.1  # GB in use after a test
 CLEAR_AFTER = 0.3  # GB more than after the caches were last cleared

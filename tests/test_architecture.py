@@ -1,13 +1,15 @@
-"""Who may import whom, and what importing rnnjax costs."""
+"""Who may import whom, what importing rnnjax costs, and the habits that every file keeps."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "rnnjax"
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "rnnjax"
 ROOMS = sorted({p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in PACKAGE.rglob("*.py")})
 MAY_IMPORT = {
     "__init__": {
@@ -91,3 +93,94 @@ def test_importing_rnnjax_is_silent_and_light():
 def test_rnnjax_testing_needs_no_test_library():
     code = "import sys, rnnjax.testing; assert 'pytest' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def python_files(*folders):
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def described(path, lines):
+    """Return whether a file is short, or its docstring says why it is not."""
+    text = path.read_text()
+    reason = re.search(rf"\b{lines} lines\b", ast.get_docstring(ast.parse(text)) or "")
+    return text.count("\n") <= lines or bool(reason)
+
+
+def test_a_long_module_says_why():
+    """At most 300 lines, or a sentence in the docstring with the words "300 lines"."""
+    long = [str(path) for path in python_files("rnnjax") if not described(path, 300)]
+    assert not long
+
+
+def test_a_long_experiment_says_why():
+    """At most 200 lines, or a sentence in the docstring with the words "200 lines"."""
+    long = [str(path) for path in python_files("experiments") if not described(path, 200)]
+    assert not long
+
+
+def is_dataclass(node):
+    return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+def test_classes_call_no_super():
+    """Classes are abstract or final; only a chain of options dataclasses checks its parent's."""
+    found = []
+    for path in python_files("rnnjax"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                calls = re.findall(r"\bsuper\(.*?\)\.(\w+)", ast.unparse(node))
+                if any(name != "__post_init__" or not is_dataclass(node) for name in calls):
+                    found.append(f"{path}: {node.name}")
+    assert not found
+
+
+def test_nothing_is_dispatched_on_attributes():
+    found = [str(p) for p in python_files("rnnjax") if "hasattr(" in p.read_text()]
+    assert not found
+
+
+@pytest.mark.parametrize("folder", ["rnnjax", "experiments", "benchmarks", "tests"])
+def test_imports_are_absolute(folder):
+    for path in python_files(folder):
+        assert list(imports(path)) is not None
+
+
+def test_tests_mirror_the_trees():
+    """Each package of the library and each folder of scripts has its tests under its own name."""
+
+    def packages(top):
+        return {path.parent.relative_to(ROOT / top).as_posix() for path in python_files(top)}
+
+    tests = packages("tests")
+    rooms = {name for name in packages("rnnjax") if "/" not in name}
+    scripts = {f"{top}/{name}" for top in ("experiments", "benchmarks") for name in packages(top)}
+    scripts = {name.removesuffix("/.") for name in scripts}
+    assert rooms | scripts <= tests
+    of_tests_alone = {"fixtures"}
+    assert tests - of_tests_alone <= packages("rnnjax") | scripts
+    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    files = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
+    assert modules <= files
+
+
+def documents():
+    """Return every file that a person reads, but the changelog."""
+    folders = "rnnjax", "experiments", "benchmarks", "tests", "docs", "notebooks"
+    found = [p for top in folders for end in ("py", "md") for p in (ROOT / top).rglob(f"*.{end}")]
+    return [*found, *(p for p in ROOT.glob("*.md") if p.name != "CHANGELOG.md")]
+
+
+def old_names():
+    """Return the names of the changelog's table of renames that are not English words."""
+    rows = re.findall(r"^\| (`.*?) \| .* \|$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    names = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    words = {name for name in names if re.fullmatch(r"[\w.]+", name)}
+    return sorted(name for name in words if re.search(r"[._]|[a-z][A-Z]", name))
+
+
+@pytest.mark.parametrize("name", old_names())
+def test_nothing_has_its_old_name(name):
+    first, rest = re.escape(name[0]), re.escape(name[1:])
+    pattern = re.compile(rf"(?<![\w/.])(?i:{first}){rest}(?![\w/])")
+    found = [str(p) for p in documents() if pattern.search(p.read_text())]
+    assert not found

@@ -1,34 +1,53 @@
-"""What the README says to type works."""
+"""What the README and the documentation say to type works."""
 
 import re
+import subprocess
 import sys
-import types
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.S | re.M)
+FACTS = {  # what holds after the examples of a document
+    "README.md": """
+assert outputs.shape == (1000, 32, 128)
+assert profile.log_norms.shape == (1000, 32)
+assert logits.shape == (2, 2)
+assert len(MGU(5).init(jax.random.key(0), 3)) == 3
+""",
+    "docs/layers.md": """
+assert ys.shape == (32, 200, 128) and logits.shape == (2, 2)
+assert profiles["layers_1/backward_rnn/carry"].shape == (200, 32)
+assert outputs_nnx.shape == (32, 200, 64)
+""",
+    "docs/diagnostics.md": """
+names = {"loss", "adjoint_norm_lag_200", "update_ratio_bias", "gate_f_low"}
+assert names <= set(metrics), metrics
+""",
+}
 
 
-@pytest.mark.slow
-def test_the_python_examples_run_in_order(monkeypatch):
-    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(blocks) == 9
-    module = types.ModuleType("readme")
-    monkeypatch.setitem(sys.modules, "readme", module)  # dataclasses look their module up
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), module.__dict__)
-    assert module.outputs.shape == (1000, 32, 128)
-    assert module.a.c.shape == (1000, 32, 128)
-    assert module.log_norms.shape == (1000, 32)
-    assert module.ys.shape == (32, 1000, 128) and module.logits.shape == (2, 2)
-    assert module.profiles["layers_1/backward_rnn/carry"].shape == (200, 32)
-    assert module.outputs_nnx.shape == (32, 1000, 64)
-    assert {"loss", "adjoint_norm_lag_1000", "update_ratio_bias", "gate_f_low"} <= set(
-        module.metrics
-    )
-    assert len(module.MGU(5).init(module.jax.random.key(0), 3)) == 3
+def name(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=() if path.name == "README.md" else pytest.mark.slow)
+        for path in DOCUMENTS
+        if BLOCK.search(path.read_text())
+    ],
+    ids=name,
+)
+def test_the_python_examples_run_in_order(path, tmp_path):
+    script = tmp_path / "examples.py"
+    script.write_text("\n\n".join([*BLOCK.findall(path.read_text()), FACTS.get(name(path), "")]))
+    done = subprocess.run([sys.executable, "-W", "error", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_ci_runs_the_readmes_test_command():
