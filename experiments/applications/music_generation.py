@@ -31,8 +31,8 @@ import numpy as np
 
 from rnnjax import decoding, experiment
 from rnnjax.command_line import ArgumentError, at_least, main, positive
-from rnnjax.datasets import batches, chorales
-from rnnjax.datasets.chorales import HOLD, REST, VOICES
+from rnnjax.datasets import batches, music
+from rnnjax.datasets.music import HOLD, REST, VOICES
 from rnnjax.datasets.vocabulary import Vocabulary
 from rnnjax.experiment import applications
 from rnnjax.experiment.applications import Options
@@ -99,7 +99,7 @@ class Config(Options):
 def home(chorale):
     """Return the voices in C major or A minor, whichever octave is nearer."""
     shift = ((0 if chorale.mode == "major" else 9) - chorale.tonic) % 12
-    return chorales.transpose(chorale.pitches, shift - 12 if shift > 6 else shift)
+    return music.transpose(chorale.pitches, shift - 12 if shift > 6 else shift)
 
 
 def to_events(pitches, bar, upbeat):
@@ -175,7 +175,7 @@ def make_train_step(model, optimizer):
 def conditions(chorale, pitches):
     """Return, by baseline, what it knows of each sixteenth `[T, 4]` before it comes."""
     start = np.full((1, 4), -1)
-    sounds = np.concatenate([start, chorales.sounding(pitches)[:-1]])
+    sounds = np.concatenate([start, music.sounding(pitches)[:-1]])
     beat = (np.arange(len(pitches)) - chorale.upbeat) % chorale.bar % 4
     return {
         "unigram": np.zeros_like(pitches),
@@ -251,7 +251,7 @@ def statistics(pieces):
     chords = crossings = parallels = sixteenths = 0
     repeated = []
     for pitches in pieces:
-        sounds = chorales.sounding(pitches)
+        sounds = music.sounding(pitches)
         for notes in sounds.tolist():
             classes = {note % 12 for note in notes if note != REST}
             chords += any(classes <= chord for chord in CHORDS)
@@ -284,7 +284,7 @@ def measure(config, run):
     from rnnjax.datasets.builders import package_file
 
     package_file("music21", "__init__.py", extra="music")  # which writes MIDI in the end
-    train, test = chorales.load("train"), chorales.load("test")
+    train, test = music.load("train"), music.load("test")
     events = (to_events(home(c), c.bar, c.upbeat) for c in train)
     vocabulary = Vocabulary.fit(events, min_count=2)  # so that the unknown is met in training
     examples, held_out = columns(train, vocabulary, config.window), columns(test, vocabulary)
@@ -319,8 +319,8 @@ def measure(config, run):
     run.write_table("voices", rolls)
     experiment.save(run, params, dataclasses.asdict(vocabulary))
     new = statistics([pitches for pieces in written.values() for pitches in pieces])
-    music = {"Bach, held out": statistics([home(c) for c in test]), "networks": new}
-    for name, values in music.items():
+    measured = {"Bach, held out": statistics([home(c) for c in test]), "networks": new}
+    for name, values in measured.items():
         print(f"{name}: " + ", ".join(f"{key} {value:.3g}" for key, value in values.items()))
     return experiment.report(
         "bits per sixteenth",
@@ -329,7 +329,7 @@ def measure(config, run):
         higher_is_better=False,
         source=SOURCE,
         examples=shown,
-        music=music,
+        music=measured,
         network=config.network,
         parameters=experiment.parameter_count(params),
         unknown=int(((held_out["targets"] == 0) & valid(held_out)).sum()),
@@ -364,14 +364,14 @@ def gradients(model, params, held_out, most=200):
 
 def roll(name, pitches):
     """Return the part of a table that shows a chorale: which voice sounds what, and when."""
-    sounds = np.where((sounds := chorales.sounding(pitches)) == REST, np.nan, sounds)
+    sounds = np.where((sounds := music.sounding(pitches)) == REST, np.nan, sounds)
     rows = {"chorale": name, "voice": np.repeat(VOICES, len(sounds))}
     return rows | {"sixteenth": np.tile(np.arange(len(sounds)), 4), "median": sounds.T.ravel()}
 
 
 def save_midi(run, name, pitches):
     """Write a chorale as a MIDI file of the run, and return its name."""
-    chorales.score(pitches).write("midi", run.file(name))
+    music.score(pitches).write("midi", run.file(name))
     return name
 
 
@@ -414,7 +414,7 @@ def answer(config, run, asked):
     for key, (tonic, mode) in keys.items():
         (pitches,) = write(config, vocabulary, params, [mode], seed=config.seed)
         shift = (tonic - (0 if mode == "major" else 9)) % 12
-        pitches = chorales.transpose(pitches, shift - 12 if shift > 6 else shift)
+        pitches = music.transpose(pitches, shift - 12 if shift > 6 else shift)
         spelled = key.replace("♯", "#").replace("♭", "b").replace("#", "sharp")
         name = save_midi(run, f"asked_{'_'.join(spelled.split())}.mid", pitches)
         yield f"{key}: {run.path / name} ({len(pitches) / 16:.1f} bars)"

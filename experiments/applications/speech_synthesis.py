@@ -29,7 +29,8 @@ import numpy as np
 
 from rnnjax import experiment
 from rnnjax.command_line import ArgumentError, at_least, main
-from rnnjax.datasets import audio, batches, speech
+from rnnjax.datasets import batches, speech
+from rnnjax.datasets.speech import audio
 from rnnjax.experiment import applications
 from rnnjax.experiment.applications import Options
 

@@ -1,14 +1,23 @@
 """Real data sets as TFDS builders, NumPy arrays and Grain pipelines.
 
 Importing this package loads neither TensorFlow Datasets nor Grain: each function imports what it
-uses.
+uses. There is one folder per kind of data, loaded like `sentiment.load("train")`:
 
-builders     what the TFDS builders have in common; they need no TensorFlow
-preparing    from a builder to rows in memory: prepared once, safe against interruption and rivals
-batches      shuffled batches whose state can be saved, padding, splits by document
-vocabulary   texts to numbers and back
+digits         handwritten digits, one pixel per step
+images         handwritten digits and clothes
+language       texts by the character
+music          Bach's chorales
+sentiment      tweets and film reviews
+series         share prices, climate, the Sun
+speech         spoken digits
+translation    sentence pairs
 
-The other modules are one kind of data each: a module loads them, and `NAME_builder` has their TFDS
-builders: `digits`, `images`, `sentiment`, `translation`, `language` (texts by the character),
-`speech` (with `audio` and `espeak`), `series`, `chorales`.
+In a folder, `loader` reads prepared data, `builder` holds the TFDS builders, and both import what
+they share (`sources`, `voices`); a builder never imports a loader. The modules beside the folders
+serve all kinds:
+
+batches        shuffled batches with a state to save, padding, splits by document
+builders       the base class of the TFDS builders; they need no TensorFlow
+preparing      data written once, safe against interruption and concurrent processes
+vocabulary     texts to numbers and back
 """

@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,12 @@ def read(
     except Exception as error:  # TFDS and ArrayRecord raise all kinds, by the place of the damage
         raise damaged(directory, f"{type(error).__name__}: {error}".splitlines()[0]) from error
     raise ValueError(f"split must be one of {', '.join(splits)}; got {split!r}")
+
+
+def check_source(source: str, sources: Iterable[str]) -> None:
+    """Raise ValueError unless `source` is one of `sources`."""
+    if source not in sources:
+        raise ValueError(f"source must be one of {', '.join(sources)}; got {source!r}")
 
 
 def damaged(directory: Path, why: str) -> DamagedError:

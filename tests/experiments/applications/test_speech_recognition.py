@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scripts import ROOT, load
 
-from rnnjax.datasets import audio, speech
+from rnnjax.datasets import speech
+from rnnjax.datasets.speech import audio
 
 pytestmark = pytest.mark.slow
 application = load(ROOT / "experiments" / "applications" / "speech_recognition.py")

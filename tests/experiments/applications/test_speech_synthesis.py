@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scripts import ROOT, load
 
-from rnnjax.datasets import audio, speech
-from rnnjax.datasets.speech import Recording
+from rnnjax.datasets import speech
+from rnnjax.datasets.speech import Recording, audio
 
 pytestmark = pytest.mark.slow
 application = load(ROOT / "experiments" / "applications" / "speech_synthesis.py")

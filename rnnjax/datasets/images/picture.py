@@ -1,0 +1,28 @@
+"""An image file as the networks see images."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+
+def read_file(path: str | os.PathLike, size: int) -> Float32[np.ndarray, "size size"]:
+    """Read an image file as the networks see images: square, grey, ink 1 on ground 0.
+
+    The picture is reduced to `size` x `size` pixels; if its border is lighter than its middle grey,
+    as ink on paper, light and dark are exchanged.
+
+    Raises:
+        ValueError: the file is no image.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(Path(path)) as image:
+            small = image.convert("L").resize((size, size), Image.Resampling.BOX)
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} is not an image file: {error}") from None
+    grey = np.asarray(small, np.float32) / 255
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    return 1 - grey if np.median(border) > 0.5 else grey

@@ -1,0 +1,52 @@
+"""Documents as one stream of tokens, and windows cut from it.
+
+Axis letters: N tokens of a stream, B batch, T steps of a window.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Int32
+
+from rnnjax.datasets.batches import shuffled_batches
+from rnnjax.datasets.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import grain
+
+
+def stream(texts: Iterable[str], vocabulary: Vocabulary) -> Int32[np.ndarray, " N"]:
+    """Return the characters of all texts as one row of numbers: an end, a text, an end, a text ...
+
+    A model that reads it starts every text from the token that ends the one before.
+    """
+    end = np.array([1], np.int32)
+    parts = [end]
+    for text in texts:
+        parts += [vocabulary.encode(text), end]
+    return np.concatenate(parts)
+
+
+def windows(
+    tokens: Int32[np.ndarray, " N"], length: int, batch_size: int, *, seed: int
+) -> "grain.DatasetIterator":
+    """Iterate without end over `{"tokens": [B, length + 1]}`, windows that start anywhere.
+
+    Steps 0 .. length-1 are what is read, 1 .. length what is to be said. In an epoch a window
+    starts at each token once. `get_state` and `set_state` make it resumable.
+
+    Raises:
+        ValueError: the stream is too short for so long a window, or as `shuffled_batches`.
+    """
+    if not 1 <= length < len(tokens):
+        raise ValueError(
+            f"length must be between 1 and {len(tokens) - 1}, the tokens less one; got {length}"
+        )
+    places = np.arange(length + 1)
+    return shuffled_batches(
+        {"start": np.arange(len(tokens) - length)},
+        batch_size,
+        seed=seed,
+        transform=lambda batch: {"tokens": tokens[batch["start"][:, None] + places]},
+    )

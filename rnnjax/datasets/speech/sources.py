@@ -1,0 +1,30 @@
+"""The collections of spoken digits, and digits as words."""
+
+SPLITS = ("train", "validation", "test")
+
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+SOURCES = {
+    "espeak": "synthetic speech by espeak-ng: digit strings, 44 speakers (demonstration scale)",
+    "espeak_digits": "synthetic speech by espeak-ng: single digits, 44 speakers (demonstration "
+    "scale)",
+    "speech_commands": "the ten digits of Speech Commands 0.02 (Warden 2018), real recordings",
+}
+"""What can be loaded, in words for a report."""
+
+
+def digits_of(text: str) -> str:
+    """Return the digits in a text of digits or digit words: "four 0 seven" is "407".
+
+    Raises:
+        ValueError: a word is no digit, or there is none; the message names it.
+    """
+    found = []
+    for word in text.lower().replace(",", " ").split():
+        digits = str(WORDS.index(word)) if word in WORDS else word
+        if not (digits.isascii() and digits.isdigit()):
+            raise ValueError(f"{word!r} is no digit; known are 0 to 9 and {', '.join(WORDS)}")
+        found.append(digits)
+    if not found:
+        raise ValueError("there is no digit in the text")
+    return "".join(found)
