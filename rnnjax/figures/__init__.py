@@ -1,10 +1,11 @@
 """Arrays to matplotlib figures. No files, no training.
 
 The tables are columns of equal length, as `rnnjax.runs.Run.write_table` stores them. Logarithms in
-tables are natural; axes are labelled in powers of ten.
+tables are natural; axes are labelled in powers of ten. `series` gives each series its label,
+colour and marker, the same in every figure; the lag axis is labelled `LAG`.
 """
 
-from rnnjax.figures.drawing import COLOURS, Table
+from rnnjax.figures.drawing import Table
 from rnnjax.figures.profiles import (
     gradient_profiles,
     layer_profiles,
@@ -12,6 +13,7 @@ from rnnjax.figures.profiles import (
     path_split,
     profile_over_training,
 )
+from rnnjax.figures.styles import COLOURS, LAG, Style, series
 from rnnjax.figures.surfaces import loss_surface
 from rnnjax.figures.sweeps import heat_maps, parallel_coordinates
 from rnnjax.figures.tables import comparison, curves
@@ -19,6 +21,8 @@ from rnnjax.figures.weights import block_maps, eigenvalues, histograms, singular
 
 __all__ = [
     "COLOURS",
+    "LAG",
+    "Style",
     "Table",
     "block_maps",
     "comparison",
@@ -33,5 +37,6 @@ __all__ = [
     "parallel_coordinates",
     "path_split",
     "profile_over_training",
+    "series",
     "singular_values",
 ]

@@ -1,6 +1,5 @@
-"""What figures are made of: panels, lines with bands, axes, names and colours, rows of tables."""
+"""What figures are made of: panels, lines with bands, axes, rows of tables."""
 
-import itertools
 import re
 from collections.abc import Mapping
 
@@ -9,11 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from rnnjax.figures.styles import Style, label
+
 Table = Mapping[str, np.ndarray]
 
-COLOURS = {"elman": "#c44e52", "lstm": "#4c72b0", "gru": "#55a868"}
-MORE_COLOURS = "#dd8452", "#8172b3", "#937860", "#da8bc3", "#8c8c8c", "#ccb974", "#64b5cd"
-NAMES = {"elman": "Elman", "lstm": "LSTM", "gru": "GRU"}
 LN10 = np.log(10)
 
 
@@ -31,22 +29,40 @@ def panels(count, columns=None, **options):
     return figure, axes[:count]
 
 
-def line_with_band(ax: Axes, x, rows, colour, label, *, scale=1.0, linestyle="-"):
-    """Draw a median and its quartiles; entries that are not finite are left out."""
+def line_with_band(ax: Axes, x, rows, style: Style, label=None, *, scale=1.0, linestyle="-"):
+    """Draw a median with markers, and its quartiles; entries that are not finite are left out."""
     middle, low, high = (
         np.where(np.isfinite(rows[name]), rows[name] * scale, np.nan)
         for name in ("median", "q25", "q75")
     )
+    ax.plot(
+        x,
+        middle,
+        color=style.colour,
+        label=style.label if label is None else label,
+        linestyle=linestyle,
+        **markers(middle, style),
+    )
     finite = np.isfinite(middle)
-    around = np.pad(finite, 1)
-    beside = around[:-2] | around[2:]
-    alone = np.flatnonzero(finite & ~beside).tolist()  # a line needs two points
-    marks: dict = {"marker": ".", "markevery": alone} if alone else {}
-    ax.plot(x, middle, color=colour, label=label, linestyle=linestyle, **marks)
     if finite.any():  # the axis shows where the others would be
         ends, height = (np.min(x), np.max(x)), middle[finite][0]
         ax.update_datalim([(end, height) for end in ends])
-    ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+    ax.fill_between(x, low, high, color=style.colour, alpha=0.2, linewidth=0)
+
+
+def markers(values, style: Style, about=8) -> dict:
+    """Return options of `Axes.plot`: a few markers along a line, and one on each lone point.
+
+    The markers of different series are at different places, so that none hides another.
+    """
+    finite = np.isfinite(values)
+    places = np.flatnonzero(finite)
+    every = max(1, len(places) // about)
+    start = style.place * max(1, every // 3) % every
+    around = np.pad(finite, 1)
+    alone = np.flatnonzero(finite & ~(around[:-2] | around[2:]))  # a line needs two points
+    shown = np.union1d(places[start::every], alone).astype(int).tolist()
+    return {"marker": style.marker, "markevery": shown, "markersize": 5}
 
 
 def ticks(axis, values, most=9, names=None):
@@ -93,32 +109,3 @@ def split(table, column):
 def unique(column):
     """Return the different values of a column in order of first appearance."""
     return list(dict.fromkeys(np.asarray(column).tolist()))
-
-
-def colours(cells):
-    """Return a colour for each of the cells, the same in every figure for those of the library."""
-    more = itertools.cycle(MORE_COLOURS)
-    return {cell: COLOURS.get(cell) or next(more) for cell in unique(cells)}
-
-
-def name(cell):
-    """Return a cell's name as it is written in print."""
-    return NAMES.get(cell) or cell
-
-
-def label(value, names=None, digits=6) -> str:
-    """Return what stands in `names` for a value, or the value."""
-    if names and value in names:
-        return names[value]
-    return name(value) if isinstance(value, str) else number(value, digits)
-
-
-def number(value, digits=3) -> str:
-    """Return a number as a person writes it: 0.03, 1000, 3.2·10⁻⁵."""
-    if abs(value) < 1e5 and value == round(value):
-        return f"{value:g}"
-    mantissa, _, power = f"{value:.{digits}g}".partition("e")
-    if not power:
-        return mantissa
-    times = "" if mantissa == "1" else rf"{mantissa}\cdot "
-    return f"${times}10^{{{int(power)}}}$"

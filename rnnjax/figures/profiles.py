@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from rnnjax.figures import drawing
+from rnnjax.figures import drawing, styles
 
 
 def gradient_profiles(table: drawing.Table, titles: Mapping[str, str]) -> Figure:
@@ -21,20 +21,20 @@ def gradient_profiles(table: drawing.Table, titles: Mapping[str, str]) -> Figure
         titles: of the panels from left to right, by value of `phase`.
     """
     figure, axes = drawing.panels(len(titles), sharey=True)
-    colours = drawing.colours(table["cell"])
+    style = styles.series(table["cell"].tolist())
     for ax, (phase, title) in zip(axes, titles.items(), strict=True):
         panel = drawing.rows(table, phase=phase)
         for cell in drawing.unique(panel["cell"]):
             rows = drawing.rows(panel, cell=cell)
             half_life = rows["half_life"][0]
-            label = f"{drawing.name(cell)}, half-life {_steps(half_life)}"
+            label = f"{style[cell].label}, half-life {_steps(half_life)}"
             drawing.line_with_band(
-                ax, rows["lag"], rows, colours[cell], label, scale=1 / drawing.LN10
+                ax, rows["lag"], rows, style[cell], label, scale=1 / drawing.LN10
             )
             if np.isfinite(half_life):
                 fit = _fit(rows["lag"], rows["median"], half_life) / drawing.LN10
-                ax.plot(rows["lag"], fit, color=colours[cell], linestyle=":", linewidth=0.8)
-        ax.set(title=title, xlabel="lag k (steps back from the end)")
+                ax.plot(rows["lag"], fit, color=style[cell].colour, linestyle=":", linewidth=0.8)
+        ax.set(title=title, xlabel=styles.LAG)
         ax.legend(fontsize="small")
     axes[0].set_ylabel("gradient norm relative to lag 0")
     drawing.powers_of_ten(axes[0])
@@ -55,19 +55,16 @@ def layer_profiles(
         names: labels by layer; its own name otherwise.
     """
     figure, (ax,) = drawing.panels(1)
-    colours = "#4c72b0", "#c44e52", "#55a868", *drawing.MORE_COLOURS
-    for i, (layer, profile) in enumerate(profiles.items()):
+    style = styles.series(profiles, names)
+    for layer, profile in profiles.items():
         rows = np.asarray(profile)
         ends = np.full(rows.shape[1], len(rows)) if lengths is None else np.asarray(lengths)
         lags = np.arange(1, ends.min() + 1)
         rows = np.take_along_axis(rows, ends - lags[:, None], axis=0)
         low, middle, high = np.quantile(rows, (0.25, 0.5, 0.75), axis=1, method="inverted_cdf")
         band = {"median": middle, "q25": low, "q75": high}
-        label = (names or {}).get(layer, layer)
-        drawing.line_with_band(
-            ax, lags, band, colours[i % len(colours)], label, scale=1 / drawing.LN10
-        )
-    ax.set(xlabel="lag k (steps back from the end)", ylabel="gradient norm")
+        drawing.line_with_band(ax, lags, band, style[layer], scale=1 / drawing.LN10)
+    ax.set(xlabel=styles.LAG, ylabel="gradient norm")
     ax.legend(fontsize="small")
     drawing.powers_of_ten(ax)
     return figure
@@ -80,23 +77,24 @@ def profile_over_training(table: drawing.Table) -> Figure:
         table: columns `cell`, `step`, `lag` and `median` (natural log, relative to lag 0), in any
             order of rows. What is missing or not finite is left white.
     """
-    cells = drawing.unique(table["cell"])
+    cells = styles.series(table["cell"].tolist())
     figure, axes = drawing.panels(len(cells), sharey=True)
     finite = table["median"][np.isfinite(table["median"])] / drawing.LN10
     low, high = (finite.min(), finite.max()) if finite.size else (-1, 0)
     high = max(high, low + 1e-6)
     image: Any = None
-    for ax, cell in zip(axes, cells, strict=True):
+    for ax, (cell, style) in zip(axes, cells.items(), strict=True):
         rows = drawing.rows(table, cell=cell)
         steps, column = np.unique(rows["step"], return_inverse=True)
         lags, row = np.unique(rows["lag"], return_inverse=True)
         grid = np.full((len(lags), len(steps)), np.nan)
         grid[row, column] = rows["median"] / drawing.LN10
-        image = ax.pcolormesh(drawing.edges(steps), drawing.edges(lags), grid, vmin=low, vmax=high)
+        cells_at = drawing.edges(steps), drawing.edges(lags)
+        image = ax.pcolormesh(*cells_at, grid, vmin=low, vmax=high, cmap=styles.SEQUENTIAL)
         image.set_rasterized(True)
         ax.grid(False)
-        ax.set(title=drawing.name(cell), xlabel="training step")
-    axes[0].set_ylabel("lag k (steps back from the end)")
+        ax.set(title=style.label, xlabel="training step")
+    axes[0].set_ylabel(styles.LAG)
     bar = figure.colorbar(image, ax=list(axes), label="gradient norm relative to lag 0")
     drawing.powers_of_ten(bar.ax)
     return figure
@@ -111,9 +109,9 @@ def learning_curves(table: drawing.Table, chance: float, metric: str = "training
         metric: the label of the loss.
     """
     figure, (ax,) = drawing.panels(1)
-    for cell, colour in drawing.colours(table["cell"]).items():
+    for cell, style in styles.series(table["cell"].tolist()).items():
         rows = drawing.rows(table, cell=cell)
-        drawing.line_with_band(ax, rows["step"], rows, colour, drawing.name(cell))
+        drawing.line_with_band(ax, rows["step"], rows, style)
     ax.axhline(chance, color="black", linestyle="--", linewidth=1, label=f"chance {chance:.3g}")
     ax.set(xlabel="training step", ylabel=metric, yscale="log")
     ax.legend(fontsize="small")
@@ -129,16 +127,13 @@ def path_split(table: drawing.Table, titles: Mapping[str, str], paths: Mapping[s
         paths: values of `path` and their labels; `joint` is drawn dotted.
     """
     figure, axes = drawing.panels(len(titles), sharey=True)
-    colours = "#4c72b0", *drawing.MORE_COLOURS
-    for i, (path, label) in enumerate(paths.items()):
-        colour, style = ("#555555", ":") if path == "joint" else (colours[i % len(colours)], "-")
+    for path, style in styles.series(paths, paths).items():
+        line = {"scale": 1 / drawing.LN10, "linestyle": ":" if path == "joint" else "-"}
         for ax, phase in zip(axes, titles, strict=True):
             rows = drawing.rows(table, phase=phase, path=path)
-            drawing.line_with_band(
-                ax, rows["lag"], rows, colour, label, scale=1 / drawing.LN10, linestyle=style
-            )
+            drawing.line_with_band(ax, rows["lag"], rows, style, **line)
     for ax, title in zip(axes, titles.values(), strict=True):
-        ax.set(title=title, xlabel="lag k (steps back from the end)")
+        ax.set(title=title, xlabel=styles.LAG)
     axes[0].set_ylabel("gradient norm relative to lag 0")
     axes[0].legend(fontsize="small")
     drawing.powers_of_ten(axes[0])

@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from rnnjax.figures import drawing
+from rnnjax.figures import drawing, styles
 
-PATHS = "#ff3b3b", "#ffffff", "#ffb000", "#ff8ad8"  # to be seen on the colours of the maps
+PATHS = ("#ffffff", "-"), ("#ff8ad8", "--"), ("#ffb000", "-."), ("#ff3b3b", ":")  # on the maps
 DECADES = 6  # of a loss that are told apart, down from its largest value
 
 
@@ -46,7 +46,9 @@ def loss_surface(
     for ax, (values, scale, title) in zip(axes, shown, strict=True):
         grid = np.full((len(ys), len(xs)), np.nan)
         grid[row, column] = np.where(np.isfinite(values), values, np.nan)
-        image = ax.pcolormesh(drawing.edges(xs), drawing.edges(ys), grid, norm=scale)
+        image = ax.pcolormesh(
+            drawing.edges(xs), drawing.edges(ys), grid, norm=scale, cmap=styles.SEQUENTIAL
+        )
         image.set_rasterized(True)
         bar = figure.colorbar(image, ax=ax)
         if scale is None:
@@ -73,9 +75,9 @@ def _scale(losses):
 
 def _draw_paths(ax, paths, x, y, names):
     for i, part in enumerate([] if paths is None else drawing.split(paths, "path")):
-        colour = PATHS[i % len(PATHS)]
-        label = drawing.label(part["path"][0], names)
-        ax.plot(part[x], part[y], color=colour, label=label, linewidth=0.7)
+        colour, dashes = PATHS[i % len(PATHS)]
+        label = styles.label(part["path"][0], names)
+        ax.plot(part[x], part[y], color=colour, linestyle=dashes, label=label, linewidth=1)
         for at, marker in ((0, "o"), (-1, "s")):
             style = {"marker": marker, "markersize": 5, "markeredgecolor": "black"}
             ax.plot(part[x][at], part[y][at], color=colour, **style)

@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from rnnjax.figures import drawing
+from rnnjax.figures import drawing, styles
 
 
 def heat_maps(
@@ -64,7 +64,7 @@ def heat_maps(
         finite = np.isfinite(part[value])
         grid = np.full((len(ys), len(across)), np.nan)
         grid[row, column] = np.where(finite, part[value], np.nan)
-        colours = "RdBu_r" if symmetric else "viridis"
+        colours = styles.DIVERGING if symmetric else styles.SEQUENTIAL
         image = ax.pcolormesh(grid, norm=scale, cmap=colours)
         image.set_rasterized(True)
         ax.grid(False)
@@ -77,7 +77,7 @@ def heat_maps(
         if ax.get_subplotspec().is_first_col():
             ax.set(ylabel=ylabel)
         if panel is not None:
-            ax.set(title=drawing.label(part[panel][0], names))
+            ax.set(title=styles.label(part[panel][0], names))
     figure.colorbar(image, ax=list(axes), label=label)
     if crosses:
         figure.legend(handles=crosses, loc="outside lower center", frameon=False, fontsize="small")
@@ -122,7 +122,7 @@ def parallel_coordinates(
     values = table[value]
     finite = np.isfinite(values)
     scale = _scale(values, log_value and bool(np.all(values[finite] > 0)), False)
-    colours = ScalarMappable(scale, "viridis" if largest else "viridis_r")
+    colours = ScalarMappable(scale, styles.SEQUENTIAL if largest else f"{styles.SEQUENTIAL}_r")
     heights = [
         _upright(ax, place, table[name], names, name in log) for place, name in enumerate(columns)
     ]
@@ -177,7 +177,7 @@ def _upright(ax, place, column, names, log):
             return (turned(x) - start) / length * 0.92 + 0.04 if length else 0.5 + 0 * turned(x)
 
         heights = height_of(column)
-        ticks = {drawing.number(t): float(height_of(t)) for t in shown}
+        ticks = {styles.number(t): float(height_of(t)) for t in shown}
     ax.axvline(place, color="0.3", linewidth=1, zorder=3)
     box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1}
     for text, at in ticks.items():
@@ -208,7 +208,7 @@ def _numbers_first(words):
 
 def _written(word, names):
     number = _number(word)
-    return drawing.label(word if number is None or word in names else number, names, 3)
+    return styles.label(word if number is None or word in names else number, names, 3)
 
 
 def _number(word):

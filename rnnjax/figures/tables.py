@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from rnnjax.figures import drawing
+from rnnjax.figures import drawing, styles
 
 
 def curves(
@@ -40,22 +40,22 @@ def curves(
     """
     parts = drawing.split(table, panel)
     figure, axes = drawing.panels(len(parts), columns, sharey=True)
-    colours = drawing.colours(table[series])
+    style = styles.series(table[series].tolist(), names)
     scale = 1 / drawing.LN10 if natural_logs else 1.0
     for ax, part in zip(axes, parts, strict=True):
         for value in drawing.unique(part[series]):
             rows = drawing.rows(part, **{series: value})
             band = rows if "q25" in rows else rows | dict.fromkeys(("q25", "q75"), rows["median"])
-            label = drawing.label(value, names)
-            drawing.line_with_band(ax, rows[x], band, colours[value], label, scale=scale)
+            drawing.line_with_band(ax, rows[x], band, style[value], scale=scale)
             if "theory" in rows:
                 theory = np.where(np.isfinite(rows["theory"]), rows["theory"] * scale, np.nan)
-                ax.plot(rows[x], theory, color=colours[value], linestyle="--", linewidth=1.2)
+                hollow = drawing.markers(theory, style[value]) | {"markerfacecolor": "white"}
+                ax.plot(rows[x], theory, "--", color=style[value].colour, linewidth=1.2, **hollow)
         ax.set(xlabel=xlabel)
         if ax.get_subplotspec().is_first_col():
             ax.set(ylabel=ylabel)
         if panel is not None:
-            ax.set(title=drawing.label(part[panel][0], names))
+            ax.set(title=styles.label(part[panel][0], names))
         if log_x and np.any((part[x] > 0) & np.isfinite(part["median"])):
             ax.set(xscale="log")
     if log_y and np.any(table["median"] > 0):
@@ -82,7 +82,7 @@ def comparison(
     """Draw what networks reach, with the range over seeds, beside their gradient against the lag.
 
     Args:
-        results: columns `network`, `value`, `low`, `high` and `baseline`, a row a network.
+        results: columns `network`, `value`, `low`, `high` and `baseline`, one row per network.
         gradients: columns `network`, `lag` and `median` (natural logs). What is not finite,
             such as the logarithm of a gradient that is exactly zero, is left out.
         metric: what `value` is.
@@ -90,25 +90,26 @@ def comparison(
         names: labels of the networks; their own names otherwise.
     """
     figure, (left, right) = drawing.panels(2)
-    colours = drawing.colours(results["network"])
+    style = styles.series(results["network"].tolist(), names)
     for place, row in enumerate(zip(*results.values(), strict=True)):
         entry = dict(zip(results, row, strict=True))
-        value, colour = float(entry["value"]), colours[entry["network"]]
+        value, (_, colour, marker, *_) = float(entry["value"]), style[entry["network"]]
         left.plot([entry["low"], entry["high"]], [place, place], color=colour, linewidth=3)
-        left.plot([value], [place], "o", color=colour)
+        left.plot([value], [place], marker, color=colour)
     line = float(results["baseline"][0])
     left.axvline(line, color="black", linestyle="--", linewidth=1, label=baseline)
-    ticks = [drawing.label(name, names) for name in results["network"].tolist()]
+    ticks = [style[name].label for name in results["network"].tolist()]
     left.set_yticks(range(len(ticks)), ticks)
-    for tick, colour in zip(left.get_yticklabels(), colours.values(), strict=True):
-        tick.set_color(colour)  # what a legend would say
+    for tick, look in zip(left.get_yticklabels(), style.values(), strict=True):
+        tick.set_color(look.colour)  # in place of a legend
     left.invert_yaxis()
     left.set(xlabel=metric)
     left.legend(fontsize="small")
-    for name, colour in colours.items():
+    for name, look in style.items():
         rows = drawing.rows(gradients, network=name)
         finite = np.where(np.isfinite(rows["median"]), rows["median"] / drawing.LN10, np.nan)
-        right.plot(rows["lag"], finite, color=colour, label=drawing.label(name, names))
-    right.set(xlabel="lag k (steps back from the end)", ylabel="share of the gradient, median")
+        line = {"color": look.colour, "label": look.label}
+        right.plot(rows["lag"], finite, **line, **drawing.markers(finite, look))
+    right.set(xlabel=styles.LAG, ylabel="share of the gradient, median")
     drawing.powers_of_ten(right)
     return figure

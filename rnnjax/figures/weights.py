@@ -8,7 +8,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from rnnjax.figures import drawing
+from rnnjax.figures import drawing, styles
 
 
 def histograms(
@@ -37,7 +37,7 @@ def histograms(
     """
     parts = drawing.split(table, panel)
     figure, axes = drawing.panels(len(parts), sharey=True)
-    colours = drawing.colours(table[series])
+    looks = styles.series(table[series].tolist(), names)
     known = np.concatenate([table[name] for name in ("median", "q25", "q75")])
     least = np.min(known[known > 0], initial=1.0)  # where a band down to zero ends
     ends = 0.8 * least, 1.5 * np.max(known[known > 0], initial=least)
@@ -48,14 +48,15 @@ def histograms(
                 name: np.where(rows[name] > 0, rows[name], np.nan)
                 for name in ("median", "q25", "q75")
             }
-            style = {"color": colours[value], "baseline": None}
-            ax.stairs(counts["median"], edges, label=_counted(rows, value, names), **style)
+            look = looks[value]
+            style = {"color": look.colour, "linestyle": look.dashes, "baseline": None}
+            ax.stairs(counts["median"], edges, label=_counted(rows, look.label), **style)
             floor = np.where(rows["q25"] > 0, rows["q25"], least)
-            shade = {"step": "post", "color": colours[value], "alpha": 0.2, "linewidth": 0}
+            shade = {"step": "post", "color": look.colour, "alpha": 0.2, "linewidth": 0}
             ax.fill_between(edges, _post(floor), _post(counts["q75"]), **shade)
         ax.set(ylim=ends, yscale="log", xlabel=xlabel, xscale="log" if log_x else "linear")
         if panel is not None:
-            ax.set(title=drawing.label(part[panel][0], names))
+            ax.set(title=styles.label(part[panel][0], names))
         ax.legend(fontsize="small")
     axes[0].set_ylabel("entries in a bin")
     return figure
@@ -65,11 +66,11 @@ def _post(values):
     return [*values, values[-1]]
 
 
-def _counted(rows, value, names):
+def _counted(rows, label):
     """Return the label of a histogram, with what is in none of its bins."""
     apart = {"zero": "zero", "not_finite": "not finite"}
     found = [f"{rows[c][0]:.3g} {what}" for c, what in apart.items() if c in rows and rows[c][0]]
-    return ", ".join([drawing.label(value, names), *found])
+    return ", ".join([label, *found])
 
 
 def block_maps(blocks: Mapping[str, Mapping[str, Any]]) -> Figure:
@@ -91,7 +92,7 @@ def block_maps(blocks: Mapping[str, Mapping[str, Any]]) -> Figure:
         image: Any = None
         for ax, (gate, block) in zip(line, maps.items(), strict=False):
             shown = np.where(np.isfinite(block), block, np.nan)
-            scale, colours = Normalize(-high, high), "RdBu_r"
+            scale, colours = Normalize(-high, high), styles.DIVERGING
             image = ax.imshow(shown, norm=scale, cmap=colours, aspect="auto", interpolation="none")
             ax.set(title=gate, xticks=[], yticks=[])
         for ax in line[len(maps) :]:
@@ -120,8 +121,8 @@ def eigenvalues(
         ax.plot(np.cos(angle), np.sin(angle), color="black", linewidth=0.8)
         order = np.argsort(part["step"], kind="stable")  # the last on top
         real, imag, step = (part[name][order] for name in ("real", "imag", "step"))
-        dots = ax.scatter(real, imag, c=step, norm=scale, s=8, linewidths=0)
-        ax.set(title=drawing.label(part[panel][0], names), xlabel="real part")
+        dots = ax.scatter(real, imag, c=step, norm=scale, cmap=styles.SEQUENTIAL, s=8, linewidths=0)
+        ax.set(title=styles.label(part[panel][0], names), xlabel="real part")
         ax.set_aspect("equal")
     axes[0].set_ylabel("imaginary part")
     figure.colorbar(dots, ax=list(axes), label="training step")
@@ -141,7 +142,7 @@ def singular_values(
     """
     parts = drawing.split(table, panel)
     figure, axes = drawing.panels(len(parts), sharey=True)
-    colours = ScalarMappable(Normalize(1, max(2, np.max(table["rank"]))))
+    colours = ScalarMappable(Normalize(1, max(2, np.max(table["rank"]))), styles.SEQUENTIAL)
     for ax, part in zip(axes, parts, strict=True):
         for rows in drawing.split(part, "rank"):
             values = np.where(rows["value"] > 0, rows["value"], np.nan)
@@ -149,7 +150,7 @@ def singular_values(
             colour = colours.to_rgba(rows["rank"][0])
             ax.plot(rows["step"], values, color=colour, marker=alone, linewidth=1)
         ax.axhline(1, color="black", linestyle=":", linewidth=0.8)
-        ax.set(title=drawing.label(part[panel][0], names), xlabel="training step", yscale="log")
+        ax.set(title=styles.label(part[panel][0], names), xlabel="training step", yscale="log")
     axes[0].set_ylabel("singular value")
     figure.colorbar(colours, ax=list(axes), label="rank")
     return figure

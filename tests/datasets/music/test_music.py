@@ -227,7 +227,7 @@ def test_a_midi_file_has_the_same_notes(by_name, tmp_path):
 def four_parts(change):
     """Return a score of four voices, the alto's notes changed by `change`."""
     score = stream.Score()
-    for name in chorales.VOICES:
+    for name in music.VOICES:
         part = stream.Part(id=name)
         part.append([note.Note(60, quarterLength=1.0), note.Note(62, quarterLength=1.0)])
         if name == "alto":

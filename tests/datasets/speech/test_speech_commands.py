@@ -61,7 +61,7 @@ RECORDINGS = {  # name -> pitch of the tone in it
 }
 
 
-def speech_commands(**lists):
+def archive_with(**lists):
     files = {name: wav(tone(hertz, 16000, 16000)) for name, hertz in RECORDINGS.items()}
     files |= {f"./{name}_list.txt": text.encode() for name, text in lists.items()}
     return files | {"./README.md": b"## Speech Commands"}
@@ -73,7 +73,7 @@ def test_speech_commands_are_split_by_the_archives_lists(shown, tmp_path):
         "validation": "one/bb_nohash_0.wav\n",
         "testing": "two/cc_nohash_0.wav\nbed/cc_nohash_0.wav\n",
     }
-    write_archive(folder / "speech_commands_v0.02.tar.gz", speech_commands(**lists))
+    write_archive(folder / "speech_commands_v0.02.tar.gz", archive_with(**lists))
     announce("speech_commands_v0.02.tar.gz")
     found = {s: speech.load("speech_commands", s, tmp_path / "d") for s in SPLITS}
     said = {s: [(r.digits, r.speaker) for r in found[s]] for s in SPLITS}
@@ -92,7 +92,7 @@ def test_speech_commands_are_split_by_the_archives_lists(shown, tmp_path):
 
 def test_lists_that_mix_speakers_are_refused(shown, tmp_path):
     folder, announce = shown
-    files = speech_commands(validation="nine/aa_nohash_1.wav", testing="")
+    files = archive_with(validation="nine/aa_nohash_1.wav", testing="")
     write_archive(folder / "speech_commands_v0.02.tar.gz", files)
     announce("speech_commands_v0.02.tar.gz")
     with pytest.raises(RuntimeError, match="speaker aa is in train and validation"):

@@ -1,0 +1,107 @@
+"""Curves and comparisons show their tables."""
+
+import numpy as np
+from drawn import LAG, LN10, band, bands, draw, legend, lines
+from matplotlib.colors import same_color
+
+from rnnjax import figures
+
+
+def test_curves_have_a_line_and_a_band_for_each_series(stored):
+    parts = [
+        band((i + 1) * LAG, cell=cell, width=width, t=LAG) | {"theory": -(i + 1.0) * LAG}
+        for width in (8, 16)
+        for i, cell in enumerate(("gru", "mgu"))
+        if (width, cell) != (8, "mgu")  # which the first panel lacks
+    ]
+    names = {8: "narrow", "mgu": "minimal"}
+    figure = draw(
+        lambda table: figures.curves(
+            table, "t", "cell", panel="width", names=names, xlabel="time", ylabel="size"
+        ),
+        stored(parts),
+    )
+    narrow, wide = figure.axes
+    assert [ax.get_title() for ax in (narrow, wide)] == ["narrow", "16"]
+    assert legend(narrow) == ["GRU", "minimal"] and narrow.get_ylabel() == "size"
+    assert list(lines(narrow)) == ["GRU"] and list(lines(wide)) == ["GRU", "minimal"]
+    for ax in (narrow, wide):
+        theories, shades = list(lines(ax, "--").values()), bands(ax)
+        for i, (line, (_, low, high)) in enumerate(zip(lines(ax).values(), shades, strict=True)):
+            np.testing.assert_allclose(line.get_ydata(), (i + 1) * LAG)
+            np.testing.assert_allclose(theories[i].get_ydata(), -(i + 1) * LAG)
+            assert same_color(theories[i].get_color(), line.get_color())
+            np.testing.assert_allclose(low, (i + 1) * LAG - 0.5)
+            np.testing.assert_allclose(high, (i + 1) * LAG + 0.25)
+    assert same_color(lines(narrow)["GRU"].get_color(), lines(wide)["GRU"].get_color())
+
+
+def test_curves_on_logarithmic_axes(stored):
+    table = stored([{"kind": "a", "x": LAG, "median": np.where(LAG == 3, -np.inf, -LAG)}])
+
+    def curves(**options):
+        return figures.curves(table, "x", "kind", xlabel="x", ylabel="y", **options)
+
+    (ax,) = draw(lambda: curves(natural_logs=True)).axes
+    (line,) = lines(ax).values()
+    want = np.where(LAG == 3, np.nan, -LAG / LN10)
+    np.testing.assert_allclose(line.get_ydata(), want)
+    assert ax.get_yticklabels()[0].get_text().startswith("$10^{")
+    (ax,) = draw(lambda: curves(log_x=True)).axes
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "linear")
+    np.testing.assert_allclose(lines(ax)["a"].get_ydata()[3:], -LAG[3:])
+    gone = {"kind": "a", "x": LAG, "median": np.full(7, np.nan), "run": 1}
+    table = stored([gone])
+    assert draw(lambda: curves(log_x=True, log_y=True)).axes[0].get_yscale() == "linear"
+    table = stored([gone, gone | {"median": np.exp(LAG), "run": 2}])
+    axes = draw(lambda: curves(log_x=True, log_y=True, panel="run")).axes
+    assert [ax.get_yscale() for ax in axes] == ["log", "log"]
+    assert [ax.get_xscale() for ax in axes] == ["linear", "log"]
+    table = stored([gone | {"median": np.exp(LAG)}])
+    (ax,) = draw(lambda: curves(log_y=True)).axes
+    assert (ax.get_xscale(), ax.get_yscale()) == ("linear", "log")
+
+
+def test_panels_stand_in_rows_of_so_many():
+    table = {name: [] for name in ("place", "x", "line", "median")}
+    for place in "abcde":
+        for x in (0, 1):
+            for name, value in zip(table, (place, x, "one", x + ord(place)), strict=True):
+                table[name].append(value)
+    table = {name: np.array(column) for name, column in table.items()}
+    options = {"panel": "place", "columns": 3, "xlabel": "x", "ylabel": "y"}
+    figure = figures.curves(table, "x", "line", **options)
+    figure.draw_without_rendering()
+    assert [ax.get_title() for ax in figure.axes] == list("abcde")
+    assert [ax.get_ylabel() for ax in figure.axes] == ["y", "", "", "y", ""]
+    for ax, place in zip(figure.axes, "abcde", strict=True):
+        assert ax.lines[0].get_ydata().tolist() == [ord(place), ord(place) + 1]
+    rows = {round(ax.get_position().y0, 2) for ax in figure.axes}
+    assert len(rows) == 2
+
+
+def test_comparison_shows_each_networks_range_and_its_gradient_in_one_colour():
+    results = {
+        "network": np.array(["gru", "tcn"]),
+        "value": np.array([0.9, 0.8]),
+        "low": np.array([0.85, 0.8]),
+        "high": np.array([0.95, 0.8]),
+        "baseline": np.array([0.1, 0.1]),
+    }
+    gradients = {
+        "network": np.repeat(["gru", "tcn"], 3),
+        "lag": np.tile(np.arange(3), 2),
+        "median": np.array([0.0, -1.0, -2.0, 0.0, -1.0, -np.inf]) * np.log(10),
+    }
+    figure = figures.comparison(
+        results, gradients, metric="accuracy", baseline="chance", names={"tcn": "CNN"}
+    )
+    left, right = figure.axes
+    assert [tick.get_text() for tick in left.get_yticklabels()] == ["GRU", "CNN"]
+    ranges = [line for line in left.lines if len(line.get_xdata()) == 2][:2]
+    assert [list(line.get_xdata()) for line in ranges] == [[0.85, 0.95], [0.8, 0.8]]
+    colours = [tick.get_color() for tick in left.get_yticklabels()]
+    assert [line.get_color() for line in right.lines] == colours
+    np.testing.assert_allclose(right.lines[0].get_ydata(), [0, -1, -2])
+    np.testing.assert_allclose(right.lines[1].get_ydata(), [0, -1, np.nan])
+    assert left.get_xlabel() == "accuracy" and left.lines[-1].get_label() == "chance"
