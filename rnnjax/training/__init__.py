@@ -1,10 +1,14 @@
 """A training loop around a pure `train_step(state, batch) -> (state, metrics)`.
 
-Chunks of steps run on the device as one loop, for a whole population of members (seeds, say) in
-one program. The training loop is a generator: between chunks the caller does what it likes. A
-`ResumableTraining` trains within a run directory, saves checkpoints, and resumes from them.
+`fit` trains one network in one call. `train_on_samples` and `train_on_batches` train a population
+of members (seeds, for example) in one program; they are generators, and the caller acts between
+chunks of steps. `ResumableTraining` trains within a run directory, saves checkpoints, and resumes
+from them.
 """
 
+from rnnjax.training.fit import FitResult, fit
+from rnnjax.training.history import ChunkRecord
+from rnnjax.training.iterators import ResumableIterator
 from rnnjax.training.loop import (
     Chunk,
     MemberStop,
@@ -29,21 +33,18 @@ from rnnjax.training.population import (
     shard_population,
     sharded_over_population,
 )
-from rnnjax.training.resumable import (
-    ChunkRecord,
-    ResumableTraining,
-    ResumeError,
-    TerminatedError,
-    TrainingResult,
-)
+from rnnjax.training.resumable import ResumableTraining, ResumeError, TrainingResult
 from rnnjax.training.settings import aggregate_seeds, grid
+from rnnjax.training.termination import TerminatedError
 
 __all__ = [
     "Chunk",
     "ChunkRecord",
+    "FitResult",
     "MemberStop",
     "MeshShape",
     "NonFiniteError",
+    "ResumableIterator",
     "ResumableTraining",
     "ResumeError",
     "TerminatedError",
@@ -53,6 +54,7 @@ __all__ = [
     "aggregate_seeds",
     "any_process",
     "batch_mesh",
+    "fit",
     "gather",
     "grid",
     "initialize_distributed",

@@ -1,4 +1,4 @@
-"""The training loop: chunks of steps on the device, one after another."""
+"""The training loop: chunks of steps that run on the device, one after another."""
 
 import contextlib
 import functools
@@ -21,20 +21,20 @@ class TrainState(NamedTuple):
 
     params: PyTree
     opt_state: PyTree
-    step: Any  # int32, updates done
+    step: Any  # int32, number of updates done
     key: Any  # of the member's own random stream
-    settings: PyTree = ()  # the member's own, such as its learning rate; training changes none
+    settings: PyTree = ()  # the member's own, such as its learning rate; training keeps them
 
 
 class NonFiniteError(FloatingPointError):
-    """No member is left whose metrics are finite; the message names metric, step and member."""
+    """All members have stopped at a metric that is NaN or infinite; the message names the first."""
 
 
 class MemberStop(NamedTuple):
-    """That a member stops, because a metric of an update is NaN or infinite."""
+    """The stop of a member: a metric of one of its updates is NaN or infinite."""
 
     member: int
-    step: int  # of that update; the member's state is the one before it
+    step: int  # of that update; the member keeps the state before it
     metric: str
     value: float
 
@@ -43,19 +43,22 @@ class MemberStop(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """What `train_on_samples` and `train_on_batches` yield."""
+    """Successive training steps, as `train_on_samples` and `train_on_batches` yield them."""
 
     first_step: int  # number of the first update in `metrics`, counted from 1
-    step: int  # number of the last, after which the state is `state`
-    state: TrainState  # of members that have stopped: the last good one
+    step: int  # number of the last update
+    state: TrainState  # after it; the last good state of members that have stopped
     metrics: dict[str, np.ndarray]  # name -> [steps of this chunk, S]; NaN after a member's stop
-    counts: np.ndarray  # [S], how many of these updates each member did
-    stops: tuple[MemberStop, ...] = ()  # of members that stop in this chunk
+    counts: np.ndarray  # [S], the number of these updates that each member did
+    stops: tuple[MemberStop, ...] = ()  # of members that stopped in this chunk
 
 
-# Gets the next steps ready, so many, and returns what does them: (state, limits [S]), of which the
-# limits say how many each member does, to (state, metrics [S, length, ...]).
-Prepare = Callable[[int], Callable[[TrainState, np.ndarray], tuple[TrainState, dict[str, Any]]]]
+# Prepares a chunk of the given number of steps. Returns the function that runs it:
+# (state, limits [S]) -> (state, metrics [S, length, ...]); `limits` says how many of the steps
+# each member does.
+PrepareChunk = Callable[
+    [int], Callable[[TrainState, np.ndarray], tuple[TrainState, dict[str, Any]]]
+]
 
 
 def train_on_samples(
@@ -67,31 +70,31 @@ def train_on_samples(
     chunk_size: int,
     label: str = "training",
 ) -> Iterator[Chunk]:
-    """Train on batches that `sample(key)` draws on the device, a fresh key at every step.
+    """Train a population on batches that `sample(key)` draws on the device.
 
-    The keys: `key, now = jax.random.split(state.key)`; the state keeps `key`, the batch is
-    `sample(now)`. How the steps are cut into chunks changes no number.
+    Every step uses a new key: `key, step_key = jax.random.split(state.key)`. The state keeps `key`,
+    and the batch is `sample(step_key)`. The chunk size does not change any number.
 
-    A member whose metric becomes NaN or infinite stops before that update; the others go on.
+    A member stops before an update with a metric that is NaN or infinite; the others continue.
 
     Args:
-        train_step: pure; batch in, new state and a flat dict of scalar metrics out. It adds one to
-            `state.step` and leaves `state.key` alone.
-        state: of the population: every leaf `[S, ...]`.
+        train_step: pure function of a state and a batch to the new state and a flat dict of scalar
+            metrics. It adds one to `state.step` and does not change `state.key`.
+        state: of the population; every leaf is `[S, ...]`.
         sample: pure function of a key to a batch.
-        steps: updates in all.
-        chunk_size: updates between two yields (the last chunk may be shorter).
+        steps: total number of updates.
+        chunk_size: number of updates between two yields (the last chunk may be shorter).
         label: shown beside the progress bar.
 
     Yields:
         A `Chunk` after every `chunk_size` updates.
 
     Raises:
-        ValueError: `steps` or `chunk_size` is below 1, or a metric is no scalar.
-        NonFiniteError: when the last member stops, after the chunk in which it does.
+        ValueError: `steps` or `chunk_size` is below 1, or a metric is not a scalar.
+        NonFiniteError: all members have stopped; raised after the chunk of the last stop.
     """
-    cuts = multiples(steps, chunk_size)
-    return _whole(segments(on_samples(train_step, sample, cuts[0]), state, cuts, label=label))
+    ends = chunk_ends(steps, chunk_size)
+    return _gathered(run_chunks(prepare_samples(train_step, sample, ends[0]), state, ends, label))
 
 
 def train_on_batches(
@@ -103,24 +106,25 @@ def train_on_batches(
     chunk_size: int,
     label: str = "training",
 ) -> Iterator[Chunk]:
-    """Train on batches from host iterators (a Grain pipeline), one iterator for each member.
+    """Train a population on batches from host iterators (a Grain pipeline), one per member.
 
-    Arguments, yields and errors as for `train_on_samples`; batches are pytrees of NumPy arrays of
-    one shape. No more than `steps` are taken from an iterator.
+    Arguments, yields and errors are those of `train_on_samples`. Batches are pytrees of NumPy
+    arrays, all of one shape. At most `steps` batches are taken from each iterator.
 
     Raises:
         ValueError: also if an iterator ends before `steps` updates are done.
     """
-    cuts = multiples(steps, chunk_size)
+    ends = chunk_ends(steps, chunk_size)
     iterators = [iter(b) for b in batches]
-    return _whole(segments(on_batches(train_step, iterators, cuts[0]), state, cuts, label=label))
+    prepare = prepare_batches(train_step, iterators, ends[0])
+    return _gathered(run_chunks(prepare, state, ends, label))
 
 
-def multiples(steps: int, chunk_size: int) -> list[int]:
-    """Return the multiples of `chunk_size` below `steps`, and `steps`.
+def chunk_ends(steps: int, chunk_size: int) -> list[int]:
+    """Return the last step of each chunk: the multiples of `chunk_size` below `steps`, and `steps`.
 
     Raises:
-        ValueError: one of them is below 1.
+        ValueError: one of the arguments is below 1.
     """
     for name, value in (("steps", steps), ("chunk_size", chunk_size)):
         if value < 1:
@@ -128,19 +132,23 @@ def multiples(steps: int, chunk_size: int) -> list[int]:
     return [*range(chunk_size, steps, chunk_size), steps]
 
 
-def on_samples(train_step: TrainStep, sample: Callable[[Any], Any], length: int) -> Prepare:
-    """Return how up to `length` steps at once are done on batches drawn on the device."""
+def prepare_samples(
+    train_step: TrainStep, sample: Callable[[Any], Any], length: int
+) -> PrepareChunk:
+    """Return a function that prepares chunks of up to `length` steps on sampled batches."""
 
     def step(state, _):
-        key, now = jax.random.split(state.key)
-        return train_step(state._replace(key=key), sample(now))
+        key, step_key = jax.random.split(state.key)
+        return train_step(state._replace(key=key), sample(step_key))
 
     run = sharded_over_population(lambda state, limit: partial_scan(step, state, (), limit, length))
     return lambda size: run
 
 
-def on_batches(train_step: TrainStep, iterators: Sequence[Iterator[Any]], length: int) -> Prepare:
-    """Return how up to `length` steps at once are done on batches from iterators, one a member."""
+def prepare_batches(
+    train_step: TrainStep, iterators: Sequence[Iterator[Any]], length: int
+) -> PrepareChunk:
+    """Return a function that prepares chunks of up to `length` steps on batches of iterators."""
     run = sharded_over_population(
         lambda xs, state, limit: partial_scan(train_step, state, xs, limit, length)
     )
@@ -149,7 +157,7 @@ def on_batches(train_step: TrainStep, iterators: Sequence[Iterator[Any]], length
         taken = list(itertools.islice(iterators[member], size))
         if len(taken) < size:
             raise ValueError(f"the batches of member {member} ended before the last step")
-        taken += taken[-1:] * (length - size)  # a last, shorter chunk runs the same program
+        taken += taken[-1:] * (length - size)  # a shorter last chunk runs the same program
         return jax.tree.map(lambda *leaves: np.stack(leaves), *taken)
 
     def prepare(size):
@@ -159,78 +167,78 @@ def on_batches(train_step: TrainStep, iterators: Sequence[Iterator[Any]], length
     return prepare
 
 
-def segments(
-    prepare: Prepare,
+def run_chunks(
+    prepare: PrepareChunk,
     state: TrainState,
-    cuts: Sequence[int],
+    ends: Sequence[int],
+    label: str = "training",
     *,
     start: int = 0,
-    going: np.ndarray | None = None,
-    first: MemberStop | None = None,
-    label: str = "training",
+    active: np.ndarray | None = None,
+    first_stop: MemberStop | None = None,
 ) -> Iterator[Chunk]:
-    """Yield a chunk at each of the steps `cuts`, from the state after `start` steps.
+    """Yield the chunks that end at the steps `ends`.
 
-    In a program of several processes the states stay where they were computed.
+    In a program of several processes the states stay on the devices that computed them.
 
     Args:
-        going: which members have not stopped, `[S]`; None means all.
-        first: the stop of the first that has.
+        state: after `start` steps.
+        active: `[S]`, the members that have not stopped; None means all.
+        first_stop: the earliest stop before `start`, if there is one.
     """
     members = jax.tree.leaves(state)[0].shape[0]
-    alive = np.ones(members, bool) if going is None else np.array(going)
-    with progress(label, cuts[-1], start) as report:
-        for cut in cuts:
-            size, run = cut - start, prepare(cut - start)
-            limits = np.where(alive, size, 0).astype(np.int32)
+    running = np.ones(members, bool) if active is None else np.array(active)
+    with progress(label, ends[-1], start) as report:
+        for end in ends:
+            size = end - start
+            run, limits = prepare(size), np.where(running, size, 0).astype(np.int32)
             after, metrics = jax.block_until_ready(run(state, limits))
             metrics = gather(metrics)
-            metrics = {name: _by_step(name, value)[:size] for name, value in metrics.items()}
-            counts, stops = _finite(metrics, limits, start)
+            metrics = {name: _steps_first(name, value)[:size] for name, value in metrics.items()}
+            counts, stops = _find_stops(metrics, limits, start)
             if stops:
                 after, _ = run(state, counts)  # the state before each stop
-                first = first or stops[0]
-            _blank(metrics, counts)
+                first_stop = first_stop or stops[0]
+            _mask_steps_not_done(metrics, counts)
             report(size, metrics)
-            yield Chunk(start + 1, cut, after, metrics, counts, stops)
-            alive &= counts == size
-            if not alive.any():
-                raise NonFiniteError(f"{label}: {first}")
-            state, start = after, cut
+            yield Chunk(start + 1, end, after, metrics, counts, stops)
+            running &= counts == size
+            if not running.any():
+                raise NonFiniteError(f"{label}: {first_stop}")
+            state, start = after, end
 
 
-def _whole(chunks):
-    """Yield the chunks with states that are whole on every process."""
+def _gathered(chunks):
+    """Yield the chunks with complete states on every process."""
     with contextlib.closing(chunks):
         for chunk in chunks:
             yield chunk._replace(state=gather(chunk.state))
 
 
-def _by_step(name, value):
+def _steps_first(name, value):
     if value.ndim > 2:
         raise ValueError(f"metric {name} must be a scalar, got shape {value.shape[2:]}")
     return np.array(value.T)  # [steps, S]
 
 
-def _finite(metrics, limits, start):
-    """Return how many steps of a chunk precede each member's first bad number, and those stops."""
+def _find_stops(metrics, limits, start):
+    """Return the number of steps before each member's first non-finite metric, and the stops."""
     stops = {}
     for name, value in sorted(metrics.items()):
-        for step, member in np.argwhere(~np.isfinite(value)):
-            if step < limits[member]:
-                found = MemberStop(
-                    int(member), start + int(step) + 1, name, float(value[step, member])
-                )
-                before = stops.get(member, found)
-                stops[member] = found if found.step < before.step else before
+        for index, member in np.argwhere(~np.isfinite(value)):
+            if index < limits[member]:
+                step, found = start + int(index) + 1, float(value[index, member])
+                stop = MemberStop(int(member), step, name, found)
+                earlier = stops.get(member, stop)
+                stops[member] = stop if stop.step < earlier.step else earlier
     counts = limits.copy()
     for member, stop in stops.items():
         counts[member] = stop.step - start - 1
     return counts, tuple(sorted(stops.values(), key=lambda stop: (stop.step, stop.member)))
 
 
-def _blank(metrics, counts):
-    """Make NaN what members did not do (and zero, of metrics that are integers)."""
+def _mask_steps_not_done(metrics, counts):
+    """Set metrics of steps that a member did not do to NaN (integer metrics to zero)."""
     for value in metrics.values():
-        undone = np.arange(len(value))[:, None] >= counts
-        value[undone] = np.nan if jax.numpy.issubdtype(value.dtype, np.inexact) else 0
+        not_done = np.arange(len(value))[:, None] >= counts
+        value[not_done] = np.nan if jax.numpy.issubdtype(value.dtype, np.inexact) else 0

@@ -1,8 +1,8 @@
-"""One program on several hosts: how its processes find each other, and what they agree on.
+"""One program on several hosts: starting its processes, and exchanging values between them.
 
 All processes run the same script with the same arguments. Each computes its part of what
-`over_population` maps, and gets all of the results; what else they compute, each computes itself.
-The first one alone writes, prints and draws.
+`over_population` maps, and gets all results; everything else is computed by every process. Only the
+first process writes, prints and draws.
 """
 
 import atexit
@@ -23,38 +23,38 @@ from jax.experimental import multihost_utils
 Result = TypeVar("Result")
 
 HEARTBEAT = 60
-"""Seconds after which a process that is not heard of is taken for dead, and the others stop."""
-PARTING = 10
-"""Seconds that a process which ends waits for the others to end as well."""
+"""Seconds without a heartbeat after which a process is considered dead and the others stop."""
+SHUTDOWN_TIMEOUT = 10
+"""Seconds that an ending process waits for the others to end."""
 
 
 def initialize_distributed(
     coordinator: str, num_processes: int | None = None, process_id: int | None = None
 ) -> None:
-    """Make this process one of several; call it before the first computation.
+    """Connect this process to the others of its program; call it before the first computation.
 
     Args:
-        coordinator: HOST:PORT, a free port on the host of process 0; or `auto`, where JAX knows the
-            cluster: Cloud TPU, Slurm, Open MPI, Kubernetes.
-        num_processes: how many there are; none with `auto`.
-        process_id: of this process, counted from 0; none with `auto`.
+        coordinator: HOST:PORT, a free port on the host of process 0; or `auto` on a cluster that
+            JAX detects: Cloud TPU, Slurm, Open MPI, Kubernetes.
+        num_processes: number of processes; None with `auto`.
+        process_id: number of this process, counted from 0; None with `auto`.
 
     Raises:
-        ValueError: the arguments do not fit; the message is one line.
-        OSError: the processes did not find each other.
+        ValueError: the arguments are inconsistent; the message is one line.
+        OSError: the processes could not connect.
     """
     if coordinator == "auto":
         if (num_processes, process_id) != (None, None):
-            raise ValueError("auto finds the number of processes itself, and this one's")
+            raise ValueError("auto sets the number of processes and the process id itself")
     elif not re.fullmatch(r"(\[[\da-fA-F:.]+\]|[^\s:]+):\d{1,5}", coordinator):
         raise ValueError(f"must be HOST:PORT or auto, got {coordinator!r}")
     elif num_processes is None or process_id is None:
-        raise ValueError(f"{coordinator} needs the number of processes, and this one's")
+        raise ValueError(f"{coordinator} needs the number of processes and the process id")
     elif not 0 <= process_id < num_processes:
         raise ValueError(f"{coordinator} has processes 0..{num_processes - 1}, got {process_id}")
     if process_id == 0:
         _check_port(int(coordinator.rpartition(":")[2]))
-    jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is the training loop's
+    jax.config.update("jax_enable_preemption_service", False)  # the training loop handles SIGTERM
     auto = coordinator == "auto"
     try:
         jax.distributed.initialize(
@@ -66,11 +66,11 @@ def initialize_distributed(
         )
     except ValueError as error:
         raise ValueError(
-            "auto finds no cluster that JAX knows: Cloud TPU, Slurm, Open MPI, Kubernetes"
+            "auto found no cluster that JAX detects: Cloud TPU, Slurm, Open MPI, Kubernetes"
         ) from error
     except RuntimeError as error:
-        raise OSError(f"the processes did not find each other: {_line(error)}") from error
-    _part_at_exit()
+        raise OSError(f"the processes could not connect: {_first_line(error)}") from error
+    _disconnect_at_exit()
 
 
 def is_first_process() -> bool:
@@ -79,9 +79,9 @@ def is_first_process() -> bool:
 
 
 def on_first_process(action: Callable[[], Result]) -> Result:
-    """Return on every process what `action()` returns on the first, which alone does it.
+    """Call `action()` on the first process only, and return its result on every process.
 
-    What it raises there, an `Exception`, is raised by all. The result must be picklable.
+    An `Exception` that it raises is raised on every process. The result must be picklable.
     """
     if not _several():
         return action()
@@ -93,19 +93,19 @@ def on_first_process(action: Callable[[], Result]) -> Result:
             error = raised
     result, other = pickle.loads(_first_bytes(pickle.dumps((result, error))))
     if error or other:
-        raise error or other  # with its own traceback, where there is one
+        raise error or other  # the first process keeps its own traceback
     return result
 
 
 def any_process(flag: bool) -> bool:
-    """Return on every process whether any of them has the flag; all must ask."""
+    """Return on every process whether the flag is true on any; all processes must call it."""
     if not _several():
         return flag
     return bool(np.any(multihost_utils.process_allgather(np.bool_(flag))))
 
 
 def _check_port(port):
-    """Raise a ValueError if no server can be started there; JAX would wait for minutes."""
+    """Raise a ValueError if the port is not free; JAX would wait for minutes."""
     try:
         with socket.create_server(("", port)):
             pass
@@ -115,21 +115,21 @@ def _check_port(port):
 
 @contextlib.contextmanager
 def report_lost_processes() -> Iterator[None]:
-    """Say in one line, as an OSError, that a computation failed because another process is gone."""
+    """Raise an OSError of one line if a computation fails because another process has ended."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
         if _several() and re.search("Gloo|NCCL|DEADLINE|UNAVAILABLE", str(error)):
-            raise OSError(f"another process has stopped ({_line(error)})") from error
+            raise OSError(f"another process has stopped ({_first_line(error)})") from error
         raise
 
 
-def _part_at_exit():
-    """See to it that this process, when it ends, takes leave of the others.
+def _disconnect_at_exit():
+    """Disconnect from the other processes when this one ends.
 
-    If they do not come, it ends with exit code 1: they may wait for this one, which failed alone,
-    and that it is gone is what they must notice. The thread is started now, since none can be when
-    Python ends.
+    If they do not end within `SHUTDOWN_TIMEOUT`, this process ends with exit code 1: it has failed
+    alone, the others may be waiting for it, and they must notice that it has ended. The thread is
+    started now, because Python starts no threads while it shuts down.
     """
     ending = threading.Event()
 
@@ -137,22 +137,22 @@ def _part_at_exit():
         ending.wait()
         jax.distributed.shutdown()
 
-    leave = threading.Thread(target=shut_down, daemon=True)
-    leave.start()
+    thread = threading.Thread(target=shut_down, daemon=True)
+    thread.start()
 
-    def part():
+    def disconnect():
         ending.set()
-        leave.join(PARTING)
-        if leave.is_alive():
+        thread.join(SHUTDOWN_TIMEOUT)
+        if thread.is_alive():
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(1)
 
-    atexit.register(part)
+    atexit.register(disconnect)
 
 
 def _first_bytes(data):
-    """Return the first process's bytes; others' must be there too, and are not looked at."""
+    """Return the bytes of the first process; the bytes of the others are ignored."""
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
     padded = np.zeros(size, np.uint8)
     if is_first_process():
@@ -164,5 +164,5 @@ def _several():
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
-def _line(error):
+def _first_line(error):
     return str(error).splitlines()[0] if str(error) else type(error).__name__

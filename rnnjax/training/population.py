@@ -1,4 +1,4 @@
-"""Many networks in one program: members over devices, and the batch of each over what is left."""
+"""Many networks in one program: members over devices, and batches over the remaining devices."""
 
 import functools
 from collections.abc import Callable
@@ -21,17 +21,16 @@ def over_population(function: Callable) -> Callable:
 
     Keyword arguments are not mapped: all members share them.
 
-    Members are split over all devices; S need not be a multiple of their number. Where there are
-    several devices for each member, they split the batch of its `rnnjax.unroll`. Within
-    `rnnjax.training.use_mesh_shape` devices are shared out as it says. On accelerators the members
-    of a device are vmapped; on a CPU they run one after another on each core, because batched small
-    matmuls are slower there than the same matmuls in turn, and a member's working set stays in
-    cache. There a member's numbers do not depend, to the last bit, on how many others there are,
-    nor on how they are spread over devices and processes, so long as its batch is not split (which
-    would sum it in another order).
+    Members are split over all devices; S need not be a multiple of their number. If there are
+    several devices per member, they split the batch of its `rnnjax.unroll`.
+    `rnnjax.training.use_mesh_shape` sets both numbers. On accelerators the members of a device are
+    vmapped. On a CPU they run one after another on each core: small matmuls are faster in sequence
+    than batched, and a member's working set stays in cache. On a CPU a member's numbers do not
+    depend, to the last bit, on the number of members, nor on how they are split over devices and
+    processes, unless its batch is split (which changes the order of sums).
 
-    In a program of several processes all call it with the same arguments, and each gets the whole
-    result, on its first device.
+    In a program of several processes, all call it with the same arguments, and each gets the
+    complete result on its first device.
 
     Raises:
         ValueError: when called, if the leading axes differ.
@@ -41,17 +40,18 @@ def over_population(function: Callable) -> Callable:
 
 
 def sharded_over_population(function: Callable) -> Callable:
-    """Return `function` as `over_population` does, but leave results where they were computed.
+    """Map `function` as `over_population` does, but leave results on the devices of the members.
 
     In a program of several processes each holds the members of its devices: see `gather`. If S
-    is not a multiple of the ways that members are split, every device holds all.
+    is not a multiple of the number of groups that members are split into, every device holds all
+    members.
     """
 
     run = sharded_program(function)
 
     def mapped(*args, **shared):
         members, split = _members(args), population_sharding(_members(args))
-        args, shared = _put((args, shared), (split, NamedSharding(split.mesh, P())))
+        args, shared = _device_put((args, shared), (split, NamedSharding(split.mesh, P())))
         count = -(-members // split.mesh.shape["member"])
         return run(args, shared, count, split)
 
@@ -59,22 +59,22 @@ def sharded_over_population(function: Callable) -> Callable:
 
 
 def sharded_program(function: Callable) -> Any:
-    """Return what `sharded_over_population` compiles: jitted, of placed arguments.
+    """Return the jitted function that `sharded_over_population` calls with sharded arguments.
 
-    It is called with the arguments, the keyword arguments as a dict, how many members a device has,
-    and the sharding of the members, `population_sharding`.
+    Its arguments are the mapped arguments, the keyword arguments as a dict, the number of members
+    per device, and the sharding of the members, `population_sharding`.
     """
 
     @functools.partial(jax.jit, static_argnames="split")
     def run(args, shared, count, split):
         def on_device(args, shared, count):
-            together = _in_turn if _platform(split) == "cpu" else _at_once
-            return together(functools.partial(function, **shared), args, count)
+            mapped = _one_by_one if _platform(split) == "cpu" else _vmapped
+            return mapped(functools.partial(function, **shared), args, count)
 
         members, rows = jax.tree.leaves(args)[0].shape[0], split.mesh.shape["member"]
-        if members % rows:  # the first ones again, so that there is one for each device
-            places = np.arange(-(-members // rows) * rows) % members
-            args = jax.tree.map(lambda a: a[places], args)
+        if members % rows:  # repeat the first members, so that every device has the same number
+            indices = np.arange(-(-members // rows) * rows) % members
+            args = jax.tree.map(lambda a: a[indices], args)
         results = jax.shard_map(
             on_device,
             mesh=split.mesh,
@@ -90,35 +90,35 @@ def sharded_program(function: Callable) -> Any:
 
 
 def population_sharding(members: int) -> NamedSharding:
-    """Return how arrays `[S, ...]` of so many members lie on the devices."""
+    """Return the sharding of arrays `[S, ...]` of a population of S members."""
     mesh = population_mesh(members)
     return NamedSharding(mesh, P() if members % mesh.shape["member"] else P("member"))
 
 
 def shard_population(tree: PyTree) -> PyTree:
-    """Return a tree of arrays `[S, ...]`, from anywhere, as `population_sharding` puts them.
+    """Return a tree of arrays `[S, ...]` on the devices of `population_sharding`.
 
-    In a program of several processes all give the same tree.
+    In a program of several processes all pass the same tree.
 
     Raises:
         ValueError: the leading axes differ.
     """
-    return _put(tree, population_sharding(_members(tree)))
+    return _device_put(tree, population_sharding(_members(tree)))
 
 
 def gather(tree: PyTree) -> PyTree:
-    """Return a tree of arrays as a whole on every process, on its first device.
+    """Return the complete arrays of a tree on every process, on its first device.
 
-    Nothing is changed where the program is one process. All processes must call it.
+    In a program of one process the tree is returned unchanged. All processes must call it.
     """
     if jax.process_count() == 1:
         return tree
     leaves, structure = jax.tree.flatten(tree)
-    away = [i for i, leaf in enumerate(leaves) if _elsewhere(leaf)]
-    if away:
-        everywhere = NamedSharding(leaves[away[0]].sharding.mesh, P())
-        whole = _moved([leaves[i] for i in away], everywhere)
-        for i, leaf in zip(away, whole, strict=True):
+    remote = [i for i, leaf in enumerate(leaves) if _on_other_processes(leaf)]
+    if remote:
+        replicated = NamedSharding(leaves[remote[0]].sharding.mesh, P())
+        complete = _reshard([leaves[i] for i in remote], replicated)
+        for i, leaf in zip(remote, complete, strict=True):
             leaves[i] = leaf.addressable_data(0)
     return jax.tree.unflatten(structure, leaves)
 
@@ -130,35 +130,35 @@ def _platform(sharding):
 def _members(tree):
     axes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(tree)}
     if len(axes) != 1 or axes <= {(), (0,)}:
-        raise ValueError(f"every leaf needs an entry for each member, got axes {sorted(axes)}")
+        raise ValueError(f"every leaf needs an entry per member, got leading axes {sorted(axes)}")
     ((members,),) = axes
     return members
 
 
-def _put(tree, shardings):
-    """Do `jax.device_put`, to devices of other processes too, which hold the same tree."""
+def _device_put(tree, shardings):
+    """Do `jax.device_put`; also to devices of other processes, which pass the same tree."""
     if jax.process_count() == 1:
         return jax.device_put(tree, shardings)
     shardings = jax.tree.broadcast(shardings, tree)
-    return jax.tree.map(_put_leaf, tree, shardings)
+    return jax.tree.map(_device_put_leaf, tree, shardings)
 
 
-def _put_leaf(leaf, sharding):
-    if _elsewhere(leaf):
-        return leaf if leaf.sharding == sharding else _moved(leaf, sharding)
+def _device_put_leaf(leaf, sharding):
+    if _on_other_processes(leaf):
+        return leaf if leaf.sharding == sharding else _reshard(leaf, sharding)
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        data = _put_leaf(jax.random.key_data(leaf), sharding)
+        data = _device_put_leaf(jax.random.key_data(leaf), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
     leaf = np.asarray(leaf)
     leaf = leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype))
     return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
 
 
-def _elsewhere(leaf):
+def _on_other_processes(leaf):
     return isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
 
 
-def _moved(tree, sharding):
+def _reshard(tree, sharding):
     return _identity(sharding)(tree)
 
 
@@ -167,13 +167,13 @@ def _identity(sharding):
     return jax.jit(lambda tree: tree, out_shardings=sharding)
 
 
-def _in_turn(function, args, count):
+def _one_by_one(function, args, count):
     """Map `function` over the members of one device, one after another."""
     length = jax.tree.leaves(args)[0].shape[0]
     return partial_scan(lambda _, one: ((), function(*one)), (), args, count, length)[1]
 
 
-def _at_once(function, args, count):
+def _vmapped(function, args, count):
     del count
     return jax.vmap(function)(*args)
 
@@ -181,16 +181,16 @@ def _at_once(function, args, count):
 def partial_scan(step, state, xs, count, length):
     """Do the first `count` of the `length` steps of `lax.scan(step, state, xs)`.
 
-    The count is traced, so that one program serves for any; and since XLA cannot see that it may
-    be one, it compiles the step alike for all: the same numbers come out however many there are.
+    The count is traced, so one program serves every count. XLA does not know the count, so it
+    compiles the step in the same way for all of them, and the numbers do not depend on it.
     """
 
     def body(i, loop):
         state, ys = loop
         x = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, keepdims=False), xs)
         state, y = step(state, x)
-        place = functools.partial(lax.dynamic_update_index_in_dim, index=i, axis=0)
-        return state, jax.tree.map(lambda all_, one: place(all_, jnp.asarray(one)), ys, y)
+        write = functools.partial(lax.dynamic_update_index_in_dim, index=i, axis=0)
+        return state, jax.tree.map(lambda all_, one: write(all_, jnp.asarray(one)), ys, y)
 
     x = jax.eval_shape(lambda xs: jax.tree.map(lambda a: a[0], xs), xs)
     _, y = jax.eval_shape(step, state, x)

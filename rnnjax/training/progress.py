@@ -13,7 +13,10 @@ from rnnjax.training.multihost import is_first_process
 
 @contextlib.contextmanager
 def progress(label: str, total: int, done: int = 0) -> Iterator[Callable[[int, Any], None]]:
-    """Show a progress bar on standard error, if that is a terminal; give the way to advance it."""
+    """Show a progress bar on standard error if that is a terminal; yield a function to advance it.
+
+    The function takes the number of steps done and their metrics, name -> `[steps, S]`.
+    """
     if not (sys.stderr.isatty() and is_first_process()):
         yield lambda steps, metrics: None
         return
@@ -24,7 +27,7 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Callable[[int, A
 
     def report(steps, metrics):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # all of a metric may be NaN
+            warnings.simplefilter("ignore", RuntimeWarning)  # all members may be NaN
             medians = (f"{name} {np.nanmedian(values[-1]):.4g}" for name, values in metrics.items())
             bar.update(task, advance=steps, note="  ".join(medians), refresh=True)
 

@@ -1,4 +1,4 @@
-"""Training that was stopped, however that was, goes on: every bit is that of a whole training."""
+"""A training that was stopped in any way resumes: every bit is that of an uninterrupted one."""
 
 import dataclasses
 import functools
@@ -24,8 +24,10 @@ from rnnjax.training import (
     ResumeError,
     TerminatedError,
     TrainState,
+    history,
+    resumable,
 )
-from rnnjax.training import resumable as journal_file
+from rnnjax.training import stopped as stopped_members
 
 STEPS, CHUNK, MEMBERS = 12, 5, (7, 8, 9)
 STOPS = 0, 7, 0  # the step at which the loss of each member becomes infinite; 0: never
@@ -38,10 +40,11 @@ class Config:
 
 @pytest.fixture(autouse=True)
 def compiled_once(monkeypatch):
-    monkeypatch.setattr(journal_file, "on_samples", functools.cache(journal_file.on_samples))
+    cached = functools.cache(resumable.prepare_samples)
+    monkeypatch.setattr(resumable, "prepare_samples", cached)
 
 
-# Arithmetic of integers: one word that is wrong, left out or taken twice changes all that follow.
+# Integer arithmetic: one word that is wrong, missing or used twice changes all that follow.
 
 
 def step(state, word):
@@ -77,13 +80,13 @@ def pipelines():
 
 
 def train(place, batches=None, *, stops=STOPS, every=4, observe: Any = observe, **labels):
-    """Train in a run, or in its directory, for the first time or once more."""
+    """Train in a run, or in its directory, for the first time or resuming."""
     run = place if isinstance(place, Run) else Run.resume_or_create(place, Config(), ignoring=())
-    journal = ResumableTraining(run, labels or {"cell": "x"}, MEMBERS, 2, every)
+    resumable_training = ResumableTraining(run, labels or {"cell": "x"}, MEMBERS, 2, every)
     options: Any = {"steps": STEPS, "chunk_size": CHUNK, "observe": observe}
     if batches is None:
-        return journal.train_on_samples(step, start(stops), sample, **options)
-    return journal.train_on_batches(step, start(stops), batches(), **options)
+        return resumable_training.train_on_samples(step, start(stops), sample, **options)
+    return resumable_training.train_on_batches(step, start(stops), batches(), **options)
 
 
 def words(tree):
@@ -97,8 +100,8 @@ def words(tree):
     return [plain(leaf) for leaf in jax.tree.leaves(tree)]
 
 
-def told(path, trained):
-    """Everything a training says, in memory and on disk."""
+def outputs(path, trained):
+    """Everything that a training returns and writes."""
     chunks = [(c.first_step, c.step, c.metrics, c.counts, c.observed) for c in trained.chunks]
     return {
         "state": words((trained.state, trained.before)),
@@ -109,7 +112,7 @@ def told(path, trained):
 
 
 def files(path):
-    one = jax.tree.map(lambda a: a[0], journal_file._words(start()))
+    one = jax.tree.map(lambda a: a[0], stopped_members.key_words(start()))
     kept = {p.name: words(checkpoint.load(p, one)) for p in sorted(path.glob("stopped/*"))}
     rows = {p.name: p.read_bytes() for p in path.glob("*.jsonl") if p.name != "times.jsonl"}
     return {**kept, **rows}
@@ -117,14 +120,14 @@ def files(path):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """What trainings say that nobody disturbs, by their batches and stops."""
+    """The outputs of uninterrupted trainings, by batches and stops."""
 
     @functools.cache
-    def undisturbed(batches=None, stops=STOPS):
+    def uninterrupted(batches=None, stops=STOPS):
         path = tmp_path_factory.mktemp("whole") / "run"
-        return told(path, train(path, batches, stops=stops))
+        return outputs(path, train(path, batches, stops=stops))
 
-    return undisturbed
+    return uninterrupted
 
 
 class StoppedError(Exception):
@@ -132,7 +135,7 @@ class StoppedError(Exception):
 
 
 def fails(function, calls, error: Any = StoppedError):
-    """The function, of which the call of that number, counted from 0, fails."""
+    """The function, which fails from its call number `calls` on, counted from 0."""
     left = [calls]
 
     def failing(*args, **options):
@@ -144,11 +147,11 @@ def fails(function, calls, error: Any = StoppedError):
     return failing
 
 
-# --- whole trainings --------------------------------------------------------------------------
+# --- uninterrupted trainings ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("every", [1, 4, 5, 100])
-def test_a_journal_trains_as_the_loop_does_however_often_it_saves(every, tmp_path, whole):
+def test_resumable_training_equals_the_loop_for_every_checkpoint_interval(every, tmp_path, whole):
     trained = train(tmp_path / "run", every=every)
     want = list(
         training.train_on_samples(step, start(STOPS), sample, steps=STEPS, chunk_size=CHUNK)
@@ -160,10 +163,10 @@ def test_a_journal_trains_as_the_loop_does_however_often_it_saves(every, tmp_pat
         assert words((record.metrics, record.counts)) == words((chunk.metrics, chunk.counts))
         assert words(record.observed) == words(observe(chunk.state))
         assert record.stops == chunk.stops
-    assert told(tmp_path / "run", trained) == whole()
+    assert outputs(tmp_path / "run", trained) == whole()
 
 
-def test_how_often_it_saves_changes_no_float(tmp_path):
+def test_the_checkpoint_interval_does_not_change_any_float(tmp_path):
     """The same for a network: a chunk of another length is another program."""
     optimizer = optax.adam(0.1)
 
@@ -183,23 +186,25 @@ def test_how_often_it_saves_changes_no_float(tmp_path):
         params = jnp.stack([jax.random.normal(key, (5, 5)) for key in keys])
         state = TrainState(params, jax.vmap(optimizer.init)(params), jnp.zeros(2, int), keys)
         rows = np.random.default_rng(0).normal(size=(2, 6, 4, 5)).astype(np.float32)
-        journal = ResumableTraining(
+        resumable_training = ResumableTraining(
             Run.create(tmp_path / str(every), Config()), {}, (0, 1), 1, every
         )
-        done = journal.train_on_batches(step, state, [iter(r) for r in rows], steps=6, chunk_size=5)
+        done = resumable_training.train_on_batches(
+            step, state, [iter(r) for r in rows], steps=6, chunk_size=5
+        )
         return words((done.state, [c.metrics for c in done.chunks]))
 
     assert trained(1) == trained(2) == trained(9)
 
 
-# --- interrupted and gone on ------------------------------------------------------------------
+# --- interrupted and resumed ------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_goes_on(tmp_path, whole, capfd):
+def test_killed_at_any_moment_it_resumes(tmp_path, whole, capfd):
     with moments(tmp_path / "run", tmp_path) as left:
         train(tmp_path / "run")
-    capfd.readouterr()  # that a member stopped
+    capfd.readouterr()  # a member stopped
     seen = set()
     for copy in left[::2]:
         state = frozenset(
@@ -209,7 +214,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path, whole, capfd):
         )
         if state not in seen:  # most changes are within Orbax's temporary directories
             seen.add(state)
-            assert told(copy, train(copy)) == whole(), copy.name
+            assert outputs(copy, train(copy)) == whole(), copy.name
             assert not (copy / "training" / "x" / "damaged").exists()
         shutil.rmtree(copy)
     assert len(seen) > 15
@@ -217,13 +222,13 @@ def test_killed_at_any_moment_it_goes_on(tmp_path, whole, capfd):
 
 WRITES = {
     "append": (Run, 6),
-    "write_arrays": (journal_file, 5),
+    "write_arrays": (history, 5),
     "save": (checkpoint.Checkpoints, 3),
 }
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_when_any_write_fails_it_goes_on(name, tmp_path, whole, monkeypatch):
+def test_when_any_write_fails_it_resumes(name, tmp_path, whole, monkeypatch):
     where, least = WRITES[name]
     function, calls, path = getattr(where, name), 0, tmp_path / "0"
     full = OSError(28, "No space left on device")
@@ -234,11 +239,11 @@ def test_when_any_write_fails_it_goes_on(name, tmp_path, whole, monkeypatch):
         except OSError as error:
             assert error is full
             monkeypatch.setattr(where, name, function)
-            assert told(path, train(path)) == whole()
+            assert outputs(path, train(path)) == whole()
             calls, path = calls + 1, tmp_path / str(calls + 1)
         else:
             break
-    assert told(path, trained) == whole() and calls >= least
+    assert outputs(path, trained) == whole() and calls >= least
 
 
 @pytest.mark.parametrize(
@@ -247,7 +252,7 @@ def test_when_any_write_fails_it_goes_on(name, tmp_path, whole, monkeypatch):
 def test_an_error_in_what_is_observed(calls, batches, tmp_path, whole):
     with pytest.raises(StoppedError):
         train(tmp_path / "run", batches, observe=fails(observe, calls))
-    assert told(tmp_path / "run", train(tmp_path / "run", batches)) == whole(batches)
+    assert outputs(tmp_path / "run", train(tmp_path / "run", batches)) == whole(batches)
 
 
 def test_an_error_in_the_batches(tmp_path, whole):
@@ -257,10 +262,10 @@ def test_an_error_in_the_batches(tmp_path, whole):
 
     with pytest.raises(StoppedError):
         train(tmp_path / "run", breaking)
-    assert told(tmp_path / "run", train(tmp_path / "run", generators)) == whole(generators)
+    assert outputs(tmp_path / "run", train(tmp_path / "run", generators)) == whole(generators)
 
 
-def test_a_data_file_that_cannot_be_read_for_a_while_costs_no_checkpoint(tmp_path, whole):
+def test_a_data_file_that_is_unreadable_for_a_while_damages_no_checkpoint(tmp_path, whole):
     path = tmp_path / "run"
     with pytest.raises(StoppedError):
         train(path, generators, observe=fails(observe, 3))
@@ -272,12 +277,12 @@ def test_a_data_file_that_cannot_be_read_for_a_while_costs_no_checkpoint(tmp_pat
     with pytest.raises(OSError, match="no such disk"):
         train(path, unreadable)
     assert not (path / "training" / "x" / "damaged").exists()
-    assert told(path, train(path, generators)) == whole(generators)
+    assert outputs(path, train(path, generators)) == whole(generators)
 
 
 @pytest.mark.parametrize("every", [1, 3, 100])
-def test_it_may_go_on_with_other_intervals(every, stopped, whole):
-    assert told(stopped, train(stopped, every=every)) == whole()
+def test_it_resumes_with_other_intervals(every, stopped, whole):
+    assert outputs(stopped, train(stopped, every=every)) == whole()
 
 
 @pytest.fixture(scope="module")
@@ -296,12 +301,12 @@ def stopped(stopped_once, tmp_path):
     return path
 
 
-def test_it_may_be_stopped_again_and_again(stopped, whole):
+def test_it_may_be_stopped_repeatedly(stopped, whole):
     for _ in range(3):
         with pytest.raises(StoppedError):
             train(stopped, observe=fails(observe, 1))
-    assert told(stopped, train(stopped)) == whole()
-    assert told(stopped, train(stopped)) == whole()  # finished, it says it once more
+    assert outputs(stopped, train(stopped)) == whole()
+    assert outputs(stopped, train(stopped)) == whole()  # finished: it returns the same
 
 
 def test_several_trainings_of_a_run_stopped_in_the_second(tmp_path):
@@ -310,7 +315,7 @@ def test_several_trainings_of_a_run_stopped_in_the_second(tmp_path):
         run = Run.resume_or_create(path, Config(), ignoring=())
         first = train(run, rate="1e-05")
         second = train(run, rate="1e+05", stops=(3, 0, 0), observe=observe)
-        return told(path, first), told(path, second)
+        return outputs(path, first), outputs(path, second)
 
     want = both(tmp_path / "whole")
     assert [want[0]["metrics.jsonl"].count(rate) for rate in (b"1e-05", b"1e+05")] == [15, 13]
@@ -321,8 +326,8 @@ def test_several_trainings_of_a_run_stopped_in_the_second(tmp_path):
 
 
 @pytest.mark.parametrize("calls", [1, 2, 3])
-def test_sigterm_is_answered_by_a_checkpoint(calls, tmp_path, whole):
-    """In the middle, and after the last step, when nothing would be left to do."""
+def test_sigterm_saves_a_checkpoint(calls, tmp_path, whole):
+    """In the middle, and after the last step."""
     path, before = tmp_path / "run", signal.getsignal(signal.SIGTERM)
     left = [calls]
 
@@ -338,7 +343,7 @@ def test_sigterm_is_answered_by_a_checkpoint(calls, tmp_path, whole):
     after = int(str(caught.value).split()[4])
     assert after == {1: 8, 2: 12, 3: 12}[calls]
     assert (path / "training" / "x" / "steps" / str(after)).exists()
-    assert told(path, train(path)) == whole()
+    assert outputs(path, train(path)) == whole()
 
 
 # --- members that stop ------------------------------------------------------------------------
@@ -352,14 +357,14 @@ def test_members_stop_alone_before_and_after_an_interruption(tmp_path, capfd, wh
         train(tmp_path / "run", stops=stops, observe=fails(observe, 2))
     capfd.readouterr()
     trained = train(tmp_path / "run", stops=stops)
-    assert told(tmp_path / "run", trained) == want
-    assert capfd.readouterr().err.count("member 1") == 1  # the first has been told of
+    assert outputs(tmp_path / "run", trained) == want
+    assert capfd.readouterr().err.count("member 1") == 1  # the first was reported before
     steps = trained.state.step
     assert steps.tolist() == [2, 10, 12]
     assert np.isnan(trained.chunks[-1].metrics["half"][0, 1].astype(float))
 
 
-def test_when_all_have_stopped_it_says_so_each_time(tmp_path):
+def test_when_all_members_have_stopped_it_raises_each_time(tmp_path):
     path, stops = tmp_path / "run", (6, 11, 10)
     for _ in range(3):
         with pytest.raises(NonFiniteError, match=r"x: loss became inf at step 6 \(member 0\)"):
@@ -373,36 +378,38 @@ def test_when_all_have_stopped_it_says_so_each_time(tmp_path):
 # --- damage -----------------------------------------------------------------------------------
 
 
-def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_it_used(stopped, whole, capfd):
+def test_a_damaged_checkpoint_is_quarantined_and_the_previous_one_used(stopped, whole, capfd):
     (file,) = (stopped / "training/x/steps/8").glob("tree/_METADATA")
     file.write_bytes(file.read_bytes()[:-9])
-    assert told(stopped, train(stopped)) == whole()
+    assert outputs(stopped, train(stopped)) == whole()
     assert [p.name for p in (stopped / "training/x/damaged").iterdir()] == ["8"]
 
 
-def test_without_any_checkpoint_but_whole_ones_it_begins_again(stopped, whole):
+def test_without_checkpoints_it_starts_again(stopped, whole):
     shutil.rmtree(stopped / "training")
-    assert told(stopped, train(stopped)) == whole()
+    assert outputs(stopped, train(stopped)) == whole()
 
 
-def test_if_all_checkpoints_are_damaged_it_says_what_to_do(stopped):
+def test_all_checkpoints_damaged_is_an_error_that_says_what_to_do(stopped):
     before = (stopped / "metrics.jsonl").read_bytes()
     for file in (stopped / "training/x/steps").glob("*/tree/manifest.ocdbt"):
         file.unlink()
     for _ in range(2):
-        with pytest.raises(ResumeError, match=r"no checkpoint of x in .* is whole; .* or remove"):
+        with pytest.raises(
+            ResumeError, match=r"all checkpoints of x in .* are damaged; .* or remove"
+        ):
             train(stopped)
     assert (stopped / "metrics.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize("damage", [lambda p: p.unlink(), lambda p: os.truncate(p, 40)])
-def test_without_its_history_a_checkpoint_is_of_no_use(damage, stopped, whole, capfd):
+def test_a_checkpoint_without_its_history_is_not_used(damage, stopped, whole, capfd):
     """Step 8's needs what was measured in steps 6 to 8; step 4's does not."""
     damage(stopped / ".history/x/000000006.npz")
-    assert told(stopped, train(stopped)) == whole()
-    assert capfd.readouterr().err.count("an earlier one may do") == 1
+    assert outputs(stopped, train(stopped)) == whole()
+    assert capfd.readouterr().err.count("trying an earlier one") == 1
     (stopped / ".history/x/000000001-000000005.npz").unlink()
-    with pytest.raises(ResumeError, match="no checkpoint of x"):
+    with pytest.raises(ResumeError, match="all checkpoints of x"):
         train(stopped)
 
 
@@ -414,7 +421,7 @@ def test_without_its_history_a_checkpoint_is_of_no_use(damage, stopped, whole, c
         lambda p: p.write_bytes(p.read_bytes().replace(b"1", b"2") + b"more\n" * 99),
     ],
 )
-def test_metrics_that_someone_has_changed_are_restored(damage, stopped, whole):
+def test_changed_metrics_are_restored(damage, stopped, whole):
     damage(stopped / "metrics.jsonl")
     damage(stopped / "stopped.jsonl")
     run = Run.resume_or_create(stopped, Config(), ignoring=())
@@ -425,26 +432,26 @@ def test_metrics_that_someone_has_changed_are_restored(damage, stopped, whole):
 
 def test_another_shape_or_structure_is_named(stopped):
     run = Run(stopped, resuming=True)
-    journal = ResumableTraining(run, {"cell": "x"}, MEMBERS, 2, 4)
+    resumable_training = ResumableTraining(run, {"cell": "x"}, MEMBERS, 2, 4)
     state = start()
     wider = state._replace(params={**state.params, "word": jnp.zeros((3, 2), jnp.uint32)})
     options: Any = {"steps": STEPS, "chunk_size": CHUNK, "observe": lambda state: ()}
     message = (
         r"steps/8 holds params/word as uint32 \(3,\), wanted is uint32 \(3, 2\): "
-        r"the code has changed since; give another --out, or remove .* to begin again"
+        r"the code has changed since; give another --out, or remove .* to start again"
     )
     with pytest.raises(ResumeError, match=message):
-        journal.train_on_samples(step, wider, sample, **options)
-    with pytest.raises(ResumeError, match="holds 2 observed arrays, wanted are 0: the code has"):
-        journal.train_on_samples(step, state, sample, **options)
+        resumable_training.train_on_samples(step, wider, sample, **options)
+    with pytest.raises(ResumeError, match="holds 2 observed arrays, expected 0: the code has"):
+        resumable_training.train_on_samples(step, state, sample, **options)
     assert {p.name for p in stopped.glob("training/x/steps/*")} == {"4", "8"}
 
 
-def test_another_jax_is_told_of(tmp_path, whole, monkeypatch, capsys):
+def test_another_version_of_jax_is_reported(tmp_path, whole, monkeypatch, capsys):
     with pytest.raises(StoppedError):
         train(tmp_path / "run", observe=fails(observe, 2))
-    monkeypatch.setattr(journal_file, "_maker", lambda: "JAX 99 on abacus")
-    assert told(tmp_path / "run", train(tmp_path / "run")) == whole()
-    line = next(line for line in capsys.readouterr().err.splitlines() if "begun" in line)
-    assert line.startswith("x: begun with JAX ")
-    assert line.endswith("goes on with JAX 99 on abacus; the last bits may be others")
+    monkeypatch.setattr(resumable, "_platform", lambda: "JAX 99 on abacus")
+    assert outputs(tmp_path / "run", train(tmp_path / "run")) == whole()
+    line = next(line for line in capsys.readouterr().err.splitlines() if "started" in line)
+    assert line.startswith("x: started with JAX ")
+    assert line.endswith("resumes with JAX 99 on abacus; the last bits may differ")

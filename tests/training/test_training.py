@@ -176,7 +176,7 @@ def test_a_population_is_close_to_a_loop_with_rounding():
 def test_accelerators_map_members_at_once(monkeypatch):
     state, metrics = train_network(3, 7)
     monkeypatch.setattr(training.population, "_platform", lambda sharding: "gpu")
-    monkeypatch.setattr(training.population, "_in_turn", None)
+    monkeypatch.setattr(training.population, "_one_by_one", None)
     at_once, its_metrics = train_network.__wrapped__(3, 7)
     np.testing.assert_allclose(its_metrics["loss"], metrics["loss"], rtol=1e-5)
     for a, b in zip(numbers(at_once), numbers(state), strict=True):
@@ -196,7 +196,7 @@ def test_members_share_keyword_arguments_and_may_come_from_anywhere():
 
 @pytest.mark.parametrize("wrong", [((2,), (3,)), ((2,), ()), ((0,), (0,)), ()], ids=str)
 def test_leaves_without_a_common_leading_axis(wrong):
-    with pytest.raises(ValueError, match="an entry for each member"):
+    with pytest.raises(ValueError, match="an entry per member"):
         over_population(lambda *args: args)(*map(np.zeros, wrong))
 
 
@@ -251,7 +251,7 @@ def test_batches_that_end_early():
     with pytest.raises(ValueError, match="batches of member 2 ended before the last step"):
         next(chunks)
     chunks = train_on_batches(batch_step, exact_state(), batches[:2], steps=3, chunk_size=3)
-    with pytest.raises(ValueError, match="an entry for each member"):
+    with pytest.raises(ValueError, match="an entry per member"):
         next(chunks)
 
 
