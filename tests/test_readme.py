@@ -71,3 +71,25 @@ def test_files_the_readme_names_exist(path):
 def test_constraints_name_no_registry():
     text = (ROOT / "constraints.txt").read_text()
     assert "==" in text and "http" not in text and "file:" not in text
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text()):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), f"{name(path)} links to {target}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in DOCUMENTS if path.name not in ("CONTRIBUTING.md", "CHANGELOG.md")],
+    ids=name,
+)
+def test_files_that_documents_name_exist(path):
+    pattern = r"(?<![\w./])(?:rnnjax|experiments|benchmarks|notebooks|tests|docs)/[\w./-]+\w"
+    for named in re.findall(pattern, path.read_text()):
+        assert (ROOT / named).exists(), f"{name(path)} names {named}"
+
+
+def test_the_readme_is_one_page():
+    assert len(README.splitlines()) <= 160
