@@ -1,7 +1,9 @@
 """`training.fit` against the loop that it documents."""
 
+import dataclasses
 import doctest
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,13 @@ from rnnjax.runs import Run
 from rnnjax.training import NonFiniteError, TrainState, fit
 
 STEPS = 7
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    steps: int = STEPS
+
+
 CELL, OPTIMIZER = rnnjax.LSTM(5), optax.adam(0.05)
 
 
@@ -65,7 +74,8 @@ def assert_equal(got, want):
         assert metrics[name].shape == (STEPS,)
         np.testing.assert_allclose(metrics[name], value, rtol=1e-6)
     assert int(state.step) == STEPS and state.key.shape == ()
-    np.testing.assert_array_equal(*map(jax.random.key_data, (state.key, want_state.key)))
+    key, want_key = map(jax.random.key_data, (state.key, want_state.key))
+    np.testing.assert_array_equal(key, want_key)
     leaves = zip(*map(jax.tree.leaves, (state.params, want_state.params)), strict=True)
     for a, b in leaves:
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
@@ -119,18 +129,20 @@ def test_in_a_run_it_resumes(tmp_path, source):
         raise StoppedError
 
     want = fit(train_step, initial_state(), whole(), STEPS)
-    options = {"chunk_size": 2, "checkpoint_every": 2}
-    run = Run.resume_or_create(tmp_path / "run", CELL, ignoring=())
+    options: Any = {"chunk_size": 2, "checkpoint_every": 2}
+    run = Run.resume_or_create(tmp_path / "run", Config(), ignoring=())
     if source == "batches":
         with pytest.raises(StoppedError):
             fit(train_step, initial_state(), breaking(), STEPS, run=run, **options)
         assert {p.name for p in tmp_path.glob("run/training/all/steps/*")} >= {"4"}
-    run = Run.resume_or_create(tmp_path / "run", CELL, ignoring=())
+    run = Run.resume_or_create(tmp_path / "run", Config(), ignoring=())
     got = fit(train_step, initial_state(), whole(), STEPS, run=run, **options)
     assert_equal(got, want)
     rows = run.read_rows("metrics.jsonl")
     assert [row["step"] for row in rows] == [*range(1, STEPS + 1)]
-    np.testing.assert_array_equal(np.float32([row["loss"] for row in rows]), got.metrics["loss"])
+    np.testing.assert_array_equal(
+        np.array([row["loss"] for row in rows], np.float32), got.metrics["loss"]
+    )
 
 
 def test_a_metric_that_is_not_finite_is_named_with_its_step(tmp_path):
@@ -139,7 +151,7 @@ def test_a_metric_that_is_not_finite_is_named_with_its_step(tmp_path):
         return state._replace(step=state.step + 1), {"loss": loss}
 
     state = TrainState((), (), jnp.int32(0), jax.random.key(0))
-    for run in (None, Run.create(tmp_path / "run", CELL)):
+    for run in (None, Run.create(tmp_path / "run", Config())):
         with pytest.raises(NonFiniteError) as error:
             fit(step, state, lambda key: 0.0, 9, label="elman", run=run)
         assert str(error.value) == "elman: loss became nan at step 5"

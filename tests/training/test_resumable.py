@@ -437,7 +437,7 @@ def test_another_shape_or_structure_is_named(stopped):
     wider = state._replace(params={**state.params, "word": jnp.zeros((3, 2), jnp.uint32)})
     options: Any = {"steps": STEPS, "chunk_size": CHUNK, "observe": lambda state: ()}
     message = (
-        r"steps/8 holds params/word as uint32 \(3,\), wanted is uint32 \(3, 2\): "
+        r"steps/8 holds params/word as uint32 \(3,\), expected uint32 \(3, 2\): "
         r"the code has changed since; give another --out, or remove .* to start again"
     )
     with pytest.raises(ResumeError, match=message):
