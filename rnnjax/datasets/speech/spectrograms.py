@@ -1,0 +1,62 @@
+"""Comparing spectrograms of different lengths: distances, means, nearest neighbours.
+
+Axis letters: T frames of one spectrogram, M mel bands. All values are in dB.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+Frames = Float[np.ndarray, "_ M"]
+
+
+def distance(frames: Frames, others: Frames) -> float:
+    """Return the mean absolute difference of two spectrograms along their best alignment, in dB.
+
+    Source of the alignment: Sakoe, Chiba 1978, "Dynamic programming algorithm optimization for
+    spoken word recognition".
+    """
+    import librosa
+
+    apart = np.abs(frames[:, None] - others).mean(-1).astype(np.float64)
+    _, path = librosa.sequence.dtw(C=apart)
+    return apart[path[:, 0], path[:, 1]].mean()
+
+
+def unaligned_distance(frames: Frames, others: Frames, floor: float) -> float:
+    """Return the mean absolute difference frame by frame in dB; `floor` pads the shorter one."""
+    length = max(len(frames), len(others))
+    one, other = (
+        np.pad(f, ((0, length - len(f)), (0, 0)), constant_values=floor) for f in (frames, others)
+    )
+    return np.abs(one - other).mean()
+
+
+def stretched(frames: Frames, length: int) -> Frames:
+    """Return a spectrogram at another length, by linear interpolation in time."""
+    places = np.linspace(0, len(frames) - 1, length)
+    steps = np.arange(len(frames))
+    return np.stack([np.interp(places, steps, band) for band in frames.T], axis=1)
+
+
+def mean_frames(spectrograms: Sequence[Frames]) -> Frames:
+    """Return the mean of spectrograms, each stretched to their mean length."""
+    length = round(float(np.mean([len(frames) for frames in spectrograms])))
+    return np.mean([stretched(frames, length) for frames in spectrograms], axis=0)
+
+
+def nearest(spectrograms: Sequence[Frames], others: Sequence[Frames]) -> np.ndarray:
+    """Return for each spectrogram the index of the nearest of the others, `[N]`.
+
+    Each is stretched to 16 frames and centred in each band, so that pace and voice count less; the
+    distance is Euclidean.
+    """
+
+    def shapes(spectrograms):
+        found = np.stack([stretched(frames, 16) for frames in spectrograms])
+        return (found - found.mean(axis=1, keepdims=True)).reshape(len(found), -1)
+
+    known, asked = shapes(others), shapes(spectrograms)
+    squares = (known**2).sum(1) - 2 * asked @ known.T  # without ||asked||^2, the same for all
+    return squares.argmin(1)
