@@ -27,10 +27,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax import diagnostics, tasks, training
+from rnnjax import diagnostics, experiment, tasks, training
 from rnnjax.command_line import ArgumentError, at_least, main, positive
-from rnnjax.experiment import RunOptions, applications, in_run
-from rnnjax.experiment.applications import CELLS
+from rnnjax.experiment import RunOptions, in_run
+from rnnjax.networks import CELLS
 
 FORMS = {"": "one layer", "deep_": "two layers", "bidirectional_": "both directions"}
 RECURRENT = tuple(form + cell for cell in CELLS for form in FORMS)
@@ -107,7 +107,8 @@ class Config(RunOptions):
         if name == "tcn":
             layer: Any = TCN(self.features, num_blocks=self.blocks)
         else:
-            layer = applications.network(name, self.features, window=task.total_length)
+            window = task.total_length
+            layer = experiment.make_layer("--networks", name, self.features, window=window)
         return ManyToOne(layer, LinearHead(task.output_size))
 
 

@@ -112,11 +112,16 @@ def x64():
 def refuses(monkeypatch, capsys, tmp_path):
     """Return a check that an experiment refuses arguments: exit code 2, one line that has words."""
 
+    from rnnjax.experiment import Experiment  # after the hook that checks types
+
     def check(module, arguments, words, **options):
         monkeypatch.chdir(tmp_path)  # where runs/ would be made
         monkeypatch.setattr(sys, "argv", [module.__file__, *arguments.split()])
         with pytest.raises(SystemExit) as stop:
-            module.main(module.Config, module.run, **options)
+            if isinstance(module.run, Experiment):
+                module.run.main()
+            else:
+                module.main(module.Config, module.run, **options)
         assert stop.value.code == 2
         error = capsys.readouterr().err
         assert error.startswith("error: ") and error.count("\n") == 1

@@ -1,33 +1,33 @@
 """One application, seven networks: how well they do, and how far back their gradient reaches.
 
-Claim: what introductions only assert can be measured. A causal CNN sees a window; an Elman network
-forgets; an LSTM and a GRU learn what to keep; a second direction and a second layer see and say
-more; a Transformer has all steps at hand. All networks get the same data, updates, width and
-seeds; none is tuned for it. (Bai, Kolter, Koltun 2018, arXiv:1803.01271, found CNNs to be the
-better starting point; which network does best depends on the application.)
+Claim: what introductions to recurrent networks say of each can be measured. A causal CNN sees a
+window; an Elman network forgets; an LSTM and a GRU learn what to keep; a second direction and a
+second layer add to that; a Transformer has direct access to all steps. All networks get the same
+data, updates, width and seeds, and none is tuned. (Bai, Kolter, Koltun 2018, arXiv:1803.01271,
+found CNNs to be the better starting point; which network does best depends on the application.)
 
-For every network: its metric on held-out data over the seeds, beside the application's trivial
-baseline, and the gradient of its loss with respect to its inputs against the lag. The reach is
+For every network: its metric on held-out data over the seeds, beside the trivial baseline of the
+application, and the gradient of its loss with respect to its inputs against the lag. The reach is
 log10 of the share of the gradient at the earliest tenth of lags over that at the latest.
+
+Verdict: `reproduced` if every network beats the best baseline by more than the spread over its
+seeds.
 
     python experiments/applications/compare.py
     python experiments/applications/compare.py --application sentiment --networks tcn gru
+    python experiments/applications/compare.py --networks gru ./mine.py:MyCell
 """
 
-import contextlib
 import dataclasses
 import functools
 import importlib.util
-import io
 import sys
-import typing
 from pathlib import Path
 from typing import Any, Literal
 
-from rnnjax import experiment
-from rnnjax.command_line import ArgumentError, at_least, main
-from rnnjax.experiment import RunOptions, in_run
-from rnnjax.experiment.applications import NAMES
+from rnnjax import experiment, networks
+from rnnjax.command_line import ArgumentError
+from rnnjax.runs import Run
 
 APPLICATIONS = (
     *("sequence_classification", "sentiment", "text_generation", "speech_recognition"),
@@ -37,7 +37,7 @@ APPLICATIONS = (
 
 @functools.cache
 def application(name):
-    """Return the module of an application, which is the file of that name beside this one."""
+    """Return the module of an application: the file of that name beside this one."""
     path = Path(__file__).with_name(f"{name}.py")
     spec = importlib.util.spec_from_file_location(f"application_{name}", path)
     assert spec and spec.loader
@@ -47,81 +47,71 @@ def application(name):
     return module
 
 
-@dataclasses.dataclass(frozen=True)
-class Config(RunOptions):
-    """Run one application over a CNN, recurrent networks and a Transformer, and compare them.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(experiment.SeedOptions):
+    """Run one application with a CNN, recurrent networks and a Transformer, and compare them.
 
     Prints a table and writes it (results.csv), the gradients (gradients.csv), the figure
-    comparison (PNG, SVG) and summary.json; every network's own run is in a folder of its name. The
+    comparison (PNG, SVG) and summary.json; the run of each network is in a folder of its name. The
     default run takes about two minutes on two CPU cores.
     """
 
     application: Literal[APPLICATIONS] = "sequence_classification"  # pyright: ignore[reportInvalidTypeForm]
-    """What to do with each network; the file of that name says more."""
+    """What to do with each network; see the file of that name."""
     networks: tuple[str, ...] = ()
-    """Which networks to compare [default: all that the application can take]."""
+    """Which networks to compare, cells of your own (./mine.py:MyCell) included [default: tcn,
+    elman, lstm, gru, bidirectional_gru, deep_gru and transformer, if the application takes
+    them]."""
     steps: int | None = 500
-    """Training updates; None means the application's own number."""
+    """Training updates; None means the application's own default."""
     features: int | None = 32
-    """Hidden units of each layer and direction; None means the application's own number."""
+    """Hidden units of each layer and direction; None means the application's own default."""
     seeds: int = 3
-    """Networks of each kind."""
-    seed: int = 0
-    """Seed of the first network; the others count up from it."""
+    """Networks of each kind; the spread is over their results."""
 
     def __post_init__(self):
-        at_least(1, self, "seeds")
-        at_least(0, self, "seed")
-        known, chosen = self.known, self.networks
-        if len(set(chosen)) < len(chosen) or not {*chosen} <= {*known}:
+        super().__post_init__()
+        names = [networks.short_name(name) for name in self.networks]
+        if len(set(names)) < len(names):
             raise ArgumentError(
-                f"--networks must name some of {', '.join(known)}, each once, "
-                f"got {' '.join(chosen)}"
+                f"--networks must name each network once, got {' '.join(self.networks)}"
             )
         self.configurations()
 
-    @property
-    def known(self):
-        """The networks that the application can take."""
-        own = application(self.application).Config
-
-        def takes(name):
-            try:
-                own(network=name)
-            except ArgumentError:  # one that reads the end first, where it would see the answer
-                return False
-            return True
-
-        return tuple(filter(takes, typing.get_args(typing.get_type_hints(own)["network"])))
-
     def configurations(self):
-        """Return the application's configuration for every network, by name."""
-        own = {"steps": self.steps, "features": self.features}
-        own = {name: value for name, value in own.items() if value is not None}
+        """Return the configuration of the application for every network, by short name."""
+        given = {"steps": self.steps, "features": self.features}
+        given = {name: value for name, value in given.items() if value is not None}
         make = functools.partial(
-            application(self.application).Config, seeds=self.seeds, seed=self.seed, **own
+            application(self.application).Config, seeds=self.seeds, seed=self.seed, **given
         )
-        return {name: make(network=name) for name in self.networks or self.known}
+        make()  # reports wrong options other than --networks
+        known = {}
+        for name in self.networks or networks.NETWORKS:
+            try:
+                known[networks.short_name(name)] = make(network=name)
+            except ArgumentError as error:
+                if self.networks:
+                    text = str(error).replace("--network ", "--networks ")
+                    raise ArgumentError(text) from None
+        return known
 
 
 def measure(config, run):
-    from rnnjax.runs import Run
-
-    networks, results, gradients, common = {}, [], [], {}
+    found, results, gradients, common = {}, [], [], {}
     kept = "metric", "baseline", "baseline_name", "higher_is_better", "source"
-    print(f"{'network':20}{'parameters':>12}{'value':>10}{'spread':>10}{'reach':>10}", flush=True)
     for name, own in config.configurations().items():
         out = run.path / name
         run.file(name)
         same = {"checkpoint_every": config.checkpoint_every, "keep": config.keep}
-        own = dataclasses.replace(own, out=out, **same)  # if it is there, it goes on
-        with contextlib.redirect_stdout(io.StringIO()):  # its report is in its own summary
-            summary = application(config.application).run(own)
+        own = dataclasses.replace(own, out=out, **same)  # an interrupted run in it is resumed
+        summary = application(config.application).run(own, quiet=True)
         table = Run(out).read_table("gradients")
         inputs = {key: column[table["layer"] == table["layer"][0]] for key, column in table.items()}
-        entry = {key: summary[key] for key in ("parameters", "value", "spread", "values")}
+        names = "parameters", "value", "spread", "values", "beats_baseline"
+        entry = {key: summary[key] for key in names}
         entry["gradient_reach"] = experiment.reach(inputs)
-        networks[name] = entry
+        found[name] = entry
         common = {key: summary[key] for key in kept}
         values = summary["values"]
         results.append(
@@ -132,34 +122,48 @@ def measure(config, run):
         gradients.append({"network": name, **inputs})
         run.write_table("results", results)
         run.write_table("gradients", gradients)
-        numbers = f"{entry['value']:10.4g}{entry['spread']:10.3g}{entry['gradient_reach']:10.2f}"
-        print(f"{name:20}{entry['parameters']:12}{numbers}", flush=True)
-    direction = "higher" if common["higher_is_better"] else "lower"
-    print(f"{common['baseline_name']:20}{'':12}{common['baseline']:10.4g}")
-    print(f"value: {common['metric']} on held-out data, {direction} is better.")
-    print(f"Data: {common['source']}")
-    return {"application": config.application, **common, "networks": networks}
+        print(f"{name}: {entry['value']:.4g}", flush=True)
+    return {"application": config.application, **common, "networks": found}
 
 
-def draw(run):
+def verdict(config, summary):
+    """Judge every network as its application does."""
+    conditions = {
+        f"{name} beats the best baseline by more than the spread over seeds": own["beats_baseline"]
+        for name, own in summary["networks"].items()
+    }
+    return experiment.Verdict.judge(conditions).unless_quick(config, "steps", "features", "seeds")
+
+
+def show(summary):
+    header = "network", "parameters", "value", "spread", "reach"
+    rows = [
+        [name, *(own[key] for key in ("parameters", "value", "spread", "gradient_reach"))]
+        for name, own in summary["networks"].items()
+    ]
+    rows.append([summary["baseline_name"], None, summary["baseline"], None, None])
+    experiment.print_table(header, rows)
+    direction = "higher" if summary["higher_is_better"] else "lower"
+    print(f"value: {summary['metric']} on held-out data, {direction} is better.")
+    print(f"Data: {summary['source']}")
+
+
+def draw(run: Run) -> None:
     """Draw quality, and the gradient against the lag, of every network side by side."""
     from rnnjax import figures
 
-    summary = run.read_json("summary.json")
+    summary: dict[str, Any] = run.read_json("summary.json")
     figure = figures.comparison(
         run.read_table("results"),
         run.read_table("gradients"),
         metric=f"{summary['metric']}, {summary['application'].replace('_', ' ')}",
         baseline=summary["baseline_name"],
-        names=NAMES,
+        names={name: networks.label(name) for name in summary["networks"]},
     )
     run.save_figure("comparison", figure)
 
 
-def run(config: Config) -> dict[str, Any]:
-    """Run the comparison and return its summary."""
-    return in_run("compare", config, functools.partial(measure, config), draw)
-
+run = experiment.Experiment("compare", Config, measure, verdict, draw, show=show)
 
 if __name__ == "__main__":
-    main(Config, run)
+    run.main()

@@ -1,7 +1,15 @@
 """What every experiment shares: options, life cycle, verdict, tables, training, `--predict`."""
 
-from rnnjax.experiment.baselines import report
+from rnnjax.experiment.application_options import (
+    ApplicationOptions,
+    NetworkOptions,
+    WriterOptions,
+    make_layer,
+    make_writer,
+)
+from rnnjax.experiment.baselines import beats_baseline, report, show_report
 from rnnjax.experiment.console import print_table
+from rnnjax.experiment.drawing import draw
 from rnnjax.experiment.gradients import gradient_table, log_gradients, log_shares, reach
 from rnnjax.experiment.lifecycle import Experiment, in_run
 from rnnjax.experiment.options import (
@@ -13,7 +21,7 @@ from rnnjax.experiment.options import (
     make_task,
     run_options,
 )
-from rnnjax.experiment.predict import existing, lines, restore, save
+from rnnjax.experiment.predict import lines, read_file, restore, save
 from rnnjax.experiment.tables import loss_curve, profile_rows, quantile_band
 from rnnjax.experiment.training import (
     evaluate,
@@ -26,16 +34,20 @@ from rnnjax.experiment.training import (
 from rnnjax.experiment.verdict import Outcome, Verdict, print_verdict
 
 __all__ = [
+    "ApplicationOptions",
     "CellOptions",
     "Experiment",
+    "NetworkOptions",
     "Outcome",
     "PredictOptions",
     "RunOptions",
     "SeedOptions",
     "TrainingOptions",
     "Verdict",
+    "WriterOptions",
+    "beats_baseline",
+    "draw",
     "evaluate",
-    "existing",
     "fit",
     "gradient_table",
     "in_run",
@@ -43,7 +55,9 @@ __all__ = [
     "log_gradients",
     "log_shares",
     "loss_curve",
+    "make_layer",
     "make_task",
+    "make_writer",
     "member",
     "parameter_count",
     "print_table",
@@ -51,10 +65,12 @@ __all__ = [
     "profile_rows",
     "quantile_band",
     "reach",
+    "read_file",
     "report",
     "restore",
     "run_options",
     "save",
+    "show_report",
     "shuffled_batches",
     "start",
 ]

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from rnnjax.experiment.verdict import Verdict
+
 
 def report(
     metric: str,
@@ -16,7 +18,7 @@ def report(
     examples: Sequence[Mapping[str, Any]],
     **more: Any,
 ) -> dict[str, Any]:
-    """Print and return the summary of an application.
+    """Return the summary of an application.
 
     `value` is the mean over seeds, `spread` the largest value minus the smallest. `baseline` is the
     best of the baselines; `beats_baseline` says whether the value is better by more than the
@@ -36,7 +38,7 @@ def report(
     value, spread = float(np.mean(values)), max(values) - min(values)
     baseline = float(baselines[name])
     better = value - baseline if higher_is_better else baseline - value
-    summary = {
+    return {
         "metric": metric,
         "value": value,
         "spread": spread,
@@ -50,11 +52,21 @@ def report(
         **more,
         "examples": list(examples),
     }
-    _print(summary)
-    return summary
 
 
-def _print(summary):
+def beats_baseline(config: Any, summary: Mapping[str, Any]) -> Verdict:
+    """Return the verdict of most applications, given the summary from `report`.
+
+    `reproduced` if the network beats the best baseline by more than the spread over seeds; `quick
+    run only` with fewer `steps` or `seeds` than the defaults.
+    """
+    condition = "the network beats the best baseline by more than the spread over seeds"
+    verdict = Verdict.judge({condition: summary["beats_baseline"]})
+    return verdict.unless_quick(config, "steps", "seeds")
+
+
+def show_report(summary: Mapping[str, Any]) -> None:
+    """Print the summary from `report`."""
     direction = "higher" if summary["higher_is_better"] else "lower"
     print(f"Data: {summary['source']}")
     print(f"{summary['metric']} on held-out data ({direction} is better)")
@@ -63,7 +75,5 @@ def _print(summary):
     print(f"  {summary['value']:10.4g}  network ({spread})")
     for name, baseline in summary["baselines"].items():
         print(f"  {baseline:10.4g}  {name}")
-    verdict = "beats" if summary["beats_baseline"] else "does not beat"
-    print(f"The network {verdict} the best baseline by more than the spread.")
     for example in summary["examples"]:
         print("  " + "  ".join(f"{name}: {value}" for name, value in example.items()))

@@ -10,6 +10,7 @@ import jax
 
 from rnnjax import checkpoint, training
 from rnnjax.command_line import ArgumentError
+from rnnjax.experiment.options import run_options
 from rnnjax.runs import Run
 
 PyTree = Any
@@ -47,7 +48,7 @@ def finished(name: str, config: Any) -> tuple[Any, Run]:
 
     Args:
         name: of the experiment, for the message.
-        config: of the command that asks; only `out` and `predict` are used.
+        config: of the command that asks; only its run options are used.
 
     Raises:
         ArgumentError: there is no finished run, or it is a run of another experiment.
@@ -60,8 +61,8 @@ def finished(name: str, config: Any) -> tuple[Any, Run]:
     if stored.keys() != names or not (run.path / "params").exists():
         raise ArgumentError(f"--predict needs a run of {name} in --out; {config.out} is another")
     stored = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
-    same = {"out": config.out, "overwrite": False, "redraw": False, "predict": None}
-    return type(config)(**stored | same), run
+    own = {name: getattr(config, name) for name in run_options(config)}
+    return type(config)(**stored | own), run
 
 
 def lines(value: str) -> list[str]:
@@ -82,15 +83,22 @@ def lines(value: str) -> list[str]:
     return found
 
 
-def existing(value: str, what: str) -> Path:
-    """Return the path of the file named by `--predict`.
+def read_file(value: str, what: str, read: Callable[[Path], Any]) -> Any:
+    """Return `read(path)` of the file named by `--predict`.
+
+    Args:
+        what: the file should be, for the message: "a WAV file".
+        read: raises a ValueError for content that it cannot use.
 
     Raises:
-        ArgumentError: there is no such file; `what` says in the message what it should be.
+        ArgumentError: there is no such file, or `read` cannot use it.
     """
     if not _is_file(Path(value)):
         raise ArgumentError(f"--predict needs {what}; there is no file {value!r}")
-    return Path(value)
+    try:
+        return read(Path(value))
+    except ValueError as error:
+        raise ArgumentError(f"--predict: {error}") from None
 
 
 def _is_file(path):

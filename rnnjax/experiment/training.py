@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax import training
+from rnnjax import diagnostics, training
 from rnnjax.command_line import ArgumentError
 from rnnjax.runs import Run
 
@@ -68,8 +68,8 @@ def fit(
 ) -> training.TrainState:
     """Train for `config.steps` updates and return the last state, `[S, ...]`.
 
-    Metrics go to metrics.jsonl, with `labels` on every line, and times to times.jsonl. Training
-    that was interrupted resumes from the newest checkpoint.
+    Metrics go to metrics.jsonl, with `labels` on every line, times to times.jsonl, and the recorded
+    losses to the table `training`. Interrupted training resumes from the newest checkpoint.
 
     Args:
         config: has `steps`, `record_every`, `checkpoint_every` and `keep`.
@@ -79,13 +79,28 @@ def fit(
         members: the `seed` of each member in metrics.jsonl; None means the seeds.
         label: shown beside the progress bar.
     """
-    members = config.members if members is None else members
-    resumable = training.ResumableTraining.from_config(config, run, members, **labels)
+    seeds: Sequence[Any] = config.members if members is None else members
+    resumable = training.ResumableTraining.from_config(config, run, seeds, **labels)
     resumable = dataclasses.replace(resumable, label=label)
-    size = -(-config.steps // 10)
-    return resumable.train_on_batches(
-        train_step, state, batches, steps=config.steps, chunk_size=size
-    ).state
+    result = resumable.train_on_batches(
+        train_step, state, batches, steps=config.steps, chunk_size=-(-config.steps // 10)
+    )
+    run.write_table("training", [_recorded_losses(result.chunks, config.record_every)])
+    return result.state
+
+
+def _recorded_losses(chunks, every):
+    """Return the table of the training loss at the steps in metrics.jsonl, over the members."""
+    steps, rows = [], []
+    for chunk in chunks:
+        for index, losses in enumerate(chunk.metrics["loss"]):
+            step, trained = chunk.first_step + index, chunk.counts > index
+            if step % every == 0 and trained.any():
+                steps.append(step)
+                decimals = losses[trained].astype(str).astype(np.float64)  # as in metrics.jsonl
+                rows.append(diagnostics.quartiles(decimals))
+    bands = {name: [row[name] for row in rows] for name in ("median", "q25", "q75")}
+    return {"series": "training loss", "step": steps, **bands}
 
 
 def evaluate(

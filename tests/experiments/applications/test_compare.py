@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scripts import ROOT, load
 
-from rnnjax.experiment import applications
+from rnnjax.networks import NETWORKS, causal
 from rnnjax.runs import Run
 
 pytestmark = pytest.mark.slow
@@ -19,14 +19,17 @@ TINY = experiment.Config(
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    out = tmp_path_factory.mktemp("tiny") / "run"
-    return out, experiment.run(dataclasses.replace(TINY, out=out))
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "mine.py").write_text("import rnnjax\n\n\nclass Mine(rnnjax.Elman):\n    pass\n")
+    own = f"{folder}/mine.py:Mine"
+    config = dataclasses.replace(TINY, networks=("elman", "tcn", own), out=folder / "run")
+    return config.out, experiment.run(config)
 
 
 def test_it_is_what_the_application_says_of_each_network(finished):
     out, summary = finished
     assert json.loads((out / "summary.json").read_text()) == summary
-    assert list(summary["networks"]) == ["elman", "tcn"]
+    assert list(summary["networks"]) == ["elman", "tcn", "Mine"]
     table = Run(out).read_table("results")
     for place, (name, entry) in enumerate(summary["networks"].items()):
         own = json.loads((out / name / "summary.json").read_text())
@@ -36,28 +39,33 @@ def test_it_is_what_the_application_says_of_each_network(finished):
         assert own["baseline"] == summary["baseline"] == table["baseline"][place]
         assert table["low"][place] == min(own["values"])
         config = json.loads((out / name / "config.json").read_text())
-        assert (config["steps"], config["features"], config["network"]) == (3, 4, name)
+        assert (config["steps"], config["features"]) == (3, 4)
+        assert config["network"].rpartition(":")[2] == name
+    mine, elman = (summary["networks"][name]["values"] for name in ("Mine", "elman"))
+    assert mine == elman  # the same cell under another name
+    assert summary["verdict"]["outcome"] == "quick run only"
+    assert len(summary["verdict"]["conditions"]) == 3
     assert (out / "comparison.png").stat().st_size > 1000
     gradients = Run(out).read_table("gradients")
     for name in summary["networks"]:
         rows = gradients["median"][gradients["network"] == name]
         there = np.isfinite(rows)  # a CNN of four channels has some that never answer
-        assert len(rows) == 64 and (there.all() if name == "elman" else there.any())
+        assert len(rows) == 64 and (there.any() if name == "tcn" else there.all())
 
 
 def test_every_application_takes_what_it_can_and_text_generation_only_what_is_causal():
     for name in experiment.APPLICATIONS:
-        known = experiment.Config(application=name).known
-        causal = name == "text_generation"
-        assert known == (applications.CAUSAL if causal else applications.NETWORKS)
+        known = list(experiment.Config(application=name).configurations())
+        backwards = [n for n in NETWORKS if name == "text_generation" and not causal(n)]
+        assert known == [network for network in NETWORKS if network not in backwards]
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("--networks gru mamba", ("--networks", "mamba", "transformer", "each once")),
-        ("--networks gru gru", ("--networks", "each once")),
-        ("--application text_generation --networks bidirectional_gru", ("--networks", "tcn")),
+        ("--networks gru mamba", ("--networks must be", "mamba", "transformer")),
+        ("--networks gru gru", ("--networks", "once", "gru gru")),
+        ("--application text_generation --networks bidirectional_gru", ("--networks", "forwards")),
         ("--application poetry", ("--application", "poetry", "sentiment")),
         ("--features 0", ("--features", "at least 1", "0")),
         ("--steps 0", ("--steps", "at least 1", "0")),

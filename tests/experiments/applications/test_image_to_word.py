@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from scripts import ROOT, load
 
+from rnnjax.command_line import ArgumentError
 from rnnjax.datasets import digits, images
 from rnnjax.datasets.vocabulary import Vocabulary
 from rnnjax.runs import Run
@@ -175,6 +176,6 @@ def test_what_is_no_image_is_refused_in_one_line(content, finished, tmp_path):
     if content is not None:
         path.write_bytes(content)
     asked = dataclasses.replace(TINY, out=finished[0], predict=str(path))
-    with pytest.raises(application.ArgumentError, match="--predict") as caught:
+    with pytest.raises(ArgumentError, match="--predict") as caught:
         application.run(asked)
     assert "\n" not in str(caught.value) and "seven.png" in str(caught.value)

@@ -1,4 +1,4 @@
-"""Music generation: events and back, bits by hand, what a run writes and what it answers."""
+"""Music generation: the bits of events, the files of a run, and its answers."""
 
 import dataclasses
 import importlib.util
@@ -15,8 +15,10 @@ from scripts import ROOT, load
 
 from rnnjax import experiment
 from rnnjax.datasets import music
-from rnnjax.datasets.music import HOLD, REST, Chorale, builder
+from rnnjax.datasets.music import builder
+from rnnjax.datasets.music.n_grams import bits_per_sixteenth
 from rnnjax.datasets.vocabulary import Vocabulary
+from rnnjax.runs import Run
 
 pytestmark = pytest.mark.slow
 application = load(ROOT / "experiments" / "applications" / "music_generation.py")
@@ -56,74 +58,10 @@ def ask(out, key):
     return application.run(dataclasses.replace(TINY, out=out, predict=key))
 
 
-def chorale(pitches, **changes):
-    """Return a chorale in C major, four sixteenths a bar, without upbeat."""
-    known = {"name": "x", "title": "", "melody": "x", "tonic": 0, "mode": "major"}
-    return Chorale(**known | {"bar": 4, "upbeat": 0, "pitches": np.array(pitches)} | changes)
-
-
 # --- events -----------------------------------------------------------------------------------
 
 
-def test_events_by_hand():
-    pitches = np.array([[67, 64, 60, REST], [HOLD] * 4, [65, HOLD, HOLD, 48], [HOLD] * 4])
-    first = ["s67", "a64", "t60", "b rest"]
-    assert application.to_events(pitches, bar=4, upbeat=0) == [
-        *first,
-        *("at 2", "s65", "b48", "at 0"),
-    ]
-    # With one sixteenth before the first bar, the second sixteenth is where that bar begins.
-    assert application.to_events(pitches, bar=4, upbeat=1) == [
-        *first,
-        *("at 0", "at 1", "s65", "b48", "at 3"),
-    ]
-
-
-@pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_events_tell_all_of_a_chorale(split):
-    for c in music.load(split):
-        events = application.to_events(c.pitches, c.bar, c.upbeat)
-        back = application.from_events(events, c.bar, c.upbeat)
-        np.testing.assert_array_equal(back, c.pitches)
-
-
-def test_any_events_are_some_music():
-    """A network may write what no chorale has: voices out of order, twice, or nothing at all."""
-    read = application.from_events
-    assert read(["at 1", "b50", "s70", "s71", "<unknown>", "at 3"], 4, 0).tolist() == [
-        [HOLD] * 4,
-        [71, HOLD, HOLD, 50],
-        [HOLD] * 4,
-    ]
-    assert len(read(["s60", "at 0"], 4, 0)) == 4  # a whole bar
-    assert read([], 4, 0).shape == read(["s60"], 4, 0).shape == (0, 4)
-
-
-def test_at_home_all_are_in_c_major_or_a_minor():
-    for c in music.load("train"):
-        moved, notes = application.home(c), c.pitches > REST
-        shift = {*(moved - c.pitches)[notes].tolist()}
-        (only,) = shift
-        assert -6 < only <= 6 and (c.tonic + only) % 12 == {"major": 0, "minor": 9}[c.mode]
-
-
 # --- bits -------------------------------------------------------------------------------------
-
-
-def test_baselines_by_hand():
-    """One voice sings C C D, C begins each time; the others rest. Then it is asked about C D."""
-    rests = [[HOLD] * 3] * 2
-    train = chorale([[60, *[REST] * 3], [60, *rests[0]], [62, *rests[0]]])
-    held_out = chorale([[60, *[REST] * 3], [62, *rests[0]]])
-    found = application.baselines([train], [held_out])
-    c, d = (2 + 2 / 3) / 5, (1 + 2 / 3) / 5  # two notes and what is unknown
-    rest, hold = (1 + 2 / 3) / 5, (2 + 2 / 3) / 5
-    others = 3 * (math.log2(rest) + math.log2(hold))
-    np.testing.assert_allclose(found["unigram"], -(math.log2(c) + math.log2(d) + others) / 2)
-    first, then = (1 + c) / 2, (1 + 2 * d) / 4  # the first is always C; after C came C and D
-    others = 3 * (math.log2((1 + rest) / 2) + math.log2((1 + hold) / 2))
-    bigram = -(math.log2(first) + math.log2(then) + others) / 2
-    np.testing.assert_allclose(found["bigram"], bigram)
 
 
 def test_bits_are_those_of_the_steps_that_write(finished):
@@ -132,7 +70,7 @@ def test_bits_are_those_of_the_steps_that_write(finished):
     vocabulary = Vocabulary(tuple(json.loads((out / "preprocessing.json").read_text())["tokens"]))
     model = TINY.make_model(len(vocabulary))
     params = experiment.restore(
-        application.applications.Run(out),
+        Run(out),
         lambda key: application.initialise(model, key),
         members=2,
     )
@@ -169,20 +107,6 @@ def test_nothing_ahead_of_an_event_counts_for_it():
 # --- music ------------------------------------------------------------------------------------
 
 
-def test_statistics_by_hand():
-    """C major; then D, A and G sharp, which are of no chord, with the soprano below the alto."""
-    pitches = np.array([[76, 72, 67, 48], [HOLD] * 4, [68, 74, 69, 50], [68, 73, HOLD, HOLD]])
-    found = application.statistics([pitches])
-    assert found["chords"] == found["voice_crossings"] == 0.5
-    assert (
-        found["parallels_per_100"] == 50
-    )  # bass and tenor move in fifths, bass and alto in octaves
-    assert found["repeated_notes"] == 1 / 6 and found["sixteenths"] == 4
-    silent = np.full((4, 4), HOLD)
-    assert application.statistics([silent])["parallels_per_100"] == 0
-    assert application.statistics([np.zeros((0, 4), int)])["chords"] == 0
-
-
 @pytest.mark.parametrize(
     ("text", "key"),
     [
@@ -205,7 +129,7 @@ def test_the_summary_has_its_metric_its_baselines_and_its_source(finished):
     out, summary = finished
     assert json.loads((out / "summary.json").read_text()) == summary
     assert summary["metric"] == "bits per sixteenth" and not summary["higher_is_better"]
-    expected = application.baselines(music.load("train"), music.load("test"))
+    expected = bits_per_sixteenth(music.load("train"), music.load("test"))
     assert summary["baselines"] == expected and summary["baseline"] == min(expected.values())
     assert summary["value"] < expected["unigram"] + 2  # eleven chorales, sixty updates
     assert "music21" in summary["source"] and "demonstration scale" in summary["source"]

@@ -1,7 +1,6 @@
 """Speech recognition: how errors are counted, what a run holds, and what it answers afterwards."""
 
 import dataclasses
-import functools
 import json
 import wave
 
@@ -11,6 +10,7 @@ from scripts import ROOT, load
 
 from rnnjax.datasets import speech
 from rnnjax.datasets.speech import audio
+from rnnjax.datasets.speech.transcripts import edit_distance
 
 pytestmark = pytest.mark.slow
 application = load(ROOT / "experiments" / "applications" / "speech_recognition.py")
@@ -25,35 +25,6 @@ def finished(tmp_path_factory):
     return out, application.run(dataclasses.replace(TINY, out=out))
 
 
-@functools.cache
-def levenshtein(one, other):
-    """Return the edit distance by its definition."""
-    if not one or not other:
-        return len(one) + len(other)
-    return min(
-        levenshtein(one[1:], other) + 1,
-        levenshtein(one, other[1:]) + 1,
-        levenshtein(one[1:], other[1:]) + (one[0] != other[0]),
-    )
-
-
-def test_edit_distance_is_levenshteins():
-    words = ["", "1", "11", "12", "21", "407", "4071", "1704", "70", "123454321"]
-    for one in words:
-        for other in words:
-            assert application.edit_distance(one, other) == levenshtein(one, other)
-
-
-def test_error_rate_counts_digits_not_strings():
-    # one substitution, one deletion, two insertions, over 3 + 1 + 2 digits
-    assert application.error_rate(["417", "", "1221"], ["407", "3", "12"]) == 4 / 6
-
-
-def test_best_constant_is_the_one_with_the_fewest_errors():
-    assert application.best_constant(["7", "17", "7777", "2"]) == "7"
-    assert application.best_constant(["12", "12", "3"]) == "12"
-
-
 def test_the_summary_has_its_metric_its_baseline_and_its_source(finished):
     out, summary = finished
     assert json.loads((out / "summary.json").read_text()) == summary
@@ -64,7 +35,7 @@ def test_the_summary_has_its_metric_its_baseline_and_its_source(finished):
     train, test = ([r.digits for r in speech.load("espeak", s)] for s in ("train", "test"))
 
     def errors(answer, truths):
-        return sum(levenshtein(answer, truth) for truth in truths)
+        return sum(edit_distance(answer, truth) for truth in truths)
 
     (name,) = summary["baselines"]
     constant = name.removeprefix("best constant answer, ")

@@ -22,37 +22,17 @@ def finished(tmp_path_factory):
     return out, application.run(dataclasses.replace(TINY, out=out))
 
 
+def noise(length, seed=0):
+    return np.random.default_rng(seed).normal(-40, 10, (length, 40)).astype(np.float32)
+
+
 @pytest.fixture(scope="module")
 def fitted():
     voices = ["a", "b"]
     return application.Fitted(np.full(40, -30.0), np.full(40, 10.0), voices, length=9)
 
 
-def noise(length, seed=0):
-    return np.random.default_rng(seed).normal(-40, 10, (length, 40)).astype(np.float32)
-
-
 # --- distances ---------------------------------------------------------------------------------
-
-
-def test_distance_forgives_another_pace_but_no_other_sound():
-    frames = noise(7)
-    assert application.distance(frames, frames) == 0
-    assert application.distance(frames, np.repeat(frames, 3, axis=0)) == 0
-    assert application.distance(frames, frames[::-1]) > 1
-    flat = np.full((5, 40), -20.0)
-    assert application.distance(flat, flat + 3) == pytest.approx(3)
-
-
-def test_unaligned_distance_counts_what_is_missing_as_silence():
-    long, short = np.full((4, 40), -20.0), np.full((3, 40), -23.0)
-    assert application.unaligned_distance(long, short) == pytest.approx((3 * 3 + 60) / 4)
-
-
-def test_stretched_is_linear_in_between():
-    ramp = np.arange(5.0)[:, None]
-    np.testing.assert_allclose(application.stretched(ramp, 9)[:, 0], np.arange(9) / 2)
-    np.testing.assert_allclose(application.stretched(ramp, 3)[:, 0], [0, 2, 4])
 
 
 def test_baselines_know_the_digit_the_speed_and_the_voice():
@@ -72,13 +52,6 @@ def test_baselines_know_the_digit_the_speed_and_the_voice():
     np.testing.assert_allclose(
         application.baselines(train, frames, train[:1])["mean of the digit"][0], level(-30, 6)
     )
-
-
-def test_the_nearest_recording_names_the_digit_at_any_pace_and_loudness():
-    train = [Recording(np.zeros(0, np.int16), digits, "a") for digits in "123"]
-    frames = [noise(12, seed) for seed in range(3)]
-    asked = [np.repeat(frames[i], 2, axis=0) - 7 for i in (2, 0, 1)]
-    assert application.recognise(asked, train, frames) == ["3", "1", "2"]
 
 
 # --- what is fitted ----------------------------------------------------------------------------
@@ -165,7 +138,7 @@ def test_what_it_cannot_say_is_one_line(asked, words, finished, monkeypatch, cap
     arguments = ["speech_synthesis", "--out", str(finished[0]), "--predict", asked]
     monkeypatch.setattr("sys.argv", arguments)
     with pytest.raises(SystemExit) as stop:
-        application.main(application.Config, application.run)
+        application.run.main()
     error = capsys.readouterr().err
     assert stop.value.code == 2 and words in error and error.count("\n") == 1
 

@@ -60,9 +60,9 @@ def of_year(returns, year):
 def test_the_table_has_the_last_forecasts_beside_what_came(finished, prices):
     out, summary = finished
     table = Run(out).read_table("forecasts")
-    rows = {n: table["median"][table["series"] == n] for n in ("what came", "network")}
+    rows = {n: table["median"][table["series"] == n] for n in ("true value", "network")}
     returns = 100 * np.diff(np.log(prices.values))
-    np.testing.assert_allclose(rows["what came"], returns[-122:-2], rtol=1e-9)  # 3 days ahead
+    np.testing.assert_allclose(rows["true value"], returns[-122:-2], rtol=1e-9)  # 3 days ahead
     assert len(rows["network"]) == 120 and np.std(rows["network"]) > 0
 
     def mean_square(values):

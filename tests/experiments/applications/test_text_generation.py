@@ -130,32 +130,6 @@ def test_the_loss_is_that_of_the_next_character():
     assert metrics["loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def witten_bell(train, context, c, size):
-    """p(c | context) by its definition, from strings in which every document begins with #."""
-    shorter = witten_bell(train, context[1:], c, size) if context else 1 / size
-    following = [d[i + len(context)] for d in train for i in range(len(d)) if
-                 d.startswith(context, i) and 1 <= i + len(context) < len(d)]  # fmt: skip
-    if not following:
-        return shorter
-    types = len(set(following))
-    return (following.count(c) + types * shorter) / (len(following) + types)
-
-
-def test_n_grams_follow_their_definition():
-    train, held_out = ["abcab", "bb", "cab"], ["abba", "", "cc"]
-    vocabulary = Vocabulary.fit(train)
-    found = application.n_gram_bits(train, held_out, vocabulary, 4)
-    assert list(found) == ["1", "2", "3", "4"]
-    marked = ["#" + text for text in train]
-    for n in range(1, 5):
-        bits = [
-            -math.log2(witten_bell(marked, text[max(0, i - n + 1) : i], text[i], len(vocabulary)))
-            for text in ("#" + text for text in held_out)
-            for i in range(1, len(text))
-        ]
-        assert found[str(n)] == pytest.approx(np.mean(bits), rel=1e-12)
-
-
 # --- writing ----------------------------------------------------------------------------------
 
 

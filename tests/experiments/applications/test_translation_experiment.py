@@ -12,6 +12,7 @@ import sacrebleu
 from scripts import ROOT, load
 
 from rnnjax.datasets import translation
+from rnnjax.runs import Run
 
 pytestmark = pytest.mark.slow
 application = load(ROOT / "experiments" / "applications" / "translation.py")
@@ -105,15 +106,6 @@ def test_an_unknown_word_is_the_source_word_that_it_looks_at_most():
     assert written == ["ouvrir", "open", "zorglub"]  # the padding is no word
 
 
-def test_the_memory_is_the_sentence_with_the_largest_jaccard_index():
-    draw = np.random.RandomState(0)
-    memory, sources = ([list(draw.choice(list("abcdefg"), 4)) for _ in range(n)] for n in (40, 20))
-    sources.append(["z"])  # shares nothing with any
-    for source, place in zip(sources, application.remember(memory, sources), strict=True):
-        indices = [len({*source} & {*m}) / len({*source} | {*m}) for m in memory]
-        assert place == indices.index(max(indices))
-
-
 def test_dropped_words_are_unknown_and_ends_stay():
     tokens = jnp.tile(jnp.array([5, 1, 7, 9]), (1000, 1))
     dropped = np.asarray(application.drop_words(jax.random.key(0), tokens, 0.25))
@@ -130,7 +122,7 @@ def test_columns_are_the_words_with_an_end_behind_the_target():
 
 
 def test_gradients_reach_back_from_the_last_word_and_from_the_end_of_the_source(finished):
-    table = application.applications.Run(finished[0]).read_table("gradients")
+    table = Run(finished[0]).read_table("gradients")
     lengths = sorted((len(pair[2]), len(pair[3]) + 1) for pair in pairs("test"))
     longest = sorted(lengths, key=min)[-32:]
     for layer in np.unique(table["layer"]):

@@ -1,0 +1,35 @@
+"""The figures of every application are drawn from its tables."""
+
+import dataclasses
+
+import numpy as np
+
+from rnnjax import experiment
+from rnnjax.runs import Run
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(experiment.ApplicationOptions):
+    """Of a run in these tests."""
+
+
+def test_gradients_and_training_are_drawn_from_their_tables(tmp_path):
+    run = Run.create(tmp_path / "run", Config())
+    table = {"lag": np.arange(1, 5), "median": -np.arange(4.0), "q25": -np.inf, "q75": 0.0}
+    run.write_table("gradients", [{"layer": "inputs", **table}])
+    loss = {"median": [1.0, 0.5], "q25": [0.8, 0.4], "q75": [1.2, 0.6]}
+    run.write_table("training", [{"series": "training loss", "step": [10, 20], **loss}])
+    before = {path.name: path.read_bytes() for path in run.path.glob("*.csv")}
+    experiment.draw(run)
+    for name in ("gradients", "training"):
+        assert (run.path / f"{name}.png").stat().st_size > 1000
+    assert {path.name: path.read_bytes() for path in run.path.glob("*.csv")} == before
+
+
+def test_without_a_recorded_loss_there_is_no_figure_of_training(tmp_path):
+    run = Run.create(tmp_path / "run", Config())
+    table = {"lag": np.arange(1, 3), "median": -np.arange(2.0), "q25": -np.inf, "q75": 0.0}
+    run.write_table("gradients", [{"layer": "inputs", **table}])
+    run.write_table("training", [{n: [] for n in ("series", "step", "median", "q25", "q75")}])
+    experiment.draw(run)
+    assert (run.path / "gradients.png").exists() and not (run.path / "training.png").exists()

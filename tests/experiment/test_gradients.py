@@ -1,0 +1,99 @@
+"""Gradients by layer and lag: which lag is which, shares that add up, the reach."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rnnjax
+from rnnjax import experiment
+from rnnjax.layers import RNN, Embed, SoftmaxHead
+from rnnjax.models import ManyToOne
+
+
+def test_shares_are_of_each_sequences_own_end_and_add_up_to_one():
+    rng = np.random.default_rng(0)
+    logs, ends = rng.normal(size=(2, 6, 3)), np.array([6, 4, 5])
+    (part,) = experiment.gradient_table({"layer": logs}, ends)
+    assert part["layer"] == "layer" and part["lag"].tolist() == [1, 2, 3, 4]
+    shares = []
+    for member in range(2):
+        for example, end in enumerate(ends):
+            norms = np.exp([logs[member, end - lag, example] for lag in range(1, 5)])
+            shares.append(np.log(norms / np.linalg.norm(norms)))
+    np.testing.assert_allclose(part["median"], np.median(shares, axis=0), rtol=1e-5)
+    both = experiment.gradient_table({"a": logs, "b": logs}, {"b": ends})
+    assert [len(part["lag"]) for part in both] == [6, 4]
+
+
+def test_members_may_have_sequences_of_their_own():
+    rng = np.random.default_rng(0)
+    logs, ends = rng.normal(size=(2, 5, 3)), np.array([[5, 4, 3], [3, 3, 5]])
+    (part,) = experiment.gradient_table({"layer": logs}, ends)
+    shares = []
+    for member, example in np.ndindex(2, 3):
+        end = ends[member, example]
+        norms = np.exp(logs[member, end - 3 : end, example])[::-1]
+        shares.append(np.log(norms / np.linalg.norm(norms)))
+    np.testing.assert_allclose(part["median"], np.median(shares, axis=0), rtol=1e-5)
+
+
+def test_lag_k_is_about_the_carry_that_enters_step_t_minus_k():
+    """s_t enters step t and has lag T - t: the layer is cut open at every step."""
+    layer, length = RNN(rnnjax.GRU(5)), 7
+    xs = jax.random.normal(jax.random.key(0), (3, length, 4))
+    params = layer.init(jax.random.key(1), xs)["params"]
+    apply = functools.partial(layer.apply, {"params": params})
+
+    def loss(ys):
+        return jnp.sum(ys[:, -1] ** 2)
+
+    several = jax.tree.map(lambda p: p[None], params)
+    profiles = experiment.log_gradients(layer, several, loss, xs)
+    assert list(profiles) == ["inputs", "carry"]
+    parts = {part["layer"]: part for part in experiment.gradient_table(profiles)}
+    norms = []
+    for lag in range(1, length + 1):
+        t = length - lag
+        carry, _ = apply(xs[:, :t], return_carry=True)
+        gradient = jax.grad(lambda carry, t=t: loss(apply(xs[:, t:], initial_carry=carry)))(carry)
+        norms.append(jnp.linalg.norm(gradient.h, axis=-1))
+    shares = np.array(norms) / np.linalg.norm(norms, axis=0)
+    assert parts["carry"]["lag"].tolist() == [1, 2, 3, 4, 5, 6, 7]
+    np.testing.assert_allclose(np.exp(parts["carry"]["median"]), np.median(shares, 1), rtol=1e-4)
+    by_input = jnp.linalg.norm(jax.grad(lambda xs: loss(apply(xs)))(xs), axis=-1).T[::-1]
+    shares = np.array(by_input) / np.linalg.norm(by_input, axis=0)
+    np.testing.assert_allclose(np.exp(parts["inputs"]["median"]), np.median(shares, 1), rtol=1e-4)
+
+
+def test_reach_compares_the_earliest_tenth_of_lags_with_the_latest():
+    decay = {"median": -np.arange(20.0) * np.log(10)}
+    assert experiment.reach(decay) == pytest.approx(-18)
+    assert experiment.reach({"median": np.zeros(5)}) == 0
+    field = {"median": np.where(np.arange(20) < 10, 0.0, -np.inf)}
+    assert experiment.reach(field) == -np.inf
+
+
+def test_embedded_tokens_are_shown_like_inputs():
+    model = ManyToOne(RNN(rnnjax.GRU(3)), SoftmaxHead(2), embed=Embed(5, 2))
+    tokens = jnp.array([[1, 2, 3, 4], [4, 3, 0, 0]])
+    lengths = jnp.array([4, 2])
+    params = jax.vmap(lambda key: model.init(key, tokens)["params"])(
+        jax.random.split(jax.random.key(0), 2)
+    )
+    found = experiment.log_gradients(model, params, jnp.sum, tokens, seq_lengths=lengths)
+    assert list(found) == ["embed/output", "layer/carry"]
+
+    def loss(vectors, params):
+        ys = ManyToOne(model.layer, model.head).apply(
+            {"params": {n: params[n] for n in ("layer", "head")}}, vectors, seq_lengths=lengths
+        )
+        return ys.sum()
+
+    for member in range(2):
+        one = jax.tree.map(lambda p, m=member: p[m], params)
+        vectors = one["embed"]["embedding"][tokens]
+        norms = jnp.linalg.norm(jax.grad(loss)(vectors, one), axis=-1).T
+        np.testing.assert_allclose(np.exp(found["embed/output"][member]), norms, rtol=1e-5)

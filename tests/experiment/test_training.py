@@ -1,0 +1,102 @@
+"""All seeds in one program: states, batches, the loss table, evaluation."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rnnjax import diagnostics, experiment
+from rnnjax.command_line import ArgumentError
+from rnnjax.runs import Run
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(experiment.ApplicationOptions):
+    """Of a run in these tests."""
+
+    steps: int = 7
+    batch_size: int = 4
+    record_every: int = 2
+
+
+COLUMNS = {"x": np.arange(10.0, dtype=np.float32), "y": np.arange(10.0, dtype=np.float32) * 3}
+
+
+def init(key):
+    return jax.random.normal(key, ())
+
+
+def train_step(state, batch):
+    """Gradient descent on (w x - y)^2, by hand."""
+    loss, gradient = jax.value_and_grad(lambda w: jnp.square(w * batch["x"] - batch["y"]).mean())(
+        state.params
+    )
+    params = state.params - 1e-3 * gradient
+    return state._replace(params=params, step=state.step + 1), {"loss": loss}
+
+
+def test_each_seed_starts_from_its_own_key():
+    config = Config(seeds=2, seed=5)
+    state = experiment.start(config, optax.sgd(1.0), init)
+    for row, seed in enumerate((5, 6)):
+        first, second = jax.random.split(jax.random.key(seed))
+        assert state.params[row] == init(first)
+        assert (jax.random.key_data(state.key[row]) == jax.random.key_data(second)).all()
+
+
+def test_batches_are_those_of_each_seed_and_no_larger_than_the_data():
+    ours = experiment.shuffled_batches(Config(seeds=2), COLUMNS)
+    first = [next(iter(batches)) for batches in ours]
+    assert len(ours) == 2 and not np.array_equal(first[0]["x"], first[1]["x"])
+    assert first[0]["x"].shape == (4,)
+    experiment.shuffled_batches(Config(batch_size=10), COLUMNS)
+    with pytest.raises(ArgumentError, match="--batch-size must be at most 10, got 11"):
+        experiment.shuffled_batches(Config(batch_size=11), COLUMNS)
+
+
+def test_fit_writes_the_recorded_losses_as_a_table(tmp_path):
+    config = Config(seeds=3)
+    run = Run.create(tmp_path / "run", config)
+    state = experiment.start(config, optax.sgd(1.0), init)
+    batches = experiment.shuffled_batches(config, COLUMNS)
+    after = experiment.fit(config, run, train_step, state, batches)
+    assert after.step.tolist() == [7, 7, 7]
+    rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 2, 2, 4, 4, 4, 6, 6, 6]
+    table = run.read_table("training")
+    assert table["step"].tolist() == [2, 4, 6] and set(table["series"]) == {"training loss"}
+    for place, step in enumerate((2, 4, 6)):
+        expected = diagnostics.quartiles([row["loss"] for row in rows if row["step"] == step])
+        assert {name: table[name][place] for name in expected} == expected
+
+
+def test_a_run_shorter_than_the_first_record_has_an_empty_table(tmp_path):
+    config = Config(steps=1, seeds=1)
+    run = Run.create(tmp_path / "run", config)
+    state = experiment.start(config, optax.sgd(1.0), init)
+    experiment.fit(config, run, train_step, state, experiment.shuffled_batches(config, COLUMNS))
+    assert len(run.read_table("training")["step"]) == 0
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
+def test_every_row_is_evaluated_once_for_every_member(batch_size):
+    columns = {"x": np.arange(7.0, dtype=np.float32), "y": np.ones((7, 2), np.float32)}
+
+    def function(weight, x, y):
+        return {"product": weight * x, "sum": weight + y}
+
+    weights = jnp.array([1.0, 10.0, 100.0])
+    found = experiment.evaluate(function, weights, columns, batch_size=batch_size)
+    np.testing.assert_array_equal(found["product"], weights[:, None] * columns["x"])
+    np.testing.assert_array_equal(found["sum"], weights[:, None, None] + columns["y"])
+
+
+def test_one_member_and_its_size():
+    params = {"w": jnp.arange(12.0).reshape(2, 3, 2), "b": jnp.arange(2.0)}
+    assert experiment.parameter_count(params) == 7
+    one = experiment.member(params, 1)
+    assert one["b"] == 1 and one["w"].tolist() == [[6, 7], [8, 9], [10, 11]]
