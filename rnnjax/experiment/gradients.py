@@ -1,4 +1,8 @@
-"""How far back the gradient of trained networks reaches, layer by layer."""
+"""How far back the gradient of trained networks reaches, layer by layer.
+
+Entry t of a profile is about what enters step t, such as the carry s_t, and its lag is k = T - t, T
+the length of the sequence. So tables begin with lag 1, the last step (see `rnnjax.diagnostics`).
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -62,12 +66,12 @@ def gradient_table(profiles: Mapping[str, Any], lengths: Any = None) -> list[dic
     """Return the parts of a table: each lag's share of a layer's gradient, in natural logs.
 
     A share is the norm at one lag, counted from the sequence's own end, over the root of the sum of
-    squares at all lags up to the length of the shortest sequence. Columns `layer`, `lag`, `median`,
-    `q25` and `q75` over members and examples.
+    squares at all lags up to the length of the shortest sequence. Columns `layer`, `lag` (from 1),
+    `median`, `q25` and `q75` over members and examples.
 
     Args:
         profiles: natural logs `[S, T, B]` by layer, as from `log_gradients`.
-        lengths: of the sequences, `[B]`, or a mapping of layers to them; None means T.
+        lengths: of the sequences, `[B]` or `[S, B]`, or a mapping of layers to them; None means T.
     """
     parts = []
     for layer, profile in profiles.items():
