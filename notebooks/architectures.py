@@ -105,7 +105,7 @@ for name, (model, *inputs) in shapes.items():
     print(f"{name:24} {inputs[0].shape!s:12} -> {shape!s:12} {counts[name]:6} parameters")
 
 # %% [markdown]
-# The counts can be had by hand. An LSTM has four gates, each with a matrix for the input, a matrix
+# You can check the counts by hand. An LSTM has four gates, each with a matrix for the input, a matrix
 # for the hidden state and a bias. A head is a matrix and a bias.
 
 # %%
@@ -114,10 +114,10 @@ print("many-to-one, by hand:", by_hand)
 assert by_hand == counts["many-to-one"]
 
 # %% [markdown]
-# A writer reads what it said a step earlier, the argument `said`. In training that is the right
-# answer, one step late: *teacher forcing*.
+# A writer reads the token it wrote one step earlier, the argument `said`. In training that is the
+# correct token, shifted by one step: *teacher forcing*.
 #
-# The layer is a part like any other. Seven of them in the same many-to-one model:
+# The layer can be exchanged. Here are seven in the same many-to-one model:
 
 # %%
 layers = {
@@ -134,9 +134,9 @@ for name, layer in layers.items():
     print(f"{name:24} {counts[name]:6} parameters")
 
 # %% [markdown]
-# From here on we need parameters, not only their number. Nearly all of this notebook's time goes
-# into compiling programs that run once. So `draw` gives what `model.init` gives, but does not run
-# the model, and `jit` tells XLA not to try hard. Neither changes a result by more than rounding.
+# From here on we need parameters, not only their number. Most of this notebook's time goes into
+# compiling programs that run once. So `draw` returns what `model.init` returns without running the
+# model, and `jit` tells XLA to skip optimisations. Neither changes a result by more than rounding.
 
 
 # %%
@@ -174,9 +174,9 @@ plt.show()
 
 # %% [markdown]
 # The slope of tanh is 1 at zero and almost nothing beyond 3: a saturated unit passes no gradient.
-# That of the logistic function is never above 1/4. ReLU passes all or nothing.
+# The slope of the logistic function never exceeds 1/4. ReLU passes everything or nothing.
 #
-# The identity passes all, always. Why not use it? Because then depth is gone. With $\phi(z) = z$
+# The identity always passes everything. Why not use it? Because then depth is lost. With $\phi(z) = z$
 # and zero biases the network is a product of matrices,
 #
 # $$y = x\,W_1 W_2 \cdots W_L,$$
@@ -275,10 +275,10 @@ else:
 # %% [markdown]
 # ## 4. One step at a time
 #
-# A causal network can be fed as the data come. Its carry holds all it needs: for the LSTM c and h,
+# A causal network can be fed as the data arrive. Its carry holds all it needs: for the LSTM c and h,
 # for the CNN the last inputs of each convolution, for the Transformer the keys and values of
-# earlier steps. Step by step gives what the whole sequence gives. This model stacks one of each, so
-# that one loop tries all three.
+# earlier steps. Running it step by step gives the same result as the whole sequence at once. This
+# model stacks one of each, so one loop tests all three.
 
 # %%
 mixed = Stack(
@@ -302,9 +302,8 @@ print(f"step by step against all at once: largest difference {difference:.1e}")
 assert difference < 1e-5
 
 # %% [markdown]
-# Sequences of different lengths share one array, and `seq_lengths` says how many steps of each are
-# there. What stands behind them does not matter, not even NaN: not to the answers, not to the
-# gradient. The direction that reads backwards starts at each sequence's own end.
+# Sequences of different lengths share one array, and `seq_lengths` gives the number of valid steps
+# of each. Padding values, even NaN, change neither the answers nor the gradient. The direction that reads backwards starts at each sequence's own end.
 
 # %%
 model = ManyToOne(Bidirectional(RNN(Elman(H)), RNN(Elman(H)), merge_fn=jnp.add), LinearHead(1))
@@ -332,8 +331,8 @@ assert difference < 1e-5 and finite
 # %% [markdown]
 # ## 5. Under the microscope
 #
-# Ask a network one number about a sequence of 60 steps. How much does that number depend on what
-# each layer knew k steps before the end? `log_gradient_by_layer` returns, for every layer, step and
+# Let a network compute one number from a sequence of 60 steps. How much does that number depend on
+# what each layer knew k steps before the end? `log_gradient_by_layer` returns, for every layer, step and
 # example, the logarithm of
 #
 # $$\left\| \frac{\partial L}{\partial s_t} \right\|,$$
@@ -344,9 +343,9 @@ assert difference < 1e-5 and finite
 # untrained. The loss is a sum over examples, so each example has a gradient of its own, and we look
 # at the median of the 32.
 #
-# `ManyToOne` asks a layer where it has read all. With two directions that is the last step for the
-# one and the first step for the other. `ManyToMany` answers at every step, and the loss takes the
-# last.
+# `ManyToOne` reads a layer out where it has read everything. With two directions that is the last
+# step for one and the first step for the other. `ManyToMany` answers at every step, and the loss
+# takes the last answer.
 
 
 # %%
@@ -360,8 +359,8 @@ networks = {
     "LSTM, two layers": ManyToOne(Stack([RNN(LSTM(H)) for _ in range(2)]), LinearHead(1)),
     "causal CNN": ManyToOne(cnn, LinearHead(1)),
     "causal Transformer": ManyToOne(Transformer(H, mlp_dim=H, window=T), LinearHead(1)),
-    "two directions, asked at the last step": ManyToMany(Stack([both(), both()]), LinearHead(1)),
-    "two directions, asked at both ends": ManyToOne(Stack([both(), both()]), LinearHead(1)),
+    "two directions, read out at the last step": ManyToMany(Stack([both(), both()]), LinearHead(1)),
+    "two directions, read out at both ends": ManyToOne(Stack([both(), both()]), LinearHead(1)),
 }
 
 
@@ -409,12 +408,12 @@ plt.show()
 # - **Transformer.** Flat. Every earlier step is one attention away, and untrained attention gives
 #   each of 60 steps about 1/60, which is $10^{-1.8}$. The last step itself (lag 1) also has the
 #   direct way past the attention. Above the last block nothing mixes steps: a single dot again.
-# - **Two directions, asked at the last step.** There the backward layer on top has read one input,
+# - **Two directions, read out at the last step.** There the backward layer on top has read one input,
 #   so its only dot is at lag 1. What is older comes by the forward layer and vanishes as above.
-# - **Two directions, asked at both ends.** On top, each direction decays from where it was asked.
-#   So the network hears both ends of the sequence, and the middle least.
+# - **Two directions, read out at both ends.** On top, each direction decays from where it is read out.
+#   So the network sees both ends of the sequence well, and the middle least.
 #
-# The zeros are checked more easily than seen:
+# The zeros are easier to check than to see:
 
 # %%
 profile = profiles["causal CNN"]["inputs"]
@@ -471,7 +470,7 @@ variables, losses = train(draw(model, 6, source, target), batches)
 print(f"loss: {losses[0]:.3f} at first, {losses[-1]:.3f} after {len(losses)} updates")
 
 # %% [markdown]
-# Now without teacher forcing: the model reads what it wrote itself. `greedy` takes the most
+# Now without teacher forcing: the model reads its own output. `greedy` takes the most
 # probable token at each step. `beam_search` keeps several beginnings and finds sequences that are
 # more probable as a whole. Both want a function of one step, and the state to start from.
 
@@ -501,9 +500,9 @@ for i in range(3):
     print(" ", beams[0, i], f"p = {np.exp(log_ps[0, i]):.4f}")
 
 # %% [markdown]
-# Where did it look? The weights $a_{ts}$ are found among the "intermediates". And what does its
-# gradient do? For each token written we ask how much its logit depends on the vector of each token
-# read: `outputs_of=(Embed,)` puts the embeddings under the microscope, too.
+# Where did it look? The weights $a_{ts}$ are among the "intermediates". And what does its gradient
+# do? For each token written we measure how much its logit depends on the vector of each token read:
+# `outputs_of=(Embed,)` includes the embeddings in the measurement.
 
 
 # %%

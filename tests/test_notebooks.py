@@ -21,7 +21,7 @@ def test_the_notebook_runs(path, monkeypatch):
     matplotlib.pyplot.close("all")
     if path.stem == "first_steps":
         assert list(names["lives"].values()) == sorted(names["lives"].values())
-        assert names["profiles"]["Elman"].shape == (200, 16)
+        assert names["profiles"]["Elman"].log_norms.shape == (200, 16)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
