@@ -105,8 +105,8 @@ for name, (model, *inputs) in shapes.items():
     print(f"{name:24} {inputs[0].shape!s:12} -> {shape!s:12} {counts[name]:6} parameters")
 
 # %% [markdown]
-# You can check the counts by hand. An LSTM has four gates, each with a matrix for the input, a matrix
-# for the hidden state and a bias. A head is a matrix and a bias.
+# You can check the counts by hand. An LSTM has four gates, each with a matrix for the input, a
+# matrix for the hidden state and a bias. A head is a matrix and a bias.
 
 # %%
 by_hand = 4 * (D * H + H * H + H) + (H * 3 + 3)
@@ -176,8 +176,8 @@ plt.show()
 # The slope of tanh is 1 at zero and almost nothing beyond 3: a saturated unit passes no gradient.
 # The slope of the logistic function never exceeds 1/4. ReLU passes everything or nothing.
 #
-# The identity always passes everything. Why not use it? Because then depth is lost. With $\phi(z) = z$
-# and zero biases the network is a product of matrices,
+# The identity always passes everything. Why not use it? Because then depth is lost. With
+# $\phi(z) = z$ and zero biases the network is a product of matrices,
 #
 # $$y = x\,W_1 W_2 \cdots W_L,$$
 #
