@@ -275,8 +275,8 @@ else:
 # %% [markdown]
 # ## 4. One step at a time
 #
-# A causal network can be fed as the data arrive. Its carry holds all it needs: for the LSTM c and h,
-# for the CNN the last inputs of each convolution, for the Transformer the keys and values of
+# A causal network can be fed as the data arrive. Its carry holds all it needs: for the LSTM c and
+# h, for the CNN the last inputs of each convolution, for the Transformer the keys and values of
 # earlier steps. Running it step by step gives the same result as the whole sequence at once. This
 # model stacks one of each, so one loop tests all three.
 
@@ -303,7 +303,8 @@ assert difference < 1e-5
 
 # %% [markdown]
 # Sequences of different lengths share one array, and `seq_lengths` gives the number of valid steps
-# of each. Padding values, even NaN, change neither the answers nor the gradient. The direction that reads backwards starts at each sequence's own end.
+# of each. Padding values, even NaN, change neither the answers nor the gradient. The direction that
+# reads backwards starts at each sequence's own end.
 
 # %%
 model = ManyToOne(Bidirectional(RNN(Elman(H)), RNN(Elman(H)), merge_fn=jnp.add), LinearHead(1))
@@ -332,8 +333,8 @@ assert difference < 1e-5 and finite
 # ## 5. Under the microscope
 #
 # Let a network compute one number from a sequence of 60 steps. How much does that number depend on
-# what each layer knew k steps before the end? `log_gradient_by_layer` returns, for every layer, step and
-# example, the logarithm of
+# what each layer knew k steps before the end? `log_gradient_by_layer` returns, for every layer,
+# step and example, the logarithm of
 #
 # $$\left\| \frac{\partial L}{\partial s_t} \right\|,$$
 #
@@ -408,10 +409,11 @@ plt.show()
 # - **Transformer.** Flat. Every earlier step is one attention away, and untrained attention gives
 #   each of 60 steps about 1/60, which is $10^{-1.8}$. The last step itself (lag 1) also has the
 #   direct way past the attention. Above the last block nothing mixes steps: a single dot again.
-# - **Two directions, read out at the last step.** There the backward layer on top has read one input,
-#   so its only dot is at lag 1. What is older comes by the forward layer and vanishes as above.
-# - **Two directions, read out at both ends.** On top, each direction decays from where it is read out.
-#   So the network sees both ends of the sequence well, and the middle least.
+# - **Two directions, read out at the last step.** There the backward layer on top has read one
+#   input, so its only dot is at lag 1. What is older comes by the forward layer and vanishes as
+#   above.
+# - **Two directions, read out at both ends.** On top, each direction decays from where it is read
+#   out. So the network sees both ends of the sequence well, and the middle least.
 #
 # The zeros are easier to check than to see:
 
