@@ -15,8 +15,6 @@ from scipy.stats import chi2
 from rnnjax import Elman
 from rnnjax.decoding import beam_search, ctc_beam_search, ctc_greedy, generate, greedy, sample
 
-pytestmark = pytest.mark.slow
-
 KEY = jax.random.key(0)
 B, V, LENGTH, END = 2, 3, 4, 2
 RNG = np.random.default_rng(5)

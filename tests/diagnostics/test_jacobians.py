@@ -13,8 +13,6 @@ from rnnjax.cells import identity
 from rnnjax.cells.initializers import Orthogonal
 from rnnjax.diagnostics import jacobian_singular_values, jacobians, log_gradient_profile
 
-pytestmark = pytest.mark.slow
-
 KEY = jax.random.key(0)
 LONG = 10_000
 CELLS = {"elman": Elman(4), "lstm": LSTM(4), "gru": GRU(4)}
@@ -39,7 +37,9 @@ def brute_force(cell, params, xs):
     return np.stack(found)
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "lstm" else pytest.mark.slow) for n in CELLS]
+)
 def test_jacobians_and_the_singular_values_of_their_products(name, x64):
     cell = CELLS[name]
     params, xs = problem(cell)
@@ -92,6 +92,7 @@ def test_closed_forms_at_lag_ten_thousand(dtype, tolerance, x64):
     assert (found.log_values[0, 2:] == -np.inf).all()  # h is forgotten at every step
 
 
+@pytest.mark.slow
 def test_the_gradient_never_outgrows_the_leading_value(x64):
     cell = CELLS["gru"]
     params, xs = problem(cell, 30)
@@ -103,6 +104,7 @@ def test_the_gradient_never_outgrows_the_leading_value(x64):
         assert (profile <= values + 1e-9).all() and (profile > values - 6).all()
 
 
+@pytest.mark.slow
 def test_it_runs_under_jit_and_vmap_over_networks(x64):
     cell = CELLS["elman"]
     params, xs = problem(cell)

@@ -19,7 +19,6 @@ from rnnjax.diagnostics import (
 )
 from rnnjax.layers import RNN, TCN, Bidirectional, Stack, Transformer
 
-pytestmark = pytest.mark.slow
 KEY = jax.random.key(0)
 B, T = 2, 5
 XS = jax.random.normal(KEY, (T, B, D))  # time first, as the hand-written networks take it
@@ -91,6 +90,7 @@ def test_a_deep_network_cut_open_at_every_step(name, x64):
     np.testing.assert_allclose(np.exp(found["inputs"]), inputs, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_both_directions_cut_open():
     cell = GRU(H)
     net = Bidirectional(RNN(cell), RNN(cell))
@@ -191,6 +191,7 @@ def test_it_agrees_with_the_profile_in_log_space(x64):
             np.testing.assert_allclose(got[near], want[near], atol=tolerance)
 
 
+@pytest.mark.slow
 def test_blocks_of_the_cnn_and_the_transformer():
     turned = jnp.swapaxes(XS, 0, 1)
     net = TCN(H, num_blocks=1)
@@ -213,6 +214,7 @@ def test_blocks_of_the_cnn_and_the_transformer():
     np.testing.assert_allclose(np.exp(found["block_1"]), want, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["additive", "dot_product"])
 def test_a_whole_encoder_decoder_in_order(name):
     model = architectures.translators(LSTM(H))[name]

@@ -18,8 +18,6 @@ from rnnjax.diagnostics import (
     time_constant,
 )
 
-pytestmark = pytest.mark.slow
-
 KEY = jax.random.key(0)
 LONG = 10_000
 CELLS = {"elman": Elman(5), "lstm": LSTM(5), "gru": GRU(5)}
@@ -98,6 +96,7 @@ def test_a_quiet_tanh_network_has_the_eigenvalues_of_its_kernel(x64):
     np.testing.assert_allclose(found.exponents, want, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_few_exponents_are_the_first_of_all_and_intervals_agree(x64):
     cell = Elman(20, param_dtype=jnp.float64)  # 20 vectors are taken in blocks, 16 at once
     params, xs = problem(cell, steps=300)
@@ -110,6 +109,7 @@ def test_few_exponents_are_the_first_of_all_and_intervals_agree(x64):
     assert (coarse.condition > fine.condition).all()
 
 
+@pytest.mark.slow
 def test_float32_is_as_good_as_float64(x64):
     cell = GRU(5)
     params, xs = problem(cell, steps=2000)
@@ -139,6 +139,7 @@ def test_a_singular_jacobian_has_an_exponent_of_minus_infinity():
     assert found.condition == np.inf
 
 
+@pytest.mark.slow
 def test_too_long_an_interval_is_warned_of_and_seen_under_jit():
     cell = LSTM(5)
     params, xs = problem(cell, 60, jnp.float32)
@@ -198,6 +199,7 @@ def saturated(features=5):
     return cell, params, jax.random.normal(KEY, (200, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:with interval=1 the condition number")  # it is 1e7
 @pytest.mark.parametrize("features", [5, 10])  # one block of vectors, and two
 def test_the_volume_is_right_where_a_jacobian_is_nearly_singular_in_float32(features):

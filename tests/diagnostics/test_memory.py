@@ -21,8 +21,6 @@ from rnnjax.diagnostics.memory import (
     time_constant,
 )
 
-pytestmark = pytest.mark.slow
-
 
 def linear(W, v, dtype=jnp.float64):
     """Return an Elman network s' = W s + v x and its parameters; v `[N]` or `[N, D]`."""

@@ -13,8 +13,6 @@ from rnnjax import GRU, LSTM, Cell, Elman
 from rnnjax.cells import ElmanCarry, GatedParams, GRUCarry, GRUParams, LSTMCarry
 from rnnjax.diagnostics import gates, log_carousel_profile
 
-pytestmark = pytest.mark.slow
-
 T, D, H = 7, 3, 5
 LONG = 10_000
 BATCHES = {"elman": (2, 3), "lstm": (2,), "gru": ()}

@@ -7,8 +7,6 @@ import pytest
 
 from rnnjax.diagnostics import products
 
-pytestmark = pytest.mark.slow
-
 EPS = {jnp.float32: 1.2e-7, jnp.float64: 2.3e-16}
 
 

@@ -18,8 +18,6 @@ from rnnjax.cells.elman import ElmanCarry
 from rnnjax.diagnostics import log_gradient_profile
 from rnnjax.diagnostics.tracing import exact, named_values
 
-pytestmark = pytest.mark.slow
-
 KEY = jax.random.key(0)
 POINTS = [sign * x for x in (5.0, 9.5, 17.0, 25.0, 40.0) for sign in (1, -1)]
 
@@ -336,6 +334,7 @@ def test_the_gates_of_a_cell_are_found_by_their_names():
         np.testing.assert_allclose(found[name], logistic(want), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", [Elman(5), LSTM(5), GRU(5)], ids=["elman", "lstm", "gru"])
 def test_jvp_and_hessian_through_unroll_equal_those_of_a_python_loop(cell, x64):
     params = jax.tree.map(lambda p: 1.5 * p.astype(jnp.float64) + 0.1, cell.init(KEY, 3))

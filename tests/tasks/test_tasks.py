@@ -26,8 +26,6 @@ from rnnjax.tasks import (
 from rnnjax.tasks import __all__ as exported
 from rnnjax.tasks.base import check_integer
 
-pytestmark = pytest.mark.slow
-
 SMALLEST = [
     AddingArjovsky2016(2),
     AddingHochreiter1997(10),
