@@ -15,25 +15,33 @@ Verdict: `reproduced` if, before and after training, the CNN's gradient is zero 
 its receptive field and not zero at its last one; the untrained Elman network's reach is below -3;
 and the untrained Transformer's is above -1. Else `not reproduced`.
 
+The file is longer than 200 lines because it builds, names and draws networks of
+three kinds.
+
     python experiments/context_mixing.py
     python experiments/context_mixing.py --networks tcn gru bidirectional_gru --task temporal_order
 """
 
 import dataclasses
 import functools
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax import diagnostics, experiment, tasks, training
-from rnnjax.command_line import ArgumentError, at_least, main, positive
-from rnnjax.experiment import RunOptions, in_run
-from rnnjax.networks import CELLS
+from rnnjax import diagnostics, experiment, networks, tasks, training
+from rnnjax.command_line import at_least, distinct
+from rnnjax.experiment import TrainingOptions, Verdict
+from rnnjax.networks import label, short_name
 
-FORMS = {"": "one layer", "deep_": "two layers", "bidirectional_": "both directions"}
-RECURRENT = tuple(form + cell for cell in CELLS for form in FORMS)
+FORMS = {
+    "": "one layer",
+    "deep_": "two layers",
+    "bidirectional_": "both directions",
+    "deep_bidirectional_": "two layers, both directions",
+}
+RECURRENT = tuple(form + cell for cell in networks.CELLS for form in [*FORMS][:3])
 NETWORKS = "tcn", *RECURRENT, "transformer"
 TASKS = {
     "adding": tasks.AddingArjovsky2016,
@@ -41,24 +49,19 @@ TASKS = {
     "temporal_order": tasks.TemporalOrder,
 }
 PHASES = {"before": "before training", "after": "after training"}
-PRINTED = {"elman": "Elman", "lstm": "LSTM", "gru": "GRU"}
-NAMES = {"tcn": "causal CNN", "transformer": "Transformer", **PRINTED} | {
-    form + cell: f"{form.rstrip('_')} {name}".strip()
-    for cell, name in PRINTED.items()
-    for form in FORMS
-}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(RunOptions):
+class Config(TrainingOptions):
     """Compare how far back CNN, recurrent networks and Transformer look, before and after training.
 
     Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV), metrics.jsonl and
     summary.json. The default run takes about three minutes on two CPU cores.
     """
 
-    networks: tuple[Literal[NETWORKS], ...] = NETWORKS  # pyright: ignore
-    """Which networks to compare."""
+    networks: tuple[str, ...] = NETWORKS
+    """Networks to compare: tcn, transformer, or a cell, alone or after deep_, bidirectional_ or
+    deep_bidirectional_; a cell of your own is ./mine.py:MyCell or package.module:MyCell."""
     task: Literal[tuple(TASKS)] = "adding"  # pyright: ignore[reportInvalidTypeForm]
     """What to learn; `adding` is short for `adding_arjovsky2016`."""
     length: int = 100
@@ -68,35 +71,21 @@ class Config(RunOptions):
     blocks: int = 4
     """Blocks of the CNN, kernel size 3: its receptive field is 1 + 4 (2^blocks - 1)."""
     steps: int = 1000
-    """Training updates; 0 measures untrained networks alone."""
-    batch_size: int = 32
-    """Sequences in an update."""
-    learning_rate: float = 3e-3
-    """Of Adam."""
-    clip: float = 1.0
-    """Largest global norm of the gradient; the metrics record the norm before clipping."""
+    """Training updates; 0 measures untrained networks only."""
     seeds: int = 2
-    """Networks of each kind, all in one program."""
-    seed: int = 0
-    """Seed of the first network; the others count up from it."""
-    record_every: int = 10
-    """Updates between two entries of metrics.jsonl."""
+
+    fewest_steps: ClassVar[int] = 0
 
     def __post_init__(self):
-        at_least(1, self, "features", "blocks", "batch_size", "seeds", "record_every")
-        at_least(0, self, "steps", "seed")
-        positive(self, "learning_rate", "clip")
-        if not self.networks or len(set(self.networks)) < len(self.networks):
-            raise ArgumentError(f"--networks must name some of {', '.join(NETWORKS)}, each once")
+        super().__post_init__()
+        at_least(1, self, "features", "blocks")
+        distinct(self, "networks")
         self.make_task()
         for name in self.networks:
             self.make_model(name)
 
     def make_task(self):
-        try:
-            return TASKS[self.task](length=self.length)
-        except ValueError as error:
-            raise ArgumentError(f"--{error}") from None
+        return experiment.make_task(TASKS, self.task, length=self.length)
 
     def make_model(self, name):
         """Return the network: a layer, read at its end by a linear head."""
@@ -160,25 +149,21 @@ def train(config, name, data, run, tables):
     import optax
 
     task, model = config.make_task(), config.make_model(name)
-    seeds = list(range(config.seed, config.seed + config.seeds))
+    name = short_name(name)
     clip, adam = optax.clip_by_global_norm(config.clip), optax.adam(config.learning_rate)
     optimizer = optax.chain(clip, adam)
     probe, held_out, lags = data
 
-    def start(key):
-        init_key, data_key = jax.random.split(key)
-        xs = jnp.zeros((1, *probe.inputs.shape[2:]))
-        params = model.init(init_key, xs)["params"]
-        return training.TrainState(params, optimizer.init(params), jnp.int32(0), data_key)
-
-    state = training.over_population(start)(jnp.stack([jax.random.key(s) for s in seeds]))
+    xs = jnp.zeros((1, *probe.inputs.shape[2:]))
+    state = experiment.start(config, optimizer, lambda key: model.init(key, xs)["params"])
     measure = training.over_population(functools.partial(shares, model, task, lags))
     reach = {"before": record(tables, name, "before", measure(state.params, probe))}
     if config.steps:
         sample = functools.partial(task.sample, batch_size=config.batch_size)
-        trained = training.ResumableTraining.from_config(
-            config, run, seeds, network=name
-        ).train_on_samples(
+        resumable = training.ResumableTraining.from_config(
+            config, run, config.members, network=name
+        )
+        trained = resumable.train_on_samples(
             make_train_step(model, task, optimizer),
             state,
             lambda key: ask(sample(key)),
@@ -205,46 +190,46 @@ def record(tables, network, phase, found):
     """Add shares `[S, K, B]` by layer to the table; return the reach and the lags without any."""
     summary = {}
     for layer, values in found.items():
-        values = np.moveaxis(np.asarray(values), 1, 0).reshape(values.shape[1], -1)  # [K, S * B]
         rows = {"network": network, "phase": phase, "layer": layer}
-        rows |= {"lag": np.arange(1, len(values) + 1), **diagnostics.quartiles(values)}
+        rows |= {"lag": np.arange(1, values.shape[1] + 1), **experiment.quantile_band(values)}
         tables.append(rows)
         if layer == "inputs":
-            tenth, middle = max(1, len(values) // 10), rows["median"] / np.log(10)
-            summary["reach"] = float(np.median(middle[-tenth:]) - np.median(middle[:tenth]))
-            summary["zero_lags"] = (1 + np.flatnonzero(np.isneginf(values).all(1))).tolist()
+            summary["reach"] = experiment.reach(rows)
+            nothing = np.isneginf(np.asarray(values)).all((0, 2))
+            summary["zero_lags"] = (1 + np.flatnonzero(nothing)).tolist()
     return summary
 
 
 def measure(config, run):
-    task, tables, networks = config.make_task(), [], {}
-    keys = [jax.random.key(s) for s in range(config.seed, config.seed + config.seeds)]
-    keys = jnp.stack([jax.random.split(jax.random.fold_in(key, 1)) for key in keys])
-    probe, held_out = (
-        training.over_population(lambda key, n=size: ask(task.sample(key, n)))(keys[:, i])
-        for i, size in enumerate((32, 512))
-    )
+    task, tables, entries = config.make_task(), [], {}
+    sets = experiment.sampled_sets(task, config.members, 32, 512)
+    probe, held_out = (jax.vmap(ask)(batch) for batch in sets)
     data = probe, held_out, int(probe.lengths.min())
     for name in config.networks:
-        networks[name] = train(config, name, data, run, tables)
+        entries[short_name(name)] = train(config, name, data, run, tables)
         run.write_table("shares", tables)
-    summary = {"networks": networks, "verdict": verdict(networks)}
-    print_summary(summary)
-    return summary
+    return {"networks": entries}
 
 
-def verdict(networks):
-    wanted = {"tcn", "elman", "transformer"}
+def verdict(config, summary):
+    wanted, networks = {"tcn", "elman", "transformer"}, summary["networks"]
     if not wanted <= networks.keys():
-        return f"not judged: it takes the networks {', '.join(sorted(wanted))}"
+        return Verdict.inconclusive(f"the rule needs the networks {', '.join(sorted(wanted))}")
     phases = [phase for phase in PHASES if phase in networks["tcn"]]
     field = networks["tcn"]["receptive_field"]
     zeros = [set(networks["tcn"][phase]["zero_lags"]) for phase in phases]
     lags = max([field, *(lag for found in zeros for lag in found)])
-    exact = all(found == set(range(field + 1, lags + 1)) for found in zeros)
-    vanishes = networks["elman"]["before"]["reach"] < -3
-    level = networks["transformer"]["before"]["reach"] > -1
-    return "reproduced" if exact and vanishes and level else "not reproduced"
+    return Verdict.judge(
+        {
+            "tcn: the gradient is zero exactly beyond the receptive field": all(
+                found == set(range(field + 1, lags + 1)) for found in zeros
+            ),
+            "elman, untrained: the reach is below -3": networks["elman"]["before"]["reach"] < -3,
+            "transformer, untrained: the reach is above -1": (
+                networks["transformer"]["before"]["reach"] > -1
+            ),
+        }
+    )
 
 
 def draw(run):
@@ -260,21 +245,24 @@ def draw(run):
         natural_logs=True,
     )
     titled = table | {"phase": np.array([PHASES[phase] for phase in table["phase"]])}
-    inputs = choose(titled, table["layer"] == "inputs")
-    main = choose(inputs, np.isin(inputs["network"], ["tcn", *CELLS, "transformer"]))
-    if len(main["lag"]):
-        run.save_figure("inputs", plot(main, series="network", panel="phase", names=NAMES))
-    forms = choose(inputs, np.isin(inputs["network"], RECURRENT))
+    inputs = experiment.select(titled, layer="inputs")
+    names: Any = {name: label(name) for name in table["network"].tolist()}
+    split = [networks.split(name) for name in inputs["network"]]
+    plain = experiment.select(inputs, np.array([not form for form, _ in split]))
+    if len(plain["lag"]):
+        run.save_figure("inputs", plot(plain, series="network", panel="phase", names=names))
+    recurrent = np.array([cell not in ("tcn", "transformer") for _, cell in split])
+    forms = experiment.select(inputs, recurrent)
     if len(forms["lag"]):
-        split = [name.rpartition("_") for name in forms["network"]]
-        forms["form"] = np.array([FORMS[form + line] for form, line, _ in split])
-        places = zip(split, forms["phase"], strict=True)
-        forms["panel"] = np.array([f"{PRINTED[cell]}, {phase}" for (*_, cell), phase in places])
+        places = [place for place, chosen in zip(split, recurrent, strict=True) if chosen]
+        forms["form"] = np.array([FORMS[form] for form, _ in places])
+        places = zip(places, forms["phase"], strict=True)
+        forms["panel"] = np.array([f"{label(cell)}, {phase}" for (_, cell), phase in places])
         run.save_figure("forms", plot(forms, series="form", panel="panel", columns=2))
     for phase in dict.fromkeys(table["phase"].tolist()):
-        rows = choose(table, table["phase"] == phase)
+        rows = experiment.select(table, phase=phase)
         rows["layer"] = np.array([layer_name(layer) for layer in rows["layer"]])
-        figure = plot(rows, series="layer", panel="network", names=NAMES, columns=4)
+        figure = plot(rows, series="layer", panel="network", names=names, columns=4)
         run.save_figure(f"layers_{phase}", figure)
 
 
@@ -289,23 +277,17 @@ def layer_name(path):
     return " ".join([f"layer {number[0] if number else 1}", *ends])
 
 
-def choose(table, rows):
-    return {name: column[rows] for name, column in table.items()}
+def show(summary):
+    rows = [
+        [name, *(entry[key] for key in ("parameters", "loss", "chance"))]
+        + [entry[phase]["reach"] if phase in entry else None for phase in PHASES]
+        for name, entry in summary["networks"].items()
+    ]
+    header = ["network", "parameters", "loss", "chance", "reach", "reach, trained"]
+    experiment.print_table(header, rows, digits=3)
 
 
-def print_summary(summary):
-    print(f"{'network':20}{'parameters':>12}{'loss':>10}{'chance':>10}{'reach':>10}{'trained':>10}")
-    for name, entry in summary["networks"].items():
-        reach = "".join(f"{entry[p]['reach']:10.3g}" for p in PHASES if p in entry)
-        numbers = f"{entry['parameters']:12}{entry['loss']:10.3g}{entry['chance']:10.3g}"
-        print(f"{name:20}{numbers}{reach}")
-    print(f"Verdict: {summary['verdict']}")
-
-
-def run(config: Config) -> dict[str, Any]:
-    """Run the experiment and return its summary."""
-    return in_run("context_mixing", config, functools.partial(measure, config), draw)
-
+run = experiment.Experiment("context_mixing", Config, measure, verdict, draw, show=show)
 
 if __name__ == "__main__":
-    main(Config, run)
+    run.main()

@@ -17,6 +17,9 @@ Verdict: `reproduced` if, for every gain below 1, the measured first exponent of
 and no further from mean-field than 0.04; and the spectra of the two largest networks are never
 further apart than 0.05 at equal i/N, in their upper half. Else `not reproduced`.
 
+The file is longer than 200 lines because it is two experiments: random networks with a theory, and
+networks that learn.
+
     python experiments/lyapunov.py
     python experiments/lyapunov.py --gains 0.9 1.1 --units 100 --updates 1000
 """
@@ -26,22 +29,23 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import rnnjax
-from rnnjax import diagnostics, tasks, training
-from rnnjax.command_line import ArgumentError, at_least, main, positive, progress
-from rnnjax.experiment import RunOptions, in_run
+from rnnjax import diagnostics, experiment, tasks, training
+from rnnjax.command_line import ArgumentError, at_least, finite, positive, progress
+from rnnjax.experiment import CellOptions, SeedOptions, Verdict, readout
+from rnnjax.networks import short_name
 
-CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
+TASKS = {"adding": tasks.AddingArjovsky2016}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(RunOptions):
+class Config(CellOptions, SeedOptions):
     """Measure Lyapunov exponents of random networks, and of trained ones while they learn.
 
     Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV), metrics.jsonl and
@@ -60,49 +64,33 @@ class Config(RunOptions):
     """Sizes N of the networks whose whole spectra are compared."""
     spectrum_gain: float = 3.0
     """Their gain g."""
-    cells: tuple[Literal[tuple(CELLS)], ...] = tuple(CELLS)  # pyright: ignore
-    """Which cells to train."""
     length: int = 50
-    """Length T of the adding problem they are trained on."""
+    """Length T of the adding problem that the cells are trained on."""
     features: int = 32
-    """Their hidden units."""
     updates: int = 600
     """Training updates."""
     learning_rate: float = 5e-3
-    """Of Adam."""
+    """Step size of the Adam optimiser."""
     snapshots: int = 8
     """How often exponents are measured during training."""
     leading: int = 4
     """How many exponents are measured during training."""
-    seeds: int = 4
-    """Networks of each kind."""
-    seed: int = 0
-    """The first seed; the others count up from it."""
 
     def __post_init__(self):
-        at_least(1, self, "steps", "features", "updates", "snapshots", "leading", "seeds")
+        super().__post_init__()
+        at_least(1, self, "steps", "updates", "snapshots", "leading")
         at_least(2, self, "units")
-        at_least(0, self, "transient", "seed")
+        at_least(0, self, "transient")
         positive(self, "spectrum_gain", "learning_rate")
-        if not self.gains or not all(0 < g < math.inf for g in self.gains):
-            raise ArgumentError(f"--gains must be positive and finite, got {self.gains}")
+        finite(self, "gains", above=0)
         if len(self.sizes) < 2 or not all(n >= 2 for n in self.sizes):
             raise ArgumentError(f"--sizes must be two or more, each at least 2, got {self.sizes}")
-        if not self.cells or len(set(self.cells)) < len(self.cells):
-            raise ArgumentError(f"--cells must name some of {', '.join(CELLS)}, each once")
         if self.leading > self.features:
             raise ArgumentError(f"--leading must be at most --features, got {self.leading}")
         self.make_task()
 
     def make_task(self):
-        try:
-            return tasks.AddingArjovsky2016(length=self.length)
-        except ValueError as error:
-            raise ArgumentError(f"--{error}") from None
-
-    @property
-    def all_seeds(self):
-        return list(range(self.seed, self.seed + self.seeds))
+        return experiment.make_task(TASKS, "adding", length=self.length)
 
 
 class RandomCarry(NamedTuple):
@@ -123,13 +111,13 @@ class RandomNetwork(rnnjax.Cell):
     def initial_carry(self, batch_shape: Sequence[int]) -> RandomCarry:
         return RandomCarry(jnp.ones((*batch_shape, self.features)))
 
-    def project(self, params: Any, x: Any) -> Any:
-        del params
+    def project(self, ready: Any, x: Any) -> Any:
+        del ready
         return x[..., :0]
 
-    def step(self, params: Any, carry: RandomCarry, u: Any) -> RandomCarry:
+    def step(self, ready: Any, carry: RandomCarry, u: Any) -> RandomCarry:
         del u
-        return RandomCarry(jnp.tanh(carry.x) @ params)
+        return RandomCarry(jnp.tanh(carry.x) @ ready)
 
     def output(self, carry: RandomCarry) -> Any:
         return carry.x
@@ -157,26 +145,17 @@ def random_spectra(config, size, gain, num):
         )
         return found.exponents, found.standard_error
 
-    keys = jnp.stack([jax.random.key(seed) for seed in config.all_seeds])
+    keys = jnp.stack([jax.random.key(seed) for seed in config.members])
     exponents, error = map(np.asarray, training.over_population(measure)(keys))
     weights = [np.asarray(cell.init(jax.random.split(key)[0], 0)) for key in keys]
     radius = [np.abs(np.linalg.eigvals(w.astype(float))).max() for w in weights]
     return {"exponents": exponents, "errors": error, "radius": np.log(gain * np.array(radius))}
 
 
-class Model(NamedTuple):
-    """Parameters: a cell's, and those of a linear head y = h W + b."""
-
-    cell: Any
-    kernel: Any
-    bias: Any
-
-
 def make_train_step(cell, task, optimizer):
     def train_step(state, batch):
         def loss_fn(params):
-            _, hidden = rnnjax.unroll(cell, params.cell, batch.inputs)
-            return task.loss(hidden @ params.kernel + params.bias, batch)
+            return task.loss(readout.apply(cell, params, batch.inputs), batch)
 
         loss, gradient = jax.value_and_grad(loss_fn)(state.params)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -192,13 +171,14 @@ def train(config, name, run):
     """Train all seeds of a cell; return rows of exponents along training, and the last loss."""
     import optax
 
-    cell, task = CELLS[name](config.features), config.make_task()
+    cell, task = config.make_cell(name), config.make_task()
+    name, size = short_name(name), cell.output_size
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(config.learning_rate))
 
     def start(key):
         cell_key, head_key, data_key = jax.random.split(key, 3)
-        kernel = jax.random.normal(head_key, (config.features, 1)) / math.sqrt(config.features)
-        params = Model(cell.init(cell_key, task.input_size), kernel, jnp.zeros(1))
+        kernel = jax.random.normal(head_key, (size, 1)) / math.sqrt(size)
+        params = readout.Readout(cell.init(cell_key, task.input_size), kernel, jnp.zeros(1))
         return training.TrainState(params, optimizer.init(params), jnp.int32(0), data_key)
 
     def measure(params, inputs):
@@ -207,22 +187,22 @@ def train(config, name, run):
         )
         return found.exponents.mean(0)  # over sequences
 
-    keys = jnp.stack([jax.random.key(seed) for seed in config.all_seeds])
+    keys = jnp.stack([jax.random.key(seed) for seed in config.members])
     state = training.over_population(start)(keys)
     # The task's inputs end to end, so that the exponents are those of a long run.
     batch = jax.vmap(lambda key: task.sample(jax.random.fold_in(key, 1), 8 * 20).inputs)(keys)
     inputs = batch.reshape(config.seeds, config.length, 20, 8, -1).swapaxes(1, 2)
     inputs = inputs.reshape(config.seeds, 20 * config.length, 8, -1)
     exponents = training.over_population(measure)
-    journal = training.ResumableTraining(
+    resumable = training.ResumableTraining(
         run,
         {"cell": name},
-        config.all_seeds,
+        config.members,
         record_every=10,
         checkpoint_every=config.checkpoint_every,
         keep=config.keep,
     )
-    trained = journal.train_on_samples(
+    trained = resumable.train_on_samples(
         make_train_step(cell, task, optimizer),
         state,
         functools.partial(task.sample, batch_size=32),
@@ -279,40 +259,38 @@ def measure(config, run):
 
     tables, cells = collections.defaultdict(list), {}
     for name in config.cells:
-        rows, cells[name] = train(config, name, run)
+        rows, cells[short_name(name)] = train(config, name, run)
         tables["training"] += rows
         run.write_table("training", tables["training"])
-    summary = {"gains": by_gain, "distance_of_spectra": distance, "cells": cells}
-    summary["verdict"] = verdict(summary)
-    print_summary(summary)
-    return summary
+    return {"gains": by_gain, "distance_of_spectra": distance, "cells": cells}
 
 
-def verdict(summary):
+def verdict(config, summary):
+    conditions = {}
     for gain, entry in ((float(g), entry) for g, entry in summary["gains"].items()):
         if gain < 1:
             pairs = zip(entry["of_seeds"], entry["log_spectral_radius_of_seeds"], strict=True)
             errors = np.abs([measured - theory for measured, theory in pairs])
             allowed = np.maximum(3 * np.array(entry["standard_error_of_seeds"]), 0.002)
-            if (errors > allowed).any():
-                return "not reproduced"
-        if gain >= 1.5 and not (entry["mean"] > 0 and abs(entry["mean"] - entry["theory"]) < 0.04):
-            return "not reproduced"
-    return "reproduced" if summary["distance_of_spectra"] <= 0.05 else "not reproduced"
+            conditions[f"g = {gain:g}: the first exponent is ln |mu_1|"] = (errors <= allowed).all()
+        if gain >= 1.5:
+            near = entry["mean"] > 0 and abs(entry["mean"] - entry["theory"]) < 0.04
+            conditions[f"g = {gain:g}: the first exponent is mean-field theory's"] = near
+    same = summary["distance_of_spectra"] <= 0.05
+    conditions["the spectra of the two largest networks agree in their upper half"] = same
+    return Verdict.judge(conditions)
 
 
-def print_summary(summary):
-    print(f"{'gain':>6}{'lambda_1':>12}{'over seeds':>12}{'theory':>12}")
-    for gain, entry in summary["gains"].items():
-        numbers = "".join(f"{entry[name]:12.4f}" for name in ("mean", "spread", "theory"))
-        print(f"{gain:>6}{numbers}")
+def show(summary):
+    gains = summary["gains"].items()
+    rows = [[gain, *(entry[key] for key in ("mean", "spread", "theory"))] for gain, entry in gains]
+    experiment.print_table(["gain", "lambda_1", "over seeds", "theory"], rows)
     print(f"Spectra of the two largest networks differ by {summary['distance_of_spectra']:.3f}")
     for cell, entry in summary["cells"].items():
         print(
             f"{cell:6} lambda_1 {entry['first_exponent_init']:.4f} -> "
             f"{entry['first_exponent_trained']:.4f} in training, loss {entry['loss']:.4g}"
         )
-    print(f"Verdict: {summary['verdict']}")
 
 
 def draw(run):
@@ -356,10 +334,7 @@ def draw(run):
     run.save_figure("training", figure)
 
 
-def run(config: Config) -> dict[str, Any]:
-    """Run the experiment and return its summary."""
-    return in_run("lyapunov", config, functools.partial(measure, config), draw)
-
+run = experiment.Experiment("lyapunov", Config, measure, verdict, draw, show=show)
 
 if __name__ == "__main__":
-    main(Config, run)
+    run.main()

@@ -5,27 +5,41 @@ of steps, so the network stays at the memoryless answer, while an LSTM or a GRU 
 gradient across the whole sequence, and with it the task (Hochreiter 1991; Bengio, Simard, Frasconi
 1994; Hochreiter & Schmidhuber 1997).
 
+Measured: ||dL/ds_{T-k}|| / ||dL/ds_T|| at lags k, L a sequence's own loss at its last scored step
+T and s_t the carry that enters step t, on sequences never trained on. The half-life is that of the
+exponential fitted to the median over seeds and sequences. A network has solved the task if its loss
+on other held-out sequences (for tasks with classes: its accuracy) passes the task's success rule.
+
+Verdict: `reproduced` if the memoryless cell, Elman, stays at chance (no seed solves the task, and
+the median held-out loss is above 0.8 of chance), while each other cell in --cells solves it (three
+quarters of the seeds or more) and has a trained half-life at least five times as long as Elman's.
+In the default run the ratios are 70 (GRU) and infinite (LSTM). `inconclusive` without Elman or
+without another cell; `quick run only` if --steps, --seeds, --features or --length is below its
+default: too little to learn or to remember.
+
+The file is longer than 200 lines because it offers six tasks, one of them real data, and splits an
+LSTM's gradient by path.
+
     python experiments/vanishing_gradients.py
+    python experiments/vanishing_gradients.py --cells elman lstm ./mine.py:MyCell
     python experiments/vanishing_gradients.py --task digits --cells lstm gru --seeds 5
     python experiments/vanishing_gradients.py --preset long      # for an accelerator
 """
 
-import bisect
 import collections
 import dataclasses
 import functools
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import rnnjax
-from rnnjax import diagnostics, tasks, training
-from rnnjax.command_line import ArgumentError, at_least, main, positive
-from rnnjax.experiment import RunOptions, in_run
+from rnnjax import diagnostics, experiment, tasks, training
+from rnnjax.command_line import ArgumentError, at_least
+from rnnjax.experiment import CellOptions, TrainingOptions, Verdict, readout
+from rnnjax.networks import short_name
 
-CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
 TASKS = {
     "adding": tasks.AddingArjovsky2016,
     "adding_arjovsky2016": tasks.AddingArjovsky2016,
@@ -35,73 +49,49 @@ TASKS = {
     "digits": tasks.PixelDigits,
 }
 PHASES = {"before": "before training", "during": "halfway", "after": "after training"}
+LENGTHS = {"default": 100, "long": 750}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(RunOptions):
-    """Measure gradients through time in Elman, LSTM and GRU networks while they learn a task.
+class Config(CellOptions, TrainingOptions):
+    """Measure gradients through time in recurrent networks while they learn a task.
 
-    Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV), metrics.jsonl and
-    summary.json. The default run takes under two minutes on two CPU cores.
+    Prints a table and a verdict, and writes figures (PNG, SVG), the numbers behind them (CSV),
+    metrics.jsonl and summary.json. The default run takes under two minutes on two CPU cores.
     """
 
     preset: Literal["default", "long"] = "default"
     """Defaults of the other options: a run for a laptop, or a long one for an accelerator."""
     task: Literal[tuple(TASKS)] = "adding"  # pyright: ignore[reportInvalidTypeForm]
-    """What to learn; `adding` is short for `adding_arjovsky2016`, `digits` is real data."""
-    cells: tuple[Literal[tuple(CELLS)], ...] = tuple(CELLS)  # pyright: ignore
-    """Which cells to compare."""
+    """What to learn. `adding` is short for `adding_arjovsky2016`; `digits` is real data."""
     length: int | None = None
     """Sequence length T [default: 100; 750 with --preset long; always 64 for digits]."""
-    features: int = 64
-    """Hidden units of each cell."""
     match_parameters: bool = False
     """Widen the smaller cells until they have as many parameters as the largest at --features."""
     steps: int = 1000
-    """Training updates."""
-    batch_size: int = 32
-    """Sequences in an update."""
-    learning_rate: float = 3e-3
-    """Of Adam."""
-    clip: float = 1.0
-    """Largest global norm of the gradient; the metrics record the norm before clipping."""
-    seeds: int = 4
-    """Networks trained for each cell, all in one program."""
-    seed: int = 0
-    """Seed of the first network; the others count up from it."""
-    record_every: int = 10
-    """Updates between two entries of metrics.jsonl."""
     snapshots: int = 20
     """How often the gradient profile is measured during training."""
     permuted: bool = False
     """Show the pixels of digits in one fixed random order."""
 
     def __post_init__(self):
-        at_least(1, self, "features", "steps", "batch_size", "seeds", "record_every", "snapshots")
-        at_least(0, self, "seed")
-        positive(self, "learning_rate", "clip")
-        if not self.cells or len(set(self.cells)) < len(self.cells):
-            raise ArgumentError(f"--cells must name some of {', '.join(CELLS)}, each once")
+        super().__post_init__()
+        at_least(1, self, "snapshots")
         if self.permuted and self.task != "digits":
             raise ArgumentError(f"--permuted applies to --task digits, not to {self.task}")
         self.make_task()
 
     def make_task(self):
-        default = 64 if self.task == "digits" else {"default": 100, "long": 750}[self.preset]
-        try:
-            return TASKS[self.task](length=default if self.length is None else self.length)
-        except ValueError as error:
-            raise ArgumentError(f"--{error}") from None
+        default = 64 if self.task == "digits" else LENGTHS[self.preset]
+        length = default if self.length is None else self.length
+        return experiment.make_task(TASKS, self.task, length=length)
 
-    def make_cell(self, name, task):
+    def network(self, name, task):
         """Return the cell; with --match-parameters, of the width nearest to the largest's count."""
         if not self.match_parameters:
-            return CELLS[name](self.features)
-        target = max(count(cell(self.features), task) for cell in CELLS.values())
-        widths = range(self.features, 3 * self.features + 1)
-        at = bisect.bisect_left(widths, target, key=lambda h: count(CELLS[name](h), task))
-        nearby = widths[max(0, at - 1) : at + 1]
-        return CELLS[name](min(nearby, key=lambda h: abs(count(CELLS[name](h), task) - target)))
+            return self.make_cell(name)
+        names = {*rnnjax.networks.CELLS, *self.cells}
+        return readout.matched_cell(name, self.features, task, names)
 
 
 PRESETS = {
@@ -110,34 +100,10 @@ PRESETS = {
 }
 
 
-class Model(NamedTuple):
-    """Parameters: a cell's, and those of a linear head y = h W + b."""
-
-    cell: Any
-    kernel: Any
-    bias: Any
-
-
-def init(cell, task, key):
-    cell_key, head_key = jax.random.split(key)
-    kernel = rnnjax.cells.initializers.Gaussian()(head_key, (cell.features, task.output_size))
-    return Model(cell.init(cell_key, task.input_size), kernel, jnp.zeros(task.output_size))
-
-
-def apply(cell, params, inputs):
-    _, hidden = rnnjax.unroll(cell, params.cell, inputs)
-    return hidden @ params.kernel + params.bias
-
-
-def count(cell, task):
-    shapes = jax.eval_shape(lambda: init(cell, task, jax.random.key(0)))
-    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
-
-
 def make_train_step(cell, task, optimizer):
     def train_step(state, batch):
         def loss_fn(params):
-            return task.loss(apply(cell, params, batch.inputs), batch)
+            return task.loss(readout.apply(cell, params, batch.inputs), batch)
 
         loss, gradient = jax.value_and_grad(loss_fn)(state.params)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -172,74 +138,41 @@ def gradient_profile(cell, task, lags, params, batch):
     return {part: diagnostics.by_lag(p, lengths, lags) - start for part, p in parts.items()}
 
 
-class Data(NamedTuple):
-    """What the cells are compared on: the same for each."""
+def make_data(config, task):
+    """Return sequences to probe and to test `[S, ...]`, the largest lag K, and training batches.
 
-    probe: tasks.Batch  # [S, ...], where gradients are measured
-    held_out: tasks.Batch  # [S, ...], never trained on
-    batches: Any  # () -> one iterator of training batches for each seed; None: sample them
-    lags: int  # K, the shortest distance from a sequence's start to its last scored step
-
-
-def make_data(config, task, seeds):
+    K is the shortest distance from a sequence's start to its last scored step. The batches are a
+    function that returns one iterator per seed; None means that they are sampled.
+    """
     if config.task == "digits":
-        probe, held_out, batches = make_digits(config, seeds)
+        (probe, held_out), batches = experiment.digit_sets(config, tasks.Batch, 32, None)
     else:
-        keys = [jax.random.split(jax.random.fold_in(jax.random.key(s), 1)) for s in seeds]
-        keys, batches = jnp.stack(keys), None
-        probe, held_out = (
-            training.over_population(functools.partial(task.sample, batch_size=size))(keys[:, i])
-            for i, size in enumerate((32, 1024))
-        )
+        probe, held_out = experiment.sampled_sets(task, config.members, 32, 1024)
+        batches = None
     lengths, _ = jax.vmap(tasks.last_answer)(probe)
-    return Data(probe, held_out, batches, int(lengths.min()))
-
-
-def make_digits(config, seeds):
-    from rnnjax.datasets import digits
-
-    def pipeline(split, size, seed):
-        batches = digits.pipeline(split, size, seed=seed, permuted=config.permuted)
-        return (tasks.Batch(**batch) for batch in batches)
-
-    def batches():
-        return [pipeline("train", config.batch_size, seed) for seed in seeds]
-
-    try:
-        pipeline("train", config.batch_size, config.seed)  # refuses what does not fit, now
-        tests = [next(pipeline("test", size, 0)) for size in (32, digits.SIZES["test"])]
-    except (ImportError, RuntimeError, ValueError) as error:
-        raise ArgumentError(f"--task digits: {error}") from error
-    probe, held_out = (jax.tree.map(lambda a: np.stack([a] * len(seeds)), t) for t in tests)
-    return probe, held_out, batches
+    return probe, held_out, int(lengths.min()), batches
 
 
 def train(config, name, task, data, run, tables):
     """Train all seeds of a cell, add to the numbers behind the figures, and return its summary."""
     import optax
 
-    cell = config.make_cell(name, task)
+    probe, held_out, lags, batches = data
+    cell, name = config.network(name, task), short_name(name)
     clip, adam = optax.clip_by_global_norm(config.clip), optax.adam(config.learning_rate)
     optimizer = optax.chain(clip, adam)
-    seeds = list(range(config.seed, config.seed + config.seeds))
-
-    def start(key):
-        init_key, data_key = jax.random.split(key)
-        params = init(cell, task, init_key)
-        return training.TrainState(params, optimizer.init(params), jnp.int32(0), data_key)
-
-    state = training.over_population(start)(jnp.stack([jax.random.key(s) for s in seeds]))
+    state = experiment.start(config, optimizer, functools.partial(readout.init, cell, task))
     train_step = make_train_step(cell, task, optimizer)
     chunk_size = -(-config.steps // config.snapshots)
-    profile = training.over_population(functools.partial(gradient_profile, cell, task, data.lags))
+    profile = training.over_population(functools.partial(gradient_profile, cell, task, lags))
     options: Any = {"steps": config.steps, "chunk_size": chunk_size}
-    options["observe"] = lambda state: profile(state.params, data.probe)
-    journal = training.ResumableTraining.from_config(config, run, seeds, cell=name)
-    if data.batches is None:
+    options["observe"] = lambda state: profile(state.params, probe)
+    resumable = training.ResumableTraining.from_config(config, run, config.members, cell=name)
+    if batches is None:
         sample = functools.partial(task.sample, batch_size=config.batch_size)
-        trained = journal.train_on_samples(train_step, state, sample, **options)
+        trained = resumable.train_on_samples(train_step, state, sample, **options)
     else:
-        trained = journal.train_on_batches(train_step, state, data.batches(), **options)
+        trained = resumable.train_on_batches(train_step, state, batches(), **options)
 
     middle = chunk_size * max(1, config.steps // chunk_size // 2)
     phases = {0: "before", middle: "during", config.steps: "after"}
@@ -247,24 +180,15 @@ def train(config, name, task, data, run, tables):
     for chunk in trained.chunks:
         phase = phases.get(chunk.step, "")
         half_life[chunk.step] = record(tables, name, chunk.step, phase, chunk.observed)
-        tables["learning_curves"] += [{"cell": name, **row} for row in window_means(chunk)]
-    state = trained.state
+        curve = experiment.loss_curve(chunk)
+        tables["learning_curves"] += [{"cell": name, **row} for row in curve]
 
-    evaluate = training.over_population(
-        lambda params, batch: task.metrics(apply(cell, params, batch.inputs), batch)
-    )
-    results = jax.tree.map(np.asarray, evaluate(state.params, data.held_out))
-    solved = [task.success({k: v[i] for k, v in results.items()}) for i in range(len(seeds))]
     return {
-        "parameters": count(cell, task),
-        "features": cell.features,
+        "parameters": readout.count(cell, task),
+        "features": cell.output_size,
         "half_life_init": half_life[0],
         "half_life_trained": half_life[config.steps],
-        "final_loss": float(np.median(results["loss"])),
-        "chance": task.chance,
-        "success": float(np.mean(solved)),
-        "loss_of_seeds": results["loss"].tolist(),
-        "accuracy_of_seeds": results["accuracy"].tolist(),
+        **readout.score(cell, task, trained.state.params, held_out),
     }
 
 
@@ -272,30 +196,40 @@ def record(tables, cell, step, phase, profiles):
     """Add profiles `[S, K, B]` by part to the tables, and return the half-life of their median."""
     life = None
     for part, values in profiles.items():
-        values = np.moveaxis(np.asarray(values), 1, 0).reshape(values.shape[1], -1)  # [K, S * B]
-        rows = {"cell": cell, "step": step, "lag": np.arange(1, len(values) + 1)}
-        rows |= diagnostics.quartiles(values)
+        rows = {"cell": cell, "step": step, **experiment.profile_rows(values)}
         if part == "joint":
             life = float(diagnostics.half_life(jnp.asarray(rows["median"])))
             tables["profile_over_training"].append(rows)
             if phase:
                 tables["gradient_profiles"].append({"phase": phase, **rows, "half_life": life})
-        if phase and cell == "lstm":
+        if phase and "carousel" in profiles:  # an LSTM
             tables["path_split"].append({"phase": phase, "path": part, **rows})
     return life
 
 
-def window_means(chunk, windows=5):
-    """Return the loss averaged over parts of a chunk, as rows of the learning curve.
+def measure(config, run):
+    task, tables, summary = config.make_task(), collections.defaultdict(list), {}
+    data = make_data(config, task)
+    for name in config.cells:
+        summary[short_name(name)] = train(config, name, task, data, run, tables)
+        for table, parts in tables.items():
+            run.write_table(table, parts)
+    return summary
 
-    Of the members that have not stopped.
-    """
-    losses, step, rows = chunk.metrics["loss"], chunk.first_step - 1, []
-    for part in np.array_split(losses, min(windows, len(losses))):
-        step += len(part)
-        means = part.mean(0)
-        rows.append({"step": step, **diagnostics.quartiles(means[np.isfinite(means)])})
-    return rows
+
+def verdict(config, summary):
+    memoryless, others = summary.get("elman"), {k: v for k, v in summary.items() if k != "elman"}
+    if memoryless is None or not others:
+        return Verdict.inconclusive("the rule compares Elman with other cells: --cells elman lstm")
+    at_chance = memoryless["final_loss"] > 0.8 * memoryless["chance"]
+    conditions = {"elman stays at chance": memoryless["success"] == 0 and at_chance}
+    for cell, entry in others.items():
+        lasts = entry["half_life_trained"] >= 5 * memoryless["half_life_trained"]
+        conditions[f"{cell} solves the task"] = entry["success"] >= 0.75
+        conditions[f"{cell}'s trained half-life is at least 5 times elman's"] = lasts
+    length = LENGTHS["default"] if config.task == "digits" else config.make_task().length
+    limits = {"length": (length, LENGTHS["default"])}
+    return Verdict.judge(conditions).unless_quick(config, "steps", "seeds", "features", **limits)
 
 
 def draw(run):
@@ -323,28 +257,15 @@ def draw(run):
         run.save_figure("path_split", figures.path_split(table, titles, paths))
 
 
-def print_summary(summary):
+def show(summary):
     columns = "parameters", "half_life_init", "half_life_trained", "final_loss", "chance", "success"
-    print(f"{'cell':6}" + "".join(f"{name:>19}" for name in columns))
-    for cell, row in summary.items():
-        print(f"{cell:6}" + "".join(f"{row[name]:19.5g}" for name in columns))
+    rows = [[cell, *(entry[name] for name in columns)] for cell, entry in summary.items()]
+    experiment.print_table(["cell", *columns], rows, digits=5)
 
 
-def run(config: Config) -> dict[str, Any]:
-    """Run the experiment and return its summary, an entry for each cell."""
-    return in_run("vanishing_gradients", config, functools.partial(measure, config), draw)
-
-
-def measure(config, run):
-    task, tables, summary = config.make_task(), collections.defaultdict(list), {}
-    data = make_data(config, task, range(config.seed, config.seed + config.seeds))
-    for name in config.cells:
-        summary[name] = train(config, name, task, data, run, tables)
-        for table, parts in tables.items():
-            run.write_table(table, parts)
-    print_summary(summary)
-    return summary
-
+run = experiment.Experiment(
+    "vanishing_gradients", Config, measure, verdict, draw, show=show, presets=PRESETS
+)
 
 if __name__ == "__main__":
-    main(Config, run, presets=PRESETS)
+    run.main()

@@ -112,16 +112,11 @@ def x64():
 def refuses(monkeypatch, capsys, tmp_path):
     """Return a check that an experiment refuses arguments: exit code 2, one line that has words."""
 
-    from rnnjax.experiment import Experiment  # after the hook that checks types
-
-    def check(module, arguments, words, **options):
+    def check(module, arguments, words):
         monkeypatch.chdir(tmp_path)  # where runs/ would be made
         monkeypatch.setattr(sys, "argv", [module.__file__, *arguments.split()])
         with pytest.raises(SystemExit) as stop:
-            if isinstance(module.run, Experiment):
-                module.run.main()
-            else:
-                module.main(module.Config, module.run, **options)
+            module.run.main()
         assert stop.value.code == 2
         error = capsys.readouterr().err
         assert error.startswith("error: ") and error.count("\n") == 1

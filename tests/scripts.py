@@ -1,5 +1,6 @@
 """Scripts as modules, and what a script imports: for tests of experiments and benchmarks."""
 
+import dataclasses
 import importlib.util
 import subprocess
 import sys
@@ -33,3 +34,8 @@ def imported_by(*command):
     names = {line.split("|")[-1].strip().partition(".")[0] for line in times}
     done.stderr = "".join(line + "\n" for line in lines if not line.startswith("import time:"))
     return done, names
+
+
+def without_figures(run):
+    """Return an experiment that draws nothing."""
+    return dataclasses.replace(run, draw=lambda run: None)

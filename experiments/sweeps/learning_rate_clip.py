@@ -10,8 +10,12 @@ whose loss becomes NaN or infinite stops alone and counts as the worst. All sett
 cell on a task are one population in one program; seeds share initial weights and batches between
 settings. The optimiser is SGD with momentum: Adam's updates hardly depend on the gradient's scale.
 
-Verdict, for each cell and task: `wider` if the best clip lets more of the learning rates train than
-no clipping does, `as wide`, `narrower`, or `nothing trained`.
+Finding, for each cell and task: `wider` if the best clip lets more of the learning rates train than
+no clipping does, `as wide`, `narrower`, or `nothing trained`. Verdict: `reproduced` if it is wider
+for every cell and task of which something trained; else `not reproduced`; `inconclusive` if nothing
+trained at all.
+
+The file is longer than 200 lines because members that stop are followed one by one.
 
     python experiments/sweeps/learning_rate_clip.py
     python experiments/sweeps/learning_rate_clip.py --length 50 --steps 2000
@@ -20,18 +24,18 @@ no clipping does, `as wide`, `narrower`, or `nothing trained`.
 import dataclasses
 import functools
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-import rnnjax
-from rnnjax import tasks, training
-from rnnjax.command_line import ArgumentError, at_least, main
-from rnnjax.experiment import RunOptions, in_run
+from rnnjax import experiment, networks, tasks, training
+from rnnjax.cells.initializers import Gaussian
+from rnnjax.command_line import ArgumentError, at_least, distinct, finite
+from rnnjax.experiment import CellOptions, SeedOptions, Verdict, readout
+from rnnjax.networks import short_name
 
-CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
 TASKS = {
     "temporal_order": tasks.TemporalOrder,
     "adding": tasks.AddingArjovsky2016,
@@ -40,7 +44,7 @@ TASKS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(RunOptions):
+class Config(CellOptions, SeedOptions):
     """Map the loss over learning rate and clip, for each cell and task, medians over seeds.
 
     Prints a table and writes figures (PNG, SVG), members (a row for each network; CSV and Parquet),
@@ -48,8 +52,6 @@ class Config(RunOptions):
     summary.json. The default run takes about two minutes on two CPU cores.
     """
 
-    cells: tuple[Literal[tuple(CELLS)], ...] = tuple(CELLS)  # pyright: ignore
-    """Which cells to train."""
     tasks: tuple[Literal[tuple(TASKS)], ...] = ("temporal_order", "adding")  # pyright: ignore
     """What to learn; copy_memory recalls 2 of 4 symbols."""
     length: int = 30
@@ -61,30 +63,21 @@ class Config(RunOptions):
     momentum: float = 0.9
     """Of gradient descent; 0 is none."""
     features: int = 32
-    """Hidden units of each cell."""
     steps: int = 1000
     """Training updates."""
     batch_size: int = 16
-    """Sequences in an update."""
+    """Sequences per update."""
     seeds: int = 3
-    """Networks for each setting."""
-    seed: int = 0
-    """Seed of the first network; the others count up from it."""
     record_every: int = 100
     """Updates between two entries of metrics.jsonl."""
 
     def __post_init__(self):
-        at_least(1, self, "features", "steps", "batch_size", "seeds", "record_every")
-        at_least(0, self, "seed")
-        for name, known in (("cells", CELLS), ("tasks", TASKS)):
-            given = getattr(self, name)
-            if not given or len(set(given)) < len(given):
-                raise ArgumentError(f"--{name} must name some of {', '.join(known)}, each once")
-        for name, values in (("learning-rates", self.learning_rates), ("clips", self.clips)):
-            if len(set(values)) < len(values) or not min(values, default=0) > 0:
-                raise ArgumentError(f"--{name} must be positive, each once, got {values}")
-        if max(self.learning_rates) == math.inf:
-            raise ArgumentError(f"--learning-rates must be finite, got {self.learning_rates}")
+        super().__post_init__()
+        at_least(1, self, "steps", "batch_size", "record_every")
+        distinct(self, "tasks", "clips")
+        finite(self, "learning_rates", above=0)
+        if not min(self.clips) > 0:
+            raise ArgumentError(f"--clips must be positive, got {self.clips}")
         if math.inf not in self.clips:
             raise ArgumentError(f"--clips must have inf among them, got {self.clips}")
         if not 0 <= self.momentum < 1:
@@ -93,23 +86,7 @@ class Config(RunOptions):
             self.make_task(name)
 
     def make_task(self, name):
-        try:
-            return TASKS[name](length=self.length)
-        except ValueError as error:
-            raise ArgumentError(f"--{error}") from None
-
-
-class Model(NamedTuple):
-    """Parameters: a cell's, and those of a linear head y = h W + b."""
-
-    cell: Any
-    kernel: Any
-    bias: Any
-
-
-def apply(cell, params, inputs):
-    _, hidden = rnnjax.unroll(cell, params.cell, inputs)
-    return hidden @ params.kernel + params.bias
+        return experiment.make_task(TASKS, name, length=self.length)
 
 
 def make_optimizer(config, settings):
@@ -124,8 +101,9 @@ def make_start(config, cell, task):
 
     def start(settings):
         keys = jax.random.split(jax.random.key(settings["seed"]), 3)
-        kernel = rnnjax.cells.initializers.Gaussian()(keys[0], (cell.features, task.output_size))
-        params = Model(cell.init(keys[1], task.input_size), kernel, jnp.zeros(task.output_size))
+        kernel = Gaussian()(keys[0], (cell.output_size, task.output_size))
+        cell_params = cell.init(keys[1], task.input_size)
+        params = readout.Readout(cell_params, kernel, jnp.zeros(task.output_size))
         opt_state = make_optimizer(config, settings).init(params)
         return training.TrainState(params, opt_state, jnp.int32(0), keys[2], settings)
 
@@ -135,7 +113,7 @@ def make_start(config, cell, task):
 def make_train_step(config, cell, task):
     def train_step(state, batch):
         def loss_fn(params):
-            return task.loss(apply(cell, params, batch.inputs), batch)
+            return task.loss(readout.apply(cell, params, batch.inputs), batch)
 
         loss, gradient = jax.value_and_grad(loss_fn)(state.params)
         optimizer = make_optimizer(config, state.settings)
@@ -150,14 +128,14 @@ def make_train_step(config, cell, task):
 
 def train(config, cell_name, task_name, run):
     """Train all settings and seeds of a cell on a task, and return them as a table."""
-    cell, task = CELLS[cell_name](config.features), config.make_task(task_name)
-    seeds = range(config.seed, config.seed + config.seeds)
-    members = training.grid(learning_rate=config.learning_rates, clip=config.clips, seed=seeds)
-    numbers = range(len(members["seed"]))
-    trained = training.ResumableTraining.from_config(
-        config, run, numbers, cell=cell_name, task=task_name
+    cell, task = config.make_cell(cell_name), config.make_task(task_name)
+    labels = {"cell": short_name(cell_name), "task": task_name}
+    members = training.grid(
+        learning_rate=config.learning_rates, clip=config.clips, seed=config.members
     )
-    trained = trained.train_on_samples(
+    numbers = range(len(members["seed"]))
+    resumable = training.ResumableTraining.from_config(config, run, numbers, **labels)
+    trained = resumable.train_on_samples(
         make_train_step(config, cell, task),
         training.over_population(make_start(config, cell, task))(members),
         functools.partial(task.sample, batch_size=config.batch_size),
@@ -168,15 +146,14 @@ def train(config, cell_name, task_name, run):
     def evaluate(state):
         key = jax.random.fold_in(jax.random.key(state.settings["seed"]), 1)
         batch = task.sample(key, 1024)
-        return task.metrics(apply(cell, state.params, batch.inputs), batch)
+        return task.metrics(readout.apply(cell, state.params, batch.inputs), batch)
 
     found = jax.tree.map(np.asarray, training.over_population(evaluate)(trained.state))
     updates = sum(chunk.counts for chunk in trained.chunks)
     going = updates == config.steps
     each = [{key: value[i] for key, value in found.items()} for i in numbers]
     return {
-        "cell": cell_name,
-        "task": task_name,
+        **labels,
         "member": numbers,
         **members,
         "updates": updates,
@@ -201,7 +178,7 @@ def conclude(config, table, rows):
         "stopped": int(rows["stopped"].sum()),
         "members": int(rows["members"].sum()),
         "success": float(np.mean(table["success"])),
-        "verdict": words if most or free else "nothing trained",
+        "finding": words if most or free else "nothing trained",
     }
 
 
@@ -214,13 +191,22 @@ def measure(config, run):
             names = "learning_rate", "clip", "seed"
             rows = training.aggregate_seeds({k: table[k] for k in names}, table["loss_of_chance"])
             tables.append(table)
-            maps.append({"cell": cell, "task": task, **rows})
-            summary[task][cell] = conclude(config, table, rows)
+            maps.append({"cell": short_name(cell), "task": task, **rows})
+            summary[task][short_name(cell)] = conclude(config, table, rows)
     run.write_table("members", tables)
     run.write_parquet("members", run.read_table("members"))
     run.write_table("settings", maps)
-    print_summary(config, summary)
     return summary
+
+
+def verdict(config, summary):
+    conditions = {
+        f"{cell}, {task}: more learning rates train with clipping": entry["finding"] == "wider"
+        for task, cells in summary.items()
+        for cell, entry in cells.items()
+        if entry["finding"] != "nothing trained"
+    }
+    return Verdict.judge(conditions, otherwise="nothing trained")
 
 
 def draw(run):
@@ -232,15 +218,15 @@ def draw(run):
     table["median"] = np.where(table["median"] < np.inf, shown, np.nan)
     table["clip"] = np.array(["none" if c == np.inf else f"{c:g}" for c in table["clip"]])
     for task in dict.fromkeys(table["task"].tolist()):
-        rows = {name: column[table["task"] == task] for name, column in table.items()}
+        rows = experiment.select(table, task=task)
         order = np.argsort([float(c.replace("none", "inf")) for c in rows["clip"]], kind="stable")
         figure = figures.heat_maps(
-            {name: column[order] for name, column in rows.items()},
+            experiment.select(rows, order),
             x="learning_rate",
             y="clip",
             value="median",
             panel="cell",
-            names={"elman": "Elman", "lstm": "LSTM", "gru": "GRU"},
+            names={cell: networks.label(cell) for cell in rows["cell"].tolist()},
             xlabel="learning rate",
             ylabel="largest gradient norm",
             label="loss / chance, median over seeds\n(cut off at 0.01 and 2)",
@@ -250,21 +236,24 @@ def draw(run):
         run.save_figure(task, figure)
 
 
-def print_summary(config, summary):
-    clips = [f"clip {clip:g}" for clip in config.clips]
-    print("Learning rates that train, of", len(config.learning_rates))
-    print(f"{'task':16}{'cell':7}" + "".join(f"{c:>11}" for c in clips) + "  stopped  verdict")
-    for task, cells in summary.items():
-        for cell, entry in cells.items():
-            counts = "".join(f"{len(rates):11d}" for rates in entry["trains"].values())
-            stopped = f"{entry['stopped']}/{entry['members']}"
-            print(f"{task:16}{cell:7}{counts}  {stopped:>7}  {entry['verdict']}")
+def show(summary):
+    print("Learning rates that train, by largest gradient norm (inf: no clipping)")
+    rows = [
+        [
+            f"{task} {cell}",
+            *map(len, entry["trains"].values()),
+            f"{entry['stopped']}/{entry['members']}",
+            entry["finding"],
+        ]
+        for task, cells in summary.items()
+        for cell, entry in cells.items()
+    ]
+    first = next(entry for cells in summary.values() for entry in cells.values())
+    clips = [f"clip {float(clip):g}" for clip in first["trains"]]
+    experiment.print_table(["task, cell", *clips, "stopped", "finding"], rows)
 
 
-def run(config: Config) -> dict[str, Any]:
-    """Run the experiment and return its summary, an entry for each task and cell."""
-    return in_run("learning_rate_clip", config, functools.partial(measure, config), draw)
-
+run = experiment.Experiment("learning_rate_clip", Config, measure, verdict, draw, show=show)
 
 if __name__ == "__main__":
-    main(Config, run)
+    run.main()

@@ -13,9 +13,12 @@ sequences is below half of chance after the same number of updates. All gains, b
 seeds of a cell are one population in one program, in which shorter sequences are padded; seeds
 share their random numbers between settings.
 
-Verdict, for each cell: for a gated one `a forget bias helps` if at some length more gains train
-with the best positive bias than with none, and at none fewer, else `it does not`; for Elman `the
-window narrows` if fewer gains train at the longest than at the shortest length, else `it does not`.
+Finding, for each cell: for an LSTM or a GRU `a forget bias helps` if at some length more gains
+train with the best positive bias than with none, and at none fewer, else `it does not`; for others
+`the window narrows` if fewer gains train at the longest than at the shortest length, else `it does
+not`. Verdict: `reproduced` if every built-in cell trained shows its finding; else `not reproduced`.
+
+The file is longer than 200 lines because one program trains networks of several lengths, padded.
 
     python experiments/sweeps/trainability.py
     python experiments/sweeps/trainability.py --task adding --lengths 20 50 100 --steps 2000
@@ -24,7 +27,7 @@ window narrows` if fewer gains train at the longest than at the shortest length,
 import dataclasses
 import functools
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -32,18 +35,18 @@ import numpy as np
 from jax import lax
 
 import rnnjax
-from rnnjax import tasks, training
+from rnnjax import experiment, networks, tasks, training
 from rnnjax.cells.initializers import Gaussian, Orthogonal
-from rnnjax.command_line import ArgumentError, at_least, main, positive
-from rnnjax.experiment import RunOptions, in_run
+from rnnjax.command_line import ArgumentError, finite
+from rnnjax.experiment import CellOptions, TrainingOptions, Verdict, readout
+from rnnjax.networks import short_name
 
-CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
 GATED = "lstm", "gru"
 TASKS = {"temporal_order": tasks.TemporalOrder, "adding": tasks.AddingArjovsky2016}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(RunOptions):
+class Config(CellOptions, TrainingOptions):
     """Map the loss after training over gain, forget bias and length, medians over seeds.
 
     Prints a table and writes figures (PNG, SVG), members (a row for each network; CSV and Parquet),
@@ -51,8 +54,6 @@ class Config(RunOptions):
     summary.json. The default run takes about two minutes on two CPU cores.
     """
 
-    cells: tuple[Literal[tuple(CELLS)], ...] = tuple(CELLS)  # pyright: ignore
-    """Which cells to train."""
     task: Literal[tuple(TASKS)] = "temporal_order"  # pyright: ignore[reportInvalidTypeForm]
     """What to learn."""
     lengths: tuple[int, ...] = (20, 40, 80)
@@ -62,35 +63,15 @@ class Config(RunOptions):
     forget_biases: tuple[float, ...] = (-1.0, 0.0, 1.0, 2.0, 4.0)
     """Biases of the LSTM's forget gate and of the GRU's z; 0 must be among them."""
     features: int = 32
-    """Hidden units of each cell."""
     steps: int = 500
-    """Training updates."""
     batch_size: int = 16
-    """Sequences in an update."""
-    learning_rate: float = 3e-3
-    """Of Adam."""
-    clip: float = 1.0
-    """Largest global norm of the gradient; the metrics record the norm before clipping."""
     seeds: int = 2
-    """Networks for each setting."""
-    seed: int = 0
-    """Seed of the first network; the others count up from it."""
     record_every: int = 100
-    """Updates between two entries of metrics.jsonl."""
 
     def __post_init__(self):
-        at_least(1, self, "features", "steps", "batch_size", "seeds", "record_every")
-        at_least(0, self, "seed")
-        positive(self, "learning_rate", "clip")
-        if not self.cells or len(set(self.cells)) < len(self.cells):
-            raise ArgumentError(f"--cells must name some of {', '.join(CELLS)}, each once")
-        for name in ("lengths", "gains", "forget_biases"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values) or not np.isfinite(values).all():
-                given = f"--{name.replace('_', '-')} must be finite numbers, each once"
-                raise ArgumentError(f"{given}, got {values}")
-        if min(self.gains) <= 0:
-            raise ArgumentError(f"--gains must be positive, got {self.gains}")
+        super().__post_init__()
+        finite(self, "lengths", "forget_biases")
+        finite(self, "gains", above=0)
         if 0 not in self.forget_biases:
             raise ArgumentError(f"--forget-biases must have 0 among them, got {self.forget_biases}")
         self.make_tasks()
@@ -101,26 +82,18 @@ class Config(RunOptions):
         except ValueError as error:
             raise ArgumentError(f"--lengths: {error}") from None
 
-    def members(self, cell):
-        """Return the settings of a cell's population."""
-        axes: dict[str, Any] = {"length": self.lengths, "gain": self.gains}
-        if cell in GATED:
+    def population(self, name):
+        """Return the settings of a cell's population; a gain only for a cell that is Gated."""
+        gains = self.gains if isinstance(self.make_cell(name), rnnjax.Gated) else (1.0,)
+        axes: dict[str, Any] = {"length": self.lengths, "gain": gains}
+        if name in GATED:
             axes["forget_bias"] = self.forget_biases
-        return training.grid(**axes, seed=range(self.seed, self.seed + self.seeds))
-
-
-class Model(NamedTuple):
-    """Parameters: a cell's, and those of a linear head y = h W + b."""
-
-    cell: Any
-    kernel: Any
-    bias: Any
+        return training.grid(**axes, seed=self.members)
 
 
 def apply(cell, params, inputs, length):
     lengths = jnp.full(inputs.shape[1], length)  # each the member's own
-    _, hidden = rnnjax.unroll(cell, params.cell, inputs, seq_lengths=lengths)
-    return hidden @ params.kernel + params.bias
+    return readout.apply(cell, params, inputs, seq_lengths=lengths)
 
 
 def make_sample(config):
@@ -142,16 +115,17 @@ def make_sample(config):
 
 def make_start(config, name, optimizer):
     """Return the function of a member's settings to its state."""
-    task = config.make_tasks()[0]
+    task, cell = config.make_tasks()[0], config.make_cell(name)
 
     def start(settings):
         keys = jax.random.split(jax.random.key(settings["seed"]), 3)
-        bias = {"forget_bias": settings["forget_bias"]} if name in GATED else {}
-        blocks = Orthogonal(settings["gain"])
-        drawn = CELLS[name](config.features, recurrent_kernel_init=blocks, **bias)  # for init only
-        kernel = Gaussian()(keys[0], (config.features, task.output_size))
+        options = {"forget_bias": settings["forget_bias"]} if name in GATED else {}
+        if isinstance(cell, rnnjax.Gated):
+            options["recurrent_kernel_init"] = Orthogonal(settings["gain"])
+        drawn = config.make_cell(name, **options)  # for init only
+        kernel = Gaussian()(keys[0], (cell.output_size, task.output_size))
         cell_params = drawn.init(keys[1], task.input_size)
-        params = Model(cell_params, kernel, jnp.zeros(task.output_size))
+        params = readout.Readout(cell_params, kernel, jnp.zeros(task.output_size))
         state = training.TrainState(params, optimizer.init(params), jnp.int32(0), keys[2])
         return state._replace(settings=settings)
 
@@ -159,7 +133,7 @@ def make_start(config, name, optimizer):
 
 
 def make_train_step(config, name, optimizer):
-    cell, task, sample = CELLS[name](config.features), config.make_tasks()[0], make_sample(config)
+    cell, task, sample = config.make_cell(name), config.make_tasks()[0], make_sample(config)
 
     def train_step(state, key):
         length = state.settings["length"]
@@ -185,18 +159,18 @@ def train(config, name, run):
     optimizer = optax.chain(
         optax.clip_by_global_norm(config.clip), optax.adam(config.learning_rate)
     )
-    members = config.members(name)
-    journal = training.ResumableTraining.from_config(
-        config, run, range(len(members["seed"])), cell=name
+    members = config.population(name)
+    resumable = training.ResumableTraining.from_config(
+        config, run, range(len(members["seed"])), cell=short_name(name)
     )
-    trained = journal.train_on_samples(
+    trained = resumable.train_on_samples(
         make_train_step(config, name, optimizer),
         training.over_population(make_start(config, name, optimizer))(members),
         lambda key: key,  # the step draws its batch itself: of the member's length
         steps=config.steps,
         chunk_size=config.steps,
     )
-    cell, sample, task = CELLS[name](config.features), make_sample(config), config.make_tasks()[0]
+    cell, sample, task = config.make_cell(name), make_sample(config), config.make_tasks()[0]
 
     def evaluate(state):
         key, length = jax.random.key(state.settings["seed"]), state.settings["length"]
@@ -207,7 +181,7 @@ def train(config, name, run):
     updates = sum(chunk.counts for chunk in trained.chunks)
     going = updates == config.steps
     return {
-        "cell": name,
+        "cell": short_name(name),
         "member": np.arange(len(going)),
         "forget_bias": math.nan,  # Elman has none
         **members,
@@ -233,16 +207,17 @@ def conclude(config, name, rows):
             fewer, more = fewer or best < len(counts[0]), more or best > len(counts[0])
     best = int(rows["median"].argmin())
     if name in GATED:
-        verdict = "a forget bias helps" if more and not fewer else "it does not"
+        finding = "a forget bias helps" if more and not fewer else "it does not"
     else:
         widths = [len(trains[str(length)]["None"]) for length in sorted(config.lengths)]
-        verdict = "the window narrows" if widths[-1] < widths[0] else "it does not"
+        finding = "the window narrows" if widths[-1] < widths[0] else "it does not"
     return {
+        "gains": len(np.unique(rows["gain"])),
         "trains": trains,
         "best": {key: column[best].item() for key, column in rows.items()},
         "stopped": int(rows["stopped"].sum()),
         "members": int(rows["members"].sum()),
-        "verdict": verdict,
+        "finding": finding,
     }
 
 
@@ -250,16 +225,29 @@ def measure(config, run):
     tables, maps, summary = [], [], {}
     for name in config.cells:
         table = train(config, name, run)
-        settings = {key: table[key] for key in config.members(name)}
+        axes = config.population(name)
+        if name not in networks.CELLS:
+            kept = "forget bias" if len(np.unique(axes["gain"])) > 1 else "gain or forget bias"
+            print(f"{short_name(name)}: no {kept} is varied: only built-in cells say where it acts")
+        settings = {key: table[key] for key in axes}
         rows = training.aggregate_seeds(settings, table["loss_of_chance"])
         tables.append(table)
-        maps.append({"cell": name, "forget_bias": math.nan, **rows})
-        summary[name] = conclude(config, name, rows)
+        maps.append({"cell": short_name(name), "forget_bias": math.nan, **rows})
+        summary[short_name(name)] = conclude(config, name, rows)
     run.write_table("members", tables)
     run.write_parquet("members", run.read_table("members"))
     run.write_table("settings", maps)
-    print_summary(config, summary)
     return summary
+
+
+def verdict(config, summary):
+    claims = {"elman": "the window narrows"} | dict.fromkeys(GATED, "a forget bias helps")
+    conditions = {
+        f"{cell}: {claim}": summary[cell]["finding"] == claim
+        for cell, claim in claims.items()
+        if cell in summary
+    }
+    return Verdict.judge(conditions, otherwise="no built-in cell was trained")
 
 
 def draw(run):
@@ -280,37 +268,36 @@ def draw(run):
     )
     gated = np.isin(table["cell"], GATED)
     if gated.any():
-        rows = {name: column[gated] for name, column in table.items()}
+        rows = experiment.select(table, gated)
         places = zip(rows["cell"], rows["length"], strict=True)
-        rows["panel"] = np.array([f"{cell.upper()}, T = {length:.0f}" for cell, length in places])
+        rows["panel"] = np.array(
+            [f"{networks.label(cell)}, T = {length:.0f}" for cell, length in places]
+        )
         columns = len(np.unique(rows["length"]))
         figure = heat_maps(
             rows, y="forget_bias", panel="panel", columns=columns, ylabel="forget bias"
         )
         run.save_figure("gated", figure)
     if not gated.all():
-        rows = {name: column[~gated] for name, column in table.items()}
-        names = {"elman": "Elman"}
+        rows = experiment.select(table, ~gated)
+        names = {cell: networks.label(cell) for cell in rows["cell"].tolist()}
         figure = heat_maps(rows, y="length", panel="cell", names=names, ylabel="length T")
-        run.save_figure("elman", figure)
+        run.save_figure("by_length", figure)
 
 
-def print_summary(config, summary):
-    print("Gains that train, of", len(config.gains))
+def show(summary):
+    print("Gains that train")
     for name, entry in summary.items():
         for length, by_bias in entry["trains"].items():
             counts = {bias: len(gains) for bias, gains in by_bias.items()}
             shown = (
                 f"bias {bias}: {n}" if bias != "None" else str(n) for bias, n in counts.items()
             )
-            print(f"{name:6} T = {length:<5}" + ", ".join(shown))
-        print(f"{name:6} {entry['verdict']}; {entry['stopped']} of {entry['members']} stopped")
+            print(f"{name:6} T = {length:<5}" + ", ".join(shown) + f" of {entry['gains']}")
+        print(f"{name:6} {entry['finding']}; {entry['stopped']} of {entry['members']} stopped")
 
 
-def run(config: Config) -> dict[str, Any]:
-    """Run the experiment and return its summary, an entry for each cell."""
-    return in_run("trainability", config, functools.partial(measure, config), draw)
-
+run = experiment.Experiment("trainability", Config, measure, verdict, draw, show=show)
 
 if __name__ == "__main__":
-    main(Config, run)
+    run.main()

@@ -11,7 +11,7 @@ from rnnjax.experiment.baselines import beats_baseline, report, show_report
 from rnnjax.experiment.console import print_table
 from rnnjax.experiment.drawing import draw
 from rnnjax.experiment.gradients import gradient_table, log_gradients, log_shares, reach
-from rnnjax.experiment.lifecycle import Experiment, in_run
+from rnnjax.experiment.lifecycle import Experiment
 from rnnjax.experiment.options import (
     CellOptions,
     PredictOptions,
@@ -22,7 +22,8 @@ from rnnjax.experiment.options import (
     run_options,
 )
 from rnnjax.experiment.predict import lines, read_file, restore, save
-from rnnjax.experiment.tables import loss_curve, profile_rows, quantile_band
+from rnnjax.experiment.tables import loss_curve, profile_rows, quantile_band, select
+from rnnjax.experiment.task_data import digit_sets, sampled_sets
 from rnnjax.experiment.training import (
     evaluate,
     fit,
@@ -46,11 +47,11 @@ __all__ = [
     "Verdict",
     "WriterOptions",
     "beats_baseline",
+    "digit_sets",
     "draw",
     "evaluate",
     "fit",
     "gradient_table",
-    "in_run",
     "lines",
     "log_gradients",
     "log_shares",
@@ -69,7 +70,9 @@ __all__ = [
     "report",
     "restore",
     "run_options",
+    "sampled_sets",
     "save",
+    "select",
     "show_report",
     "shuffled_batches",
     "start",

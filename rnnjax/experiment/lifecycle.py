@@ -86,7 +86,7 @@ class Experiment:
             try:
                 if self.answer is not None and config.predict is not None:
                     return self._answers(config)
-                return in_run(
+                return _in_run(
                     self.name, config, functools.partial(self._measure_and_judge, config), self.draw
                 )
             except ModuleNotFoundError as error:
@@ -115,12 +115,7 @@ class Experiment:
         return lines
 
 
-def in_run(
-    name: str,
-    config: Any,
-    measure: Callable[[Run], Summary],
-    draw: Callable[[Run], None],
-) -> Summary:
+def _in_run(name, config, measure, draw) -> Summary:
     """Measure in a run directory, write summary.json, draw the figures, and return the summary."""
     from rnnjax.training import on_first_process
 

@@ -90,6 +90,7 @@ class TrainingOptions(SeedOptions):
     """How networks are trained; abstract. A subclass may change the defaults."""
 
     title: ClassVar[str] = "training"
+    fewest_steps: ClassVar[int] = 1
 
     steps: int = 500
     """Training updates. Fewer are quicker, and may be too few to learn the task."""
@@ -105,7 +106,8 @@ class TrainingOptions(SeedOptions):
 
     def __post_init__(self):
         super().__post_init__()
-        at_least(1, self, "steps", "batch_size", "record_every")
+        at_least(self.fewest_steps, self, "steps")
+        at_least(1, self, "batch_size", "record_every")
         positive(self, "learning_rate", "clip")
 
 

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import rnnjax
-from rnnjax import networks
+from rnnjax import networks, training
 from rnnjax.cells.initializers import Gaussian
 
 
@@ -35,6 +36,32 @@ def apply(cell: Any, params: Readout, inputs: Any, **options: Any) -> Any:
     """
     _, hidden = rnnjax.unroll(cell, params.cell, inputs, **options)
     return hidden @ params.kernel + params.bias
+
+
+def score(cell: Any, task: Any, params: Readout, batch: Any) -> dict[str, Any]:
+    """Return how well each seed does on held-out sequences, as entries of a summary.
+
+    Args:
+        params, batch: of all seeds, `[S, ...]`.
+
+    Returns:
+        `final_loss` (the median over seeds), `chance` (the loss of the best memoryless answer),
+        `success` (the share of seeds that pass the task's own rule), `loss_of_seeds` and
+        `accuracy_of_seeds`.
+    """
+    evaluate = training.over_population(
+        lambda params, batch: task.metrics(apply(cell, params, batch.inputs), batch)
+    )
+    found = jax.tree.map(np.asarray, evaluate(params, batch))
+    seeds = range(len(found["loss"]))
+    solved = [task.success({name: of_seeds[i] for name, of_seeds in found.items()}) for i in seeds]
+    return {
+        "final_loss": float(np.median(found["loss"])),
+        "chance": task.chance,
+        "success": float(np.mean(solved)),
+        "loss_of_seeds": found["loss"].tolist(),
+        "accuracy_of_seeds": found["accuracy"].tolist(),
+    }
 
 
 def count(cell: Any, task: Any) -> int:

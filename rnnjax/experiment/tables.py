@@ -1,11 +1,26 @@
 """Numbers behind the figures that experiments share: quantile bands and loss curves."""
 
+from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from rnnjax import diagnostics
+
+
+def select(table: Mapping[str, Any], rows: Any = None, **where: Any) -> dict[str, Any]:
+    """Return some rows of a table of columns, in their order.
+
+    Args:
+        table: columns of equal length, by name.
+        rows: a mask or indices; None means all.
+        where: values that columns must have: `cell="lstm"`.
+    """
+    if rows is not None:
+        table = {name: column[rows] for name, column in table.items()}
+    length = len(next(iter(table.values())))
+    chosen = np.all([np.ones(length, bool), *(table[k] == v for k, v in where.items())], axis=0)
+    return {name: column[chosen] for name, column in table.items()}
 
 
 def quantile_band(values: Any) -> dict[str, np.ndarray]:
@@ -18,19 +33,14 @@ def quantile_band(values: Any) -> dict[str, np.ndarray]:
     return diagnostics.quartiles(rows.reshape(len(rows), -1))
 
 
-def profile_rows(log_profile: Any) -> tuple[dict[str, Any], float]:
-    """Return rows of a table by lag, and the half-life of the median in steps.
+def profile_rows(log_profile: Any) -> dict[str, np.ndarray]:
+    """Return columns `lag`, `median`, `q25` and `q75` of a gradient profile, each `[K]`.
 
     Args:
         log_profile: natural logs `[S, K, B]` of gradient norms at lags 1, ..., K.
-
-    Returns:
-        Columns `lag`, `median`, `q25` and `q75`; and the half-life of the exponential fitted to the
-        median.
     """
     band = quantile_band(log_profile)
-    rows = {"lag": np.arange(1, len(band["median"]) + 1), **band}
-    return rows, float(diagnostics.half_life(jnp.asarray(band["median"])))
+    return {"lag": np.arange(1, len(band["median"]) + 1), **band}
 
 
 def loss_curve(chunk: Any, windows: int = 5) -> list[dict[str, Any]]:

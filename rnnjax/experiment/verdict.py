@@ -45,19 +45,22 @@ class Verdict:
         known = {name: bool(holds) for name, holds in (conditions or {}).items()}
         return cls(Outcome.INCONCLUSIVE, known, reason)
 
-    def unless_quick(self, config: Any, *names: str) -> "Verdict":
-        """Return this verdict, or `quick run only` if a named option is below its default.
+    def unless_quick(self, config: Any, *names: str, **limits: tuple[float, float]) -> "Verdict":
+        """Return this verdict, or `quick run only` if an option is below its limit.
 
         Args:
-            config: a dataclass; an option whose default is None is not compared.
-            names: of the options that decide whether the run is long and large enough to judge.
+            config: a dataclass.
+            names: of options that must not be below their defaults.
+            limits: other values, by the name of the option, each with its limit.
         """
-        defaults = {field.name: field.default for field in dataclasses.fields(config)}
+        defaults: dict[str, Any] = {
+            field.name: field.default for field in dataclasses.fields(config)
+        }
+        compared = {name: (getattr(config, name), defaults[name]) for name in names} | limits
         below = [
-            f"--{name.replace('_', '-')} {getattr(config, name):g} is below {defaults[name]:g}"
-            for name in names
-            if None not in (getattr(config, name), defaults[name])
-            and getattr(config, name) < defaults[name]
+            f"--{name.replace('_', '-')} {value:g} is below {limit:g}"
+            for name, (value, limit) in compared.items()
+            if value < limit
         ]
         if not below:
             return self

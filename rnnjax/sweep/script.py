@@ -14,6 +14,7 @@ from typing import Any
 
 from rnnjax import command_line
 from rnnjax.command_line import ArgumentError
+from rnnjax.experiment import run_options
 from rnnjax.sweep import space
 
 OWN = "out", "overwrite", "redraw"  # what the sweep itself sets
@@ -36,10 +37,15 @@ class Script:
         return sorted(_parts(typing.get_type_hints(self.config)[name]))
 
     def check_field(self, name: str, option: str) -> None:
-        """Raise an ArgumentError if there is no such field to search or to set."""
+        """Raise an ArgumentError if there is no such field to search or to set.
+
+        A field that changes no number, such as `mesh`, may be set but not searched.
+        """
         names = self.fields()
         if name in OWN:
             raise ArgumentError(f"{option} {name}: the sweep sets --{name} of its trials itself")
+        if option == "--search" and name in run_options(self.config):
+            raise ArgumentError(f"{option} {name}: --{name.replace('_', '-')} changes no number")
         if name not in names:
             close = difflib.get_close_matches(name, names, 1)
             allowed = f"perhaps you meant {close[0]}" if close else f"there are {', '.join(names)}"

@@ -90,7 +90,7 @@ def run_trial(sweep: Sweep, study: Any, trial: Any, leave: Any, begun: Callable[
 def seeds(summary: Any, objective: str) -> list[float]:
     """Return the numbers at a dotted path of a summary: one, or one for each seed.
 
-    A part * stands for the only entry that there is, whatever its name.
+    A part * stands for the only entry, whatever its name; the verdict does not count.
 
     Raises:
         LookupError: there is nothing, or no number; the message says what there is.
@@ -99,8 +99,9 @@ def seeds(summary: Any, objective: str) -> list[float]:
     for depth, part in enumerate(objective.split(".")):
         if not isinstance(at, dict):
             raise LookupError(f"{'.'.join(objective.split('.')[:depth])} holds no {part}")
-        if part == "*" and len(at) == 1:
-            at = next(iter(at.values()))
+        entries = [value for name, value in at.items() if name != "verdict"]
+        if part == "*" and len(entries) == 1:
+            (at,) = entries
         elif part in at:
             at = at[part]
         else:

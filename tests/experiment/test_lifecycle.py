@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from scripts import load
@@ -81,7 +82,7 @@ def test_the_life_of_a_run_in_a_shell(tmp_path, monkeypatch, capsys):
         done = subprocess.run([*command, *more], capture_output=True, text=True, input="\n")
         return done.returncode, done.stdout, done.stderr
 
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, text=True, **pipes) as first:
         assert first.stdout and first.stdout.readline() == "in the middle\n"
         code, said, error = shell()
@@ -212,4 +213,4 @@ def test_a_run_whose_files_are_damaged_says_so(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("name", ["checkpoint_every", "keep"])
 def test_run_options_are_checked(name):
     with pytest.raises(ArgumentError, match=f"--{name.replace('_', '-')} must be at least 1"):
-        Empty(**{name: 0})
+        Empty(**{name: 0})  # pyright: ignore[reportArgumentType]

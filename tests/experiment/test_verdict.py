@@ -13,7 +13,6 @@ from rnnjax.experiment import Outcome, Verdict, print_verdict
 class Config:
     steps: int = 10
     seeds: int = 4
-    length: int | None = None
 
 
 @pytest.mark.parametrize(
@@ -36,11 +35,13 @@ def test_conditions_decide(holds, outcome):
 
 def test_a_run_below_a_default_is_quick_only():
     whole = Verdict.judge({"it learns": False})
-    assert whole.unless_quick(Config(), "steps", "seeds", "length") == whole
-    assert whole.unless_quick(Config(steps=20, length=3), "steps", "length") == whole
-    quick = whole.unless_quick(Config(steps=9, seeds=1), "steps", "seeds")
+    assert whole.unless_quick(Config(), "steps", "seeds") == whole
+    assert whole.unless_quick(Config(steps=20, seeds=1), "steps", length=(30, 30)) == whole
+    quick = whole.unless_quick(Config(steps=9, seeds=1), "steps", "seeds", length=(3, 3))
     assert quick.outcome == "quick run only" and quick.conditions == {"it learns": False}
     assert quick.reason == "--steps 9 is below 10; --seeds 1 is below 4"
+    quick = whole.unless_quick(Config(), "steps", length=(20, 30))
+    assert quick.reason == "--length 20 is below 30"
 
 
 def test_it_is_printed_condition_by_condition(capsys):

@@ -101,7 +101,11 @@ def test_a_sequence_that_is_shorter_is_measured_from_its_own_end(tmp_path):
     )
     summary = experiment.run(config)
     assert summary["networks"]["tcn"]["before"]["zero_lags"][0] == 14
-    assert summary["verdict"] == "not judged: it takes the networks elman, tcn, transformer"
+    assert summary["verdict"] == {
+        "outcome": "inconclusive",
+        "conditions": {},
+        "reason": "the rule needs the networks elman, tcn, transformer",
+    }
     figures = {path: path.read_bytes() for path in (tmp_path / "run").glob("*.png")}
     assert {path.stem for path in figures} == {"inputs", "layers_before"}
     experiment.run(dataclasses.replace(config, redraw=True))
@@ -130,7 +134,7 @@ def test_the_verdict(elman, transformer, zeros, want):
         "elman": entry(reach=elman),
         "transformer": entry(reach=transformer),
     }
-    assert experiment.verdict(networks) == want
+    assert experiment.verdict(TINY, {"networks": networks}).outcome == want
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def tiny_run(tmp_path_factory):
 def test_a_small_run_reproduces_the_claim_and_writes_what_it_promises(tiny_run):
     out, summary = tiny_run
     assert json.loads((out / "summary.json").read_text()) == summary
-    assert summary["verdict"] == "reproduced"
+    assert summary["verdict"]["outcome"] == "reproduced"
     assert list(summary["rhos"]) == ["0.0", "0.5", "1.0"]
     assert summary["largest_gradient"] == pytest.approx(0.95, rel=1e-5)
     for rho, entry in summary["rhos"].items():
@@ -116,7 +116,7 @@ def test_every_part_of_the_verdict_counts(tiny_run):
     def after(entry=None, **changes):
         changed = copy.deepcopy(summary) | changes
         changed["rhos"]["0.5"] |= entry or {}
-        return curse.verdict(changed)
+        return curse.verdict(TINY, changed).outcome
 
     assert after() == "reproduced"
     assert after(allowed_standard_errors=0.01) == "not reproduced"

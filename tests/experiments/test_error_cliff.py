@@ -161,7 +161,8 @@ def test_the_claim_holds(small_run):
     """The thrown path ends where the gradient is zero; the clipped one is better off."""
     out, summary = small_run
     plain, clipped = summary["paths"]["plain"], summary["paths"]["clipped"]
-    assert summary["verdict"]["holds"] and all(summary["verdict"]["rules"].values())
+    assert summary["verdict"]["outcome"] == "reproduced"
+    assert len(summary["verdict"]["conditions"]) == 4
     assert plain["largest_step"] > 5 and not plain["stays_on_surface"]
     assert clipped["late_loss"] < 0.02 and clipped["stays_on_surface"]
     assert plain["late_loss"] == pytest.approx(0.09, abs=1e-3)  # (1 - 0.7)^2
@@ -178,8 +179,8 @@ def test_a_verdict_can_be_no(small_run):
     broken["closed_forms"]["basin boundary, slope"]["error"] = 1e-3
     broken["share_of_starts_that_leave"]["clipped"] = 0.1
     broken["paths"]["clipped"]["stays_on_surface"] = False
-    verdict = cliff.verdict(broken)
-    assert not verdict["holds"] and not any(verdict["rules"].values())
+    verdict = cliff.verdict(cliff.Config(), broken)
+    assert verdict.outcome == "not reproduced" and not any(verdict.conditions.values())
 
 
 def test_figures_can_be_redrawn(small_run):

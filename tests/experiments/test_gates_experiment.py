@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from scripts import ROOT, load
+from scripts import ROOT, load, without_figures
 
 import rnnjax
 from rnnjax import diagnostics, tasks, training
+from rnnjax.experiment import readout, select, weight_tables
 from rnnjax.runs import Run
 
 pytestmark = pytest.mark.slow
@@ -53,7 +54,7 @@ def tiny_run(tmp_path_factory):
     """A run without its figures."""
     out = tmp_path_factory.mktemp("tiny") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "draw", lambda run: None)
+        patch.setattr(experiment, "run", without_figures(experiment.run))
         return out, experiment.run(dataclasses.replace(TINY, out=out))
 
 
@@ -85,8 +86,8 @@ def test_a_run_writes_everything_it_promises(tiny_run):
 
 def test_tables_hold_what_the_trained_network_is(tiny_run):
     """The blocks of the first seed, read back, have the eigenvalues of the table."""
-    table = experiment.choose(Run(tiny_run[0]).read_table("blocks"), what="weights", phase="after")
-    blocks = experiment.unpack(table)
+    table = select(Run(tiny_run[0]).read_table("blocks"), what="weights", phase="after")
+    blocks = weight_tables.unpack(table)
     assert {kernel: list(gates) for kernel, gates in blocks.items()} == {
         "input_kernel": ["r", "z", "n"],
         "recurrent_kernel": ["r", "z", "n"],
@@ -94,7 +95,7 @@ def test_tables_hold_what_the_trained_network_is(tiny_run):
         "recurrent_bias": [""],
     }
     assert blocks["bias"]["r"].shape == (1, 16)
-    spectra = experiment.choose(Run(tiny_run[0]).read_table("eigenvalues"), gate="z", step=300)
+    spectra = select(Run(tiny_run[0]).read_table("eigenvalues"), gate="z", step=300)
     want = np.linalg.eigvals(blocks["recurrent_kernel"]["z"])
     got = spectra["real"] + 1j * spectra["imag"]
     np.testing.assert_allclose(np.sort_complex(got), np.sort_complex(want), atol=1e-6)
@@ -102,7 +103,7 @@ def test_tables_hold_what_the_trained_network_is(tiny_run):
 
 def test_the_same_arguments_give_the_same_bytes(tiny_run, tmp_path, monkeypatch, capsys):
     out, summary = tiny_run
-    monkeypatch.setattr(experiment, "draw", lambda run: None)
+    monkeypatch.setattr(experiment, "run", without_figures(experiment.run))
     again = dataclasses.replace(TINY, out=tmp_path / "again")
     assert experiment.run(again) == summary
     printed = capsys.readouterr().out
@@ -129,7 +130,7 @@ def test_figures_can_be_redrawn_from_the_tables(tiny_run, monkeypatch):
 
 def test_a_train_step_reports_the_adjoints_of_its_own_loss():
     task, cell = tasks.AddingArjovsky2016(5), rnnjax.Elman(3)
-    params = experiment.init(cell, task, jax.random.key(0))
+    params = readout.init(cell, task, jax.random.key(0))
     batch = task.sample(jax.random.key(1), 3)
     optimizer = optax.sgd(0.5)
     state = training.TrainState(params, optimizer.init(params), jnp.int32(0), jax.random.key(2))
@@ -165,18 +166,19 @@ def test_every_part_of_the_verdict_counts(tiny_run):
         cells = copy.deepcopy(tiny_run[1]["cells"])
         cells["gru"] |= {"loss_of_seeds": [0.01, 0.01, 0.01, 1.0]} | (entry or {})
         cells["gru"]["longest_unit"]["growth"] |= {"low": 1.1} | growth
-        return experiment.verdict(cells)
+        return experiment.verdict(TINY, {"cells": cells}).outcome
 
     assert after() == "reproduced"
     assert after(low=0.9) == "not reproduced"
     assert after({"loss_of_seeds": [0.01, 0.01, 1.0, 1.0]}) == "inconclusive"
-    assert experiment.verdict({"elman": {}}) == "no gated cell was watched"
+    nothing = experiment.verdict(TINY, {"cells": {"elman": {}}})
+    assert (nothing.outcome, nothing.reason) == ("inconclusive", "no LSTM or GRU was watched")
 
 
 def test_the_claim_holds_in_small(tiny_run):
     """On adding over 20 steps the GRU's longest-lived unit comes to live longer."""
     summary = tiny_run[1]
-    assert summary["verdict"] == "reproduced"
+    assert summary["verdict"]["outcome"] == "reproduced"
     entry = summary["cells"]["gru"]
     assert entry["final_loss"] < entry["chance"] / 5
     assert entry["longest_unit"]["after"] > 2 * entry["longest_unit"]["before"]

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scripts import ROOT, load
+from scripts import ROOT, load, without_figures
 
 import rnnjax
+from rnnjax import networks
 from rnnjax.cells.initializers import Fused, Orthogonal
 from rnnjax.runs import Run
 
@@ -31,9 +32,9 @@ def tiny_run(tmp_path_factory):
 
 
 @pytest.mark.parametrize("draw", [Orthogonal, lambda gain: Fused(Orthogonal(gain))])
-@pytest.mark.parametrize("name", initialisation.CELLS)
+@pytest.mark.parametrize("name", networks.CELLS)
 def test_rescaled_parameters_are_those_drawn_with_that_gain_and_bias(name, draw):
-    make, keeps, key = initialisation.CELLS[name], initialisation.KEEPS.get(name), jax.random.key(3)
+    make, keeps, key = networks.CELLS[name], initialisation.KEEPS.get(name), jax.random.key(3)
     bias = {"forget_bias": 2.5} if keeps else {}
     none = {"forget_bias": 0.0} if keeps else {}
     want = make(4, recurrent_kernel_init=draw(1.7), **bias).init(key, 2)
@@ -71,12 +72,12 @@ def test_a_profile_is_the_gradient_through_the_unrolled_network():
 
 def test_an_elman_network_at_rest_is_linear(tmp_path, monkeypatch):
     """tanh'(0) = 1 and U = gain Q, so every step multiplies by the gain."""
-    monkeypatch.setattr(initialisation, "draw", lambda run: None)
+    monkeypatch.setattr(initialisation, "run", without_figures(initialisation.run))
     config = dataclasses.replace(
         TINY, cells=("elman",), gains=(0.5, 0.9, 1.25), input_scale=0.0, out=tmp_path / "run"
     )
     summary = initialisation.run(config)
-    assert summary["verdict"] == "no gated cell was measured"
+    assert summary["verdict"]["reason"] == "no LSTM or GRU was measured"
     assert summary["cells"]["elman"]["per gate"]["log10_norm"] == pytest.approx(0, abs=1e-5)
     table = Run(config.out).read_table("half_lives")
     by_gain = dict(
@@ -112,7 +113,7 @@ def test_stopped_in_the_middle_the_same_arguments_give_the_same_bytes(
     tiny_run, tmp_path, monkeypatch
 ):
     """And nothing is measured twice."""
-    once, measured, config = Run.once, [], dataclasses.replace(TINY, out=tmp_path)
+    once, measured, config = Run.cached, [], dataclasses.replace(TINY, out=tmp_path)
 
     def watched(stop):
         def watch(run, name, compute, *arguments):
@@ -126,7 +127,7 @@ def test_stopped_in_the_middle_the_same_arguments_give_the_same_bytes(
 
         return watch
 
-    monkeypatch.setattr(initialisation, "draw", lambda run: None)
+    monkeypatch.setattr(initialisation, "run", without_figures(initialisation.run))
     monkeypatch.setattr(Run, "cached", watched(4))
     with pytest.raises(KeyboardInterrupt):
         initialisation.run(config)
@@ -150,7 +151,7 @@ def test_figures_can_be_redrawn_from_the_tables(tiny_run):
 def test_the_claim_holds_in_small(tiny_run):
     """One fused draw alone shrinks the gradient over 60 steps a hundredfold and more."""
     summary = tiny_run[1]
-    assert summary["verdict"] == "reproduced"
+    assert summary["verdict"]["outcome"] == "reproduced"
     for name, gates in (("lstm", 4), ("gru", 3)):
         entry = summary["cells"][name]
         assert entry["log10_ratio"]["median"] > 2 and entry["log10_ratio"]["least"] > 1
@@ -165,7 +166,7 @@ def test_every_part_of_the_verdict_counts(tiny_run):
         changed = copy.deepcopy(cells)
         changed["lstm"]["log10_ratio"] |= {"median": 2.5, "least": 1.5}
         changed["gru"]["log10_ratio"] |= {"median": 2.5, "least": 1.5} | changes
-        return initialisation.verdict(changed)
+        return initialisation.verdict(TINY, {"cells": changed}).outcome
 
     assert after() == "reproduced"
     assert after(median=1.9) == "not reproduced"

@@ -70,10 +70,16 @@ def test_a_linear_orthogonal_network_scales_every_direction_alike(x64):
     np.testing.assert_allclose(found, np.broadcast_to(want, found.shape), atol=1e-9)
     place = {"cell": "linear", "kernel": "orthogonal", "gain": 3.0}
     _, entry = spectrum.describe(config, place, found, log_norm)
-    rules = spectrum.verdict(config, [entry], [], 1.7)
+    rules = conditions(config, [entry], [], 1.7)
     assert len(rules) == 2 and all(rules.values())
-    broken = spectrum.verdict(config, [entry | {"largest_condition": 1e-6}], [], 1.7)
+    broken = conditions(config, [entry | {"largest_condition": 1e-6}], [], 1.7)
     assert list(broken.values()) == [False, True]
+
+
+def conditions(config, entries, biased, critical):
+    summary = {"initialisations": entries, "forget_biases": biased}
+    summary["critical_gain_of_mean_field"] = critical
+    return spectrum.verdict(config, summary).conditions
 
 
 def test_growth_begins_at_the_critical_gain_of_a_large_network():
@@ -103,7 +109,7 @@ def test_a_small_run_finds_what_is_claimed_and_writes_what_it_promises(tiny_run)
     for name in FIGURES:
         for ending in ("png", "svg"):
             assert (out / f"{name}.{ending}").stat().st_size > 1000
-    rules = summary["verdict"]["rules"]
+    rules = summary["verdict"]["conditions"]
     assert len(rules) == 7
     for words in ("exceeds", "falls exponentially", "grows exponentially", "3/4", "outlives"):
         assert [holds for rule, holds in rules.items() if words in rule] == [True], words
@@ -143,7 +149,7 @@ def test_every_rule_can_fail_and_is_left_out_without_data(tiny_run):
             entry[key] = entry[key] | value if isinstance(value, dict) else value
         biased[0]["leading"] |= bias or {}
         critical = summary["critical_gain_of_mean_field"]
-        found = spectrum.verdict(TINY, entries, biased, critical)
+        found = conditions(TINY, entries, biased, critical)
         return [rule for rule, holds in found.items() if not holds and "/H" not in rule]
 
     assert rules() == []
@@ -156,7 +162,7 @@ def test_every_rule_can_fail_and_is_left_out_without_data(tiny_run):
         (rule,) = rules(changes)
         assert word in rule
     assert len(rules(bias={"rate": -1.0})) == 2  # too fast, and faster than the carousel alone
-    assert spectrum.verdict(TINY, [], [], 1.7) == {}
+    assert conditions(TINY, [], [], 1.7) == {}
 
 
 @pytest.mark.parametrize(

@@ -76,14 +76,14 @@ def test_the_verdict_follows_its_rule():
     good |= {"standard_error_of_seeds": [0.0], "mean": -0.5, "theory": -0.501}
     chaotic = dict(good, mean=0.15, theory=0.16)
     summary = {"gains": {"0.5": good, "2.0": chaotic}, "distance_of_spectra": 0.01}
-    assert lyapunov.verdict(summary) == "reproduced"
+    assert lyapunov.verdict(TINY, summary).outcome == "reproduced"
     for change in (
         {"distance_of_spectra": 0.06},
         {"gains": {"0.5": dict(good, of_seeds=[-0.51])}},
         {"gains": {"2.0": dict(chaotic, mean=0.11)}},
         {"gains": {"2.0": dict(chaotic, mean=-0.01, theory=0.01)}},
     ):
-        assert lyapunov.verdict(summary | change) == "not reproduced"
+        assert lyapunov.verdict(TINY, summary | change).outcome == "not reproduced"
 
 
 @pytest.mark.parametrize(

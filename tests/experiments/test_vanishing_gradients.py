@@ -13,6 +13,8 @@ import pytest
 from scripts import ROOT, load
 
 from rnnjax import LSTM, tasks
+from rnnjax.command_line import ArgumentError
+from rnnjax.experiment import readout
 
 EXPERIMENTS = ROOT / "experiments"
 SCRIPT = EXPERIMENTS / "vanishing_gradients.py"
@@ -43,8 +45,8 @@ def tiny_run(tmp_path_factory):
 def test_a_run_writes_everything_it_promises(tiny_run):
     out, summary = tiny_run
     assert json.loads((out / "summary.json").read_text()) == summary
-    assert list(summary) == ["lstm"]
-    for row in summary.values():
+    assert list(summary) == ["lstm", "verdict"]
+    for row in [summary["lstm"]]:
         assert set(SUMMARY) <= set(row)
         assert row["chance"] == pytest.approx(1 / 6)
         assert row["parameters"] == 72 + 4
@@ -65,7 +67,7 @@ def test_the_same_arguments_give_the_same_bytes_from_the_shell(tiny_run, tmp_pat
     assert done.stderr == ""
     for name in ("metrics.jsonl", "summary.json", "gradient_profiles.csv", "learning_curves.csv"):
         assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes(), name
-    header, row, _ = done.stdout.splitlines()
+    header, row, *_ = done.stdout.splitlines()
     assert all(column in header for column in SUMMARY)
     assert row.split()[0] == "lstm"
 
@@ -103,7 +105,7 @@ def test_a_run_is_not_overwritten_unless_asked(tiny_run, capsys):
     out, summary = tiny_run
     before = (out / "metrics.jsonl").read_bytes()
     message = r"--out: .* already holds a run, of --length 10, not 11; .* or --overwrite"
-    with pytest.raises(vanishing.ArgumentError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         vanishing.run(dataclasses.replace(TINY, out=out, length=11))
     assert vanishing.run(dataclasses.replace(TINY, out=out)) == summary
     assert "is finished" in capsys.readouterr().out
@@ -136,7 +138,7 @@ def test_every_task_runs(changes, tmp_path, monkeypatch):
 def test_the_measured_profile_is_the_gradient_of_each_sequences_own_last_answer(task, x64):
     cell = LSTM(4, param_dtype=jnp.float64)
     params = jax.tree.map(
-        lambda p: p.astype(jnp.float64), vanishing.init(cell, task, jax.random.key(0))
+        lambda p: p.astype(jnp.float64), readout.init(cell, task, jax.random.key(0))
     )
     batch = task.sample(jax.random.key(1), 3)
     lengths, _ = tasks.last_answer(batch)
@@ -167,8 +169,8 @@ def test_the_measured_profile_is_the_gradient_of_each_sequences_own_last_answer(
 def test_matched_cells_have_the_parameters_of_the_largest():
     task = tasks.AddingArjovsky2016()
     config = vanishing.Config(match_parameters=True)
-    counts = [vanishing.count(config.make_cell(name, task), task) for name in vanishing.CELLS]
-    assert vanishing.count(LSTM(64), task) in counts
+    counts = [readout.count(config.network(name, task), task) for name in config.cells]
+    assert readout.count(LSTM(64), task) in counts
     assert min(counts) > 0.98 * max(counts)
 
 
@@ -208,7 +210,7 @@ def test_a_wrong_argument_is_one_line_and_exit_code_2(
     arguments, names, refuses, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("RNNJAX_DATA", str(tmp_path))
-    refuses(vanishing, arguments, names, presets=vanishing.PRESETS)
+    refuses(vanishing, arguments, names)
 
 
 def test_a_wrong_argument_in_the_shell():
@@ -237,9 +239,42 @@ def test_the_claim_holds_in_small(tmp_path):
         out=tmp_path / "run",
     )
     summary = vanishing.run(config)
-    assert list(summary) == ["elman", "gru"]
+    assert list(summary) == ["elman", "gru", "verdict"]
     assert not (tmp_path / "run" / "path_split.png").exists()  # the LSTM's
     elman, gru = summary["elman"], summary["gru"]
     assert gru["success"] == 1 and gru["final_loss"] < 0.1 * gru["chance"]
     assert elman["success"] == 0 and elman["final_loss"] > 0.8 * elman["chance"]
     assert elman["half_life_trained"] < 5 < 20 < gru["half_life_trained"]
+    verdict = summary["verdict"]
+    assert verdict["outcome"] == "quick run only" and all(verdict["conditions"].values())
+    for option in ("--steps 500 is below 1000", "--length 40 is below 100", "--seeds 2"):
+        assert option in verdict["reason"]
+
+
+MEMORYLESS = {"final_loss": 0.166, "chance": 1 / 6, "success": 0.0, "half_life_trained": 1.4}
+SOLVED = {"final_loss": 0.004, "chance": 1 / 6, "success": 1.0, "half_life_trained": math.inf}
+
+
+@pytest.mark.parametrize(
+    ("elman", "gru", "outcome"),
+    [
+        ({}, {}, "reproduced"),
+        ({}, {"half_life_trained": 7.0}, "reproduced"),
+        ({}, {"half_life_trained": 6.9}, "not reproduced"),
+        ({}, {"success": 0.5}, "not reproduced"),
+        ({"success": 0.25}, {}, "not reproduced"),
+        ({"final_loss": 0.13}, {}, "not reproduced"),
+    ],
+)
+def test_every_part_of_the_verdict_counts(elman, gru, outcome):
+    summary = {"elman": MEMORYLESS | elman, "lstm": SOLVED, "gru": SOLVED | gru}
+    config = vanishing.Config()
+    assert vanishing.verdict(config, summary).outcome == outcome
+    quick = dataclasses.replace(config, steps=999)
+    assert vanishing.verdict(quick, summary).outcome == "quick run only"
+
+
+@pytest.mark.parametrize("cells", [{"elman": MEMORYLESS}, {"lstm": SOLVED, "gru": SOLVED}])
+def test_without_elman_and_another_cell_there_is_nothing_to_compare(cells):
+    verdict = vanishing.verdict(vanishing.Config(), cells)
+    assert verdict.outcome == "inconclusive" and "Elman" in verdict.reason

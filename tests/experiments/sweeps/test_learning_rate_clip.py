@@ -6,9 +6,11 @@ import json
 import jax
 import numpy as np
 import pytest
-from scripts import ROOT, load
+from scripts import ROOT, load, without_figures
 
+import rnnjax
 from rnnjax.checkpoint import Checkpoints
+from rnnjax.experiment import readout
 from rnnjax.runs import Run
 
 pytestmark = pytest.mark.slow
@@ -37,12 +39,12 @@ def tiny_run(tmp_path_factory):
 
 def test_the_update_is_clipped_momentum():
     """v = .9 v + g min(1, clip / |g|), w = w - rate v, in NumPy."""
-    cell, task = sweep.CELLS["elman"](3), TINY.make_task("adding")
+    cell, task = rnnjax.Elman(3), TINY.make_task("adding")
     settings = {"learning_rate": 0.5, "clip": 0.1, "seed": 7}
     state = sweep.make_start(TINY, cell, task)(settings)
     step = jax.jit(sweep.make_train_step(TINY, cell, task))
     gradient = jax.jit(
-        jax.grad(lambda p, batch: task.loss(sweep.apply(cell, p, batch.inputs), batch))
+        jax.grad(lambda p, batch: task.loss(readout.apply(cell, p, batch.inputs), batch))
     )
     weights, velocity = jax.tree.leaves(state.params), 0
     for key in jax.random.split(jax.random.key(1), 3):
@@ -84,7 +86,7 @@ def test_members_that_diverge_stop_alone_and_are_counted(tiny_run):
 
 def test_a_stopped_run_goes_on_to_the_same_bytes(tiny_run, tmp_path, monkeypatch):
     """With each member's own settings, and those that have stopped stopped."""
-    monkeypatch.setattr(sweep, "draw", lambda run: None)
+    monkeypatch.setattr(sweep, "run", without_figures(sweep.run))
     config = dataclasses.replace(TINY, out=tmp_path / "again", checkpoint_every=2)
     save = Checkpoints.save
 
@@ -104,7 +106,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(tiny_run, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("losses", "verdict"),
+    ("losses", "finding"),
     [
         ([0.1, 0.4, 0.1, 0.6], "wider"),
         ([0.1, 0.6, 0.1, 0.6], "as wide"),
@@ -112,7 +114,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(tiny_run, tmp_path, monkeypatch
         ([0.6, np.inf, 0.5, 0.6], "nothing trained"),
     ],
 )
-def test_the_verdict_counts_learning_rates(losses, verdict):
+def test_the_finding_counts_learning_rates(losses, finding):
     rows = {
         "learning_rate": np.array([0.05, 1e30] * 2),
         "clip": np.repeat([0.1, np.inf], 2),
@@ -121,7 +123,10 @@ def test_the_verdict_counts_learning_rates(losses, verdict):
         "members": np.array([2] * 4),
     }
     found = sweep.conclude(TINY, {"success": [1, 0, 0, 0]}, rows)
-    assert (found["verdict"], found["success"]) == (verdict, 0.25)
+    assert (found["finding"], found["success"]) == (finding, 0.25)
+    outcome = {"wider": "reproduced", "nothing trained": "inconclusive"}
+    verdict = sweep.verdict(TINY, {"adding": {"elman": found}})
+    assert verdict.outcome == outcome.get(finding, "not reproduced")
     assert found["best"]["median"] == min(losses)
     assert found["trains"]["inf"] == ([0.05] if losses[2] < 0.5 else [])
 

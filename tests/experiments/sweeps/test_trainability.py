@@ -91,7 +91,7 @@ def test_a_run_writes_everything_it_promises(tiny_run):
     assert counts == {"elman": 2 * 2 * 2, "gru": 2 * 2 * 2 * 2}
     assert np.isnan(table["forget_bias"][table["cell"] == "elman"]).all()
     np.testing.assert_allclose(table["loss_of_chance"], table["loss"] / np.log(4), rtol=1e-5)
-    for name in ("gated", "elman"):
+    for name in ("gated", "by_length"):
         assert (out / f"{name}.png").stat().st_size > 1000
     assert set(summary["gru"]["trains"]) == {"12", "10"}
 
@@ -118,7 +118,7 @@ def rows_of(medians, **axes):
 
 
 @pytest.mark.parametrize(
-    ("medians", "verdict"),
+    ("medians", "finding"),
     [
         ([0.9, 0.1, 0.9, 0.1], "a forget bias helps"),  # gains 0.5 and 1, each bias 0 and 2
         ([0.1, 0.1, 0.9, 0.1], "a forget bias helps"),
@@ -126,20 +126,25 @@ def rows_of(medians, **axes):
         ([0.1, 0.1, 0.9, 0.9], "it does not"),
     ],
 )
-def test_the_verdict_on_a_gated_cell(medians, verdict):
+def test_the_finding_on_a_gated_cell(medians, finding):
     config = dataclasses.replace(TINY, lengths=(10,))
     rows = rows_of(medians, length=[10], gain=[0.5, 1.0], forget_bias=[0.0, 2.0])
-    assert sweep.conclude(config, "gru", rows)["verdict"] == verdict
+    found = sweep.conclude(config, "gru", rows)
+    assert found["finding"] == finding
+    outcome = "reproduced" if finding == "a forget bias helps" else "not reproduced"
+    assert sweep.verdict(config, {"gru": found}).outcome == outcome
 
 
 @pytest.mark.parametrize(
-    ("medians", "verdict"),
+    ("medians", "finding"),
     [([0.9, 0.1, 0.1, 0.1], "the window narrows"), ([0.1, 0.1, 0.1, 0.9], "it does not")],
 )
-def test_the_verdict_on_elman(medians, verdict):
+def test_the_finding_on_elman(medians, finding):
     rows = rows_of(medians, length=[12, 10], gain=[0.5, 1.0])
     found = sweep.conclude(TINY, "elman", rows)
-    assert found["verdict"] == verdict
+    assert found["finding"] == finding
+    outcome = "reproduced" if finding == "the window narrows" else "not reproduced"
+    assert sweep.verdict(TINY, {"elman": found}).outcome == outcome
     assert found["trains"]["10"]["None"] == [
         g for g, m in zip((0.5, 1.0), medians[2:], strict=True) if m < 0.5
     ]

@@ -1,0 +1,63 @@
+"""Sequences of a task that are set aside: to probe a network on, and to test it on."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnnjax import training
+from rnnjax.command_line import ArgumentError
+
+
+def sampled_sets(task: Any, members: Sequence[int], *sizes: int) -> list[Any]:
+    """Return one batch `[S, ...]` of each size, sampled per seed apart from the training batches.
+
+    Args:
+        task: has `sample(key, batch_size)`.
+        members: the S seeds. The keys are splits of `fold_in(key(seed), 1)`.
+        sizes: numbers of sequences.
+    """
+    keys = [jax.random.split(jax.random.fold_in(jax.random.key(s), 1)) for s in members]
+    stacked = jnp.stack(keys)
+    return [
+        training.over_population(functools.partial(task.sample, batch_size=size))(stacked[:, i])
+        for i, size in enumerate(sizes)
+    ]
+
+
+def digit_sets(
+    config: Any, make_batch: Callable[..., Any], *sizes: int | None
+) -> tuple[list[Any], Callable[[], list[Iterator[Any]]]]:
+    """Return one batch `[S, ...]` of test images of each size, and how to read training batches.
+
+    Args:
+        config: has `batch_size`, `members`, the S seeds, and `permuted`.
+        make_batch: makes a batch of the columns of `rnnjax.datasets.digits`.
+        sizes: numbers of test images; None means all.
+
+    Returns:
+        The batches, the same for all seeds; and a function that returns one iterator of training
+        batches per seed.
+
+    Raises:
+        ArgumentError: a batch is larger than the training set, or a package is missing.
+    """
+    from rnnjax.datasets import digits
+
+    def pipeline(split, size, seed):
+        batches = digits.pipeline(split, size, seed=seed, permuted=config.permuted)
+        return (make_batch(**batch) for batch in batches)
+
+    def training_batches() -> list[Iterator[Any]]:
+        return [pipeline("train", config.batch_size, seed) for seed in config.members]
+
+    try:
+        training_batches()  # refuses what does not fit, now
+        sets = [next(pipeline("test", size or digits.SIZES["test"], 0)) for size in sizes]
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise ArgumentError(f"--task digits: {error}") from error
+    copies = len(config.members)
+    return [jax.tree.map(lambda a: np.stack([a] * copies), one) for one in sets], training_batches

@@ -1,0 +1,145 @@
+"""Weights and their gradients over training: as tables, as figures, and how many are dead.
+
+Tables, a row for each entry:
+
+eigenvalues, singular_values   of each gate's recurrent block, by step
+histograms                     of each kernel's block, before and after training
+blocks                         the entries of the first seed's blocks, before and after
+"""
+
+import collections
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+import rnnjax
+from rnnjax import diagnostics, networks
+from rnnjax.diagnostics import weights
+from rnnjax.experiment.tables import select
+
+Tables = Mapping[str, list[dict[str, Any]]]
+WHAT = {"weights": ("weights", "weight"), "gradient": ("gradient", "|gradient|")}
+PHASES = {"before": "before training", "after": "after training"}
+
+
+def record_spectra(tables: Tables, name: str, cell: Any, step: int, params: Any) -> None:
+    """Add the spectra of the recurrent blocks: eigenvalues of the first seed, singular values.
+
+    Only a `Gated` cell's recurrent blocks are known; of others nothing is added.
+
+    Args:
+        tables: lists of rows by name.
+        name: of the cell, in the tables.
+        params: of all seeds, `[S, ...]`.
+    """
+    if not isinstance(cell, rnnjax.Gated):
+        return
+    for gate, spectrum in weights.block_spectra(cell, params).items():
+        place = {"cell": name, "gate": gate, "step": step}
+        first = spectrum.eigenvalues[0]
+        tables["eigenvalues"].append({**place, "real": first.real, "imag": first.imag})
+        values = np.median(spectrum.singular_values, axis=0)
+        rank = np.arange(1, len(values) + 1)
+        tables["singular_values"].append({**place, "rank": rank, "value": values})
+
+
+def record_weights(tables: Tables, name: str, cell: Any, what: str, by_phase: Any) -> None:
+    """Add histograms and all blocks of a cell's parameters, or of their gradients.
+
+    Args:
+        tables, name, cell: as for `record_spectra`.
+        what: `weights` or `gradient`; histograms of gradients have logarithmic bins.
+        by_phase: parameters of all seeds `[S, ...]`, or gradients, by `before` and `after`.
+    """
+    count = weights.log_histogram if what == "gradient" else weights.histogram
+    phases = [weights.by_gate(cell, params) for params in by_phase.values()]
+    for kernel, gate in ((k, g) for k, gates in phases[0].items() for g in gates):
+        blocks = dict(zip(by_phase, (phase[kernel][gate] for phase in phases), strict=True))
+        entries = blocks["before"][0].size
+        for phase, found in count(blocks, bins=min(50, 10 + entries // 25)).items():
+            place = {"what": what, "cell": name, "kernel": kernel, "gate": gate, "phase": phase}
+            row = {"low": found.edges[:-1], "high": found.edges[1:]}
+            row |= diagnostics.quartiles(found.counts.T)
+            row |= {"zero": found.zero.mean(), "not_finite": found.not_finite.mean()}
+            tables["histograms"].append(place | row)
+            first = np.atleast_2d(blocks[phase][0])
+            row, column = np.indices(first.shape).reshape(2, -1)
+            row = {"row": row, "column": column, "value": first.ravel()}
+            tables["blocks"].append(place | row)
+
+
+def health(params: Any, gradients: Any) -> dict[str, Any]:
+    """Return how many entries of each parameter and gradient are NaN, infinite or dead.
+
+    Args:
+        params: of all seeds, `[S, ...]`.
+        gradients: of all steps and seeds, `[T, S, ...]`; dead is what is zero at every step.
+    """
+    found = {
+        "weights": weights.health(params),
+        "gradients": weights.health(gradients, leading=1),
+    }
+    return {
+        what: {path: row._asdict() for path, row in rows.items()} for what, rows in found.items()
+    }
+
+
+def print_health(name: str, entry: Mapping[str, Any]) -> None:
+    """Print in one line that all is well, or a line for each parameter that is not."""
+    found = {
+        f"{what} {path}": weights.Health(**row)
+        for what, rows in entry.items()
+        for path, row in rows.items()
+    }
+    ill = {path: row for path, row in found.items() if any(row[1:])}
+    entries = f"{sum(row.size for row in found.values())} entries of weights and gradients"
+    summary = "of which" if ill else "all finite, none dead"
+    print(f"{networks.label(name)}: {entries}, {summary}")
+    if ill:
+        print(textwrap.indent(weights.health_report(ill), "  "))
+
+
+def draw_weights(run: Any, name: str) -> None:
+    """Draw a cell's weights, their gradients, and the spectra of its recurrent blocks."""
+    from rnnjax import figures
+
+    def save(figure_name, figure, title):
+        figure.suptitle(f"{networks.label(name)}: {title}")
+        run.save_figure(f"{name}_{figure_name}", figure)
+
+    for spectrum in ("eigenvalues", "singular_values"):
+        exists = (run.path / f"{spectrum}.csv").exists()
+        table = select(run.read_table(spectrum), cell=name) if exists else {"gate": []}
+        if len(table["gate"]):
+            title = f"{spectrum.replace('_', ' ')} of recurrent blocks"
+            save(spectrum, getattr(figures, spectrum)(table), title)
+    histograms = select(run.read_table("histograms"), cell=name)
+    blocks = select(run.read_table("blocks"), cell=name, phase="after")
+    kernels = [k for k in dict.fromkeys(histograms["kernel"].tolist()) if "bias" not in k]
+    for what, (label, scale) in WHAT.items():
+        for kernel in kernels:
+            figure = figures.histograms(
+                select(histograms, what=what, kernel=kernel),
+                "phase",
+                panel="gate",
+                names=PHASES,
+                xlabel=scale,
+                log_x=what == "gradient",
+            )
+            save(f"{what}_{kernel}", figure, f"{label} of the {kernel.replace('_', ' ')}")
+        figure = figures.block_maps(unpack(select(blocks, what=what)))
+        save(f"{what}_maps", figure, f"{label} after training")
+
+
+def unpack(table: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
+    """Return kernel -> gate -> block of rows of the table `blocks`."""
+    found: dict[str, dict[str, np.ndarray]] = collections.defaultdict(dict)
+    for kernel, gate in dict.fromkeys(zip(table["kernel"], table["gate"], strict=True)):
+        part = select(table, kernel=kernel, gate=gate)
+        row, column = part["row"].astype(int), part["column"].astype(int)
+        block = np.empty((row.max() + 1, column.max() + 1))
+        block[row, column] = part["value"]
+        found[kernel][gate] = block
+    return found

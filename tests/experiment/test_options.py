@@ -1,0 +1,100 @@
+"""Options that experiments share: what is refused, what changes no number, what --help shows."""
+
+import dataclasses
+
+import pytest
+from scripts import ROOT
+
+from rnnjax import tasks
+from rnnjax.command_line import ArgumentError, help_text
+from rnnjax.experiment import (
+    CellOptions,
+    PredictOptions,
+    RunOptions,
+    TrainingOptions,
+    make_task,
+    run_options,
+)
+from rnnjax.sweep import script
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(CellOptions, TrainingOptions, PredictOptions):
+    """Learn something.
+
+    In two paragraphs.
+    """
+
+    length: int = 100
+    """Sequence length T."""
+    steps: int = 1234
+    batch_size: int = 7
+    """Sequences per update."""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "--steps must be at least 1, got 0"),
+        ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),
+        ({"record_every": 0}, "--record-every must be at least 1, got 0"),
+        ({"seeds": 0}, "--seeds must be at least 1, got 0"),
+        ({"seed": -1}, "--seed must be at least 0, got -1"),
+        ({"learning_rate": float("nan")}, "--learning-rate must be positive and finite, got nan"),
+        ({"clip": 0.0}, "--clip must be positive and finite, got 0.0"),
+        ({"features": 0}, "--features must be at least 1, got 0"),
+        ({"keep": 0}, "--keep must be at least 1, got 0"),
+    ],
+)
+def test_every_class_of_the_chain_checks_its_own(change, message):
+    with pytest.raises(ArgumentError) as error:
+        Config(**change)
+    assert str(error.value) == message
+
+
+def test_members_are_the_seeds_in_order():
+    assert Config(seed=3, seeds=2).members == [3, 4]
+
+
+def test_options_that_change_no_number():
+    fields = {field.name for field in dataclasses.fields(RunOptions)}
+    assert run_options(Config()) == fields | {"predict"}
+    assert {"out", "mesh", "keep", "checkpoint_every"} <= fields
+    assert not {"steps", "seed", "cells"} & run_options(Config())
+
+
+@pytest.mark.parametrize("name", sorted(run_options(RunOptions())))
+def test_a_sweep_does_not_search_over_what_changes_no_number(name):
+    loaded = script.load(ROOT / "experiments" / "vanishing_gradients.py")
+    with pytest.raises(ArgumentError, match=f"--search {name}: "):
+        loaded.check_field(name, "--search")
+    if name in script.OWN:
+        with pytest.raises(ArgumentError, match="the sweep sets"):
+            loaded.check_field(name, "--set")
+    else:
+        loaded.check_field(name, "--set")
+    loaded.check_field("learning_rate", "--search")
+
+
+def test_a_task_that_cannot_be_made_is_a_wrong_argument():
+    assert make_task({"adding": tasks.AddingArjovsky2016}, "adding", length=9).length == 9
+    with pytest.raises(ArgumentError, match="--length must be at least 2, got 1"):
+        make_task({"adding": tasks.AddingArjovsky2016}, "adding", length=1)
+
+
+def test_help_shows_an_experiments_own_options_first():
+    text = help_text(Config, width=80)
+    assert text.index("Learn something.") < text.index("In two paragraphs.")
+    order = ["--length", "--help", "--cells", "--steps", "--seeds", "--predict", "--out", "--mesh"]
+    places = [text.index(f"  {name}") for name in order if name != "--help"]
+    assert places == sorted(places)
+    assert "  --length N                  Sequence length T. (default: 100)" in text
+    assert "(default: 1234)" in text and "(default: 7)" in text  # overridden, in their sections
+    assert "(default: elman lstm gru)" in text and "--overwrite, --no-overwrite" in text
+    assert "Sequences per update." in text and "Examples per update." not in text
+    assert max(map(len, text.splitlines())) <= 80
+    defaults = Config(steps=5, cells=("gru",))
+    assert "(default: 5)" in help_text(Config, defaults)
+    assert "(default: gru)" in help_text(Config, defaults)
+    for field in dataclasses.fields(Config):
+        assert f"--{field.name.replace('_', '-')}" in text
