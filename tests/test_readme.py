@@ -62,10 +62,10 @@ def test_ci_runs_the_readmes_test_command():
 
 
 @pytest.mark.parametrize(
-    "path", re.findall(r"[\w./-]+\.(?:py|png|ipynb|md)\b|^rnnjax/\w+/", README, re.M)
+    "path", sorted(set(re.findall(r"[\w./-]+\.(?:py|png|ipynb|md)\b|^rnnjax/\w+/", README, re.M)))
 )
 def test_files_the_readme_names_exist(path):
-    assert (ROOT / path).exists()
+    assert (ROOT / path).exists() or path.endswith("mine.py")  # the reader's own
 
 
 def test_constraints_name_no_registry():
