@@ -1,12 +1,12 @@
 """Weights from and to PyTorch: the state dicts of `torch.nn.RNN`, `torch.nn.LSTM`, `torch.nn.GRU`.
 
 PyTorch names the parameters of each direction of each layer `weight_ih_l0`, `weight_hh_l0`,
-`bias_ih_l0`, `bias_hh_l0`: `_l1` and so on above, `_l0_reverse` from the other end. Gate blocks
-have our order, i, f, g, o and r, z, n. Nothing here needs PyTorch.
+`bias_ih_l0`, `bias_hh_l0`; higher layers end in `_l1` and so on, backward directions in
+`_l0_reverse`. Gate blocks are in our order: i, f, g, o and r, z, n. PyTorch is not needed.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -18,6 +18,14 @@ from rnnjax.cells import GRU, LSTM, Elman, GatedParams, GRUParams
 from rnnjax.layers import RNN, Bidirectional, Stack, concatenate
 
 NAMES = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
+
+
+@runtime_checkable
+class _Tensor(Protocol):
+    """What PyTorch's tensors have and arrays have not; nothing here needs PyTorch."""
+
+    def detach(self) -> Any:
+        """Return the tensor without its history."""
 
 
 class Place(NamedTuple):
@@ -45,8 +53,8 @@ def from_torch(net: nn.Module, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         input_kernel = weight_ih^T,   recurrent_kernel = weight_hh^T,   bias = bias_ih + bias_hh
         GRU: bias = bias_ih + (bias_hh_r, bias_hh_z, 0),   recurrent_bias = bias_hh_n
 
-    Without biases (`bias=False` in PyTorch) ours are zero. A state dict does not tell tanh from
-    relu, nor the dropout rate: give `net` those that the network was trained with.
+    Without biases (`bias=False` in PyTorch) ours are zero. A state dict contains neither the
+    activation nor the dropout rate: give `net` those that the network was trained with.
 
     Args:
         net: `RNN(cell)` with an `Elman` cell of tanh or relu, an `LSTM` or a `GRU`; `Bidirectional`
@@ -55,9 +63,9 @@ def from_torch(net: nn.Module, state_dict: Mapping[str, Any]) -> dict[str, Any]:
             have the cell's `param_dtype`.
 
     Raises:
-        ValueError: a key is missing or left over, a shape is another, the network has projections
+        ValueError: a key is missing or left over, a shape differs, the network has projections
             (`proj_size`), or `net` is one that PyTorch does not have.
-        TypeError: a layer, a cell or an array is of another kind.
+        TypeError: a layer, a cell or an array is of an unsupported type.
 
     Source: PyTorch documentation, torch.nn.RNN, torch.nn.LSTM, torch.nn.GRU.
     """
@@ -95,7 +103,7 @@ def to_torch(
         bias_ih = bias,   bias_hh = 0   (GRU: bias_hh = (0, 0, recurrent_bias))
 
     `load_state_dict({key: torch.from_numpy(a) for key, a in state_dict.items()})` takes them up.
-    A state dict does not tell tanh from relu: make the `torch.nn.RNN` with `net`'s.
+    A state dict does not contain the activation: construct the `torch.nn.RNN` with `net`'s.
 
     Args:
         net: as for `from_torch`.
@@ -103,9 +111,9 @@ def to_torch(
         bias: False leaves the biases out, for a network with `bias=False`; they must be zero.
 
     Raises:
-        ValueError: parameters are missing, left over or of another shape, biases are not zero
+        ValueError: parameters are missing, left over or of a wrong shape, biases are not zero
             where `bias` is False, or `net` is one that PyTorch does not have.
-        TypeError: a layer or a cell is of another kind.
+        TypeError: a layer or a cell is of an unsupported type.
 
     Source: PyTorch documentation, torch.nn.RNN, torch.nn.LSTM, torch.nn.GRU.
     """
@@ -225,7 +233,7 @@ def _check_shape(name, array, shape, cell):
 
 def _to_numpy(key, array):
     """Return a tensor or an array in float64, in which the sum of two biases is rounded once."""
-    if hasattr(array, "detach"):
+    if isinstance(array, _Tensor):
         tensor = array.detach().cpu()
         try:
             array = tensor.numpy()

@@ -1,11 +1,11 @@
-"""Pretrained word vectors for an embedding table, and questions to those of a trained one.
+"""Pretrained word vectors for an embedding table; neighbours and analogies in a trained one.
 
-The vectors are gensim's `KeyedVectors`, with all that gensim does with them. The readers are ours:
-gensim's take a line's only number for all of its D, call a binary file cut that has a repeated word
-within `limit`, let NaN pass, and name neither file nor line.
+The vectors are gensim's `KeyedVectors`, so that everything in gensim works with them. The readers
+are ours. gensim's readers copy a line's only number to all D places, report a binary file as cut
+if a word within `limit` is repeated, accept NaN, and name neither file nor line.
 
-Axis letters: V words, D numbers per word. gensim loads when a function here first needs it, with
-an ImportError if it is missing.
+Axis letters: V words, D numbers per word. gensim is imported when a function first needs it; if it
+is missing, that function raises an ImportError.
 """
 
 import contextlib
@@ -27,21 +27,22 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float32, PRNGKeyArray
 
 KeyedVectors = Any  # gensim's, which importing this module does not load
-Entry = tuple[str, str, array]  # where it stands in the file, the word, its numbers
+Entry = tuple[str, str, array]  # its place in the file, the word, its numbers
 ENDS_IN_A_NUMBER = re.compile(r"[ \t][-+]?[0-9]*\.?[0-9]+(e[-+]?[0-9]+)?$", re.I)
 
 
 def read_glove(path: str | os.PathLike, *, limit: int | None = None) -> KeyedVectors:
     """Read the first `limit` lines (None: all) of a GloVe text file, `word v1 .. vD` in UTF-8.
 
-    The first line, whose word has no space in it, says what D is; later words may have spaces, as
-    in glove.840B. A repeated word keeps its first vector. Names that end in .gz or .bz2 are
-    unpacked. A file that was cut within the last digits of a line looks whole.
+    The first line, whose word contains no space, determines D; later words may contain spaces, as
+    in glove.840B. A repeated word keeps its first vector. Files named .gz or .bz2 are unpacked. A
+    file that was cut within the last digits of a line looks complete.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: `limit` is not positive; or, with path and line: the file is empty, a line has
-            another D than the first, a number is none, NaN or infinite, text is not UTF-8.
+            different D from the first, a number is malformed, NaN or infinite, or the text is not
+            UTF-8.
 
     Source: Pennington, Socher, Manning 2014, "GloVe: Global vectors for word representation".
     """
@@ -61,16 +62,16 @@ def read_word2vec(
     """Read the first `limit` words (None: all) of a file in word2vec's format, text or binary.
 
     A header `V D` is followed by V times `word v1 .. vD`: a line of text, or little-endian float32
-    numbers with or without a line break after them. What follows the V-th is not read. Repeated
-    words, packed files and cut digits (of text) are as for `read_glove`.
+    numbers with or without a line break after them. Anything after word V is not read.
+    Repeated words, packed files and cut digits (in text) are treated as in `read_glove`.
 
     Args:
         path, limit: as for `read_glove`.
-        binary: None means that it is if the name ends in .bin or .bin.gz.
+        binary: None means binary if the name ends in .bin or .bin.gz.
 
     Raises:
         FileNotFoundError, ValueError: as `read_glove`; also for a header that is not two positive
-            integers, and a file that ends before its V-th word does.
+            integers, and a file that ends before word V is complete.
 
     Source: Mikolov, Chen, Corrado, Dean 2013, "Efficient estimation of word representations in
     vector space", and its code.
@@ -111,10 +112,10 @@ def table(
     key: PRNGKeyArray,
     unknown_scale: float | int | None = None,
 ) -> tuple[Float32[Array, "V D"], list[str]]:
-    """Return the rows of an embedding table for `vocabulary`, and its words that are not known.
+    """Return the rows of an embedding table for `vocabulary`, and the unknown words.
 
-    A word that `vectors` lack is looked up in lower case. If they lack that too, its row i is drawn
-    from N(0, s^2) with `fold_in(key, i)`: words added at the end change no earlier row.
+    A word missing from `vectors` is looked up in lower case. If that is missing too, its row i is
+    drawn from N(0, s^2) with `fold_in(key, i)`: words added at the end change no earlier row.
 
     Args:
         unknown_scale: s; 0 gives zeros, None the standard deviation of all entries of `vectors`.
@@ -143,10 +144,10 @@ def table(
 def nearest(
     vectors: KeyedVectors, word_or_vector: str | ArrayLike, count: int = 10
 ) -> list[tuple[str, float]]:
-    """Return the `count` words nearest to a word (itself left out) or a vector `[D]`, by cosine.
+    """Return the `count` words nearest to a word (without itself) or a vector `[D]`, by cosine.
 
-    The nearest comes first, with its cosine; ties are in no set order. The cosine with a zero
-    vector is 0: for that, `vectors.norms`, where gensim keeps their lengths, say 1.
+    The nearest comes first, with its cosine; the order of ties is unspecified. The cosine with a
+    zero vector is 0: to achieve that, `vectors.norms`, gensim's lengths, are set to 1 there.
 
     Raises:
         ValueError: the word is not known; the vector has another shape or is not finite; `count`
@@ -168,11 +169,11 @@ def nearest(
 def analogy(
     vectors: KeyedVectors, a: str, b: str, c: str, count: int = 10
 ) -> list[tuple[str, float]]:
-    """Return the `count` words that are to c as b is to a, the likeliest first, with its cosine.
+    """Return the `count` words that are to c as b is to a, best first, with their cosines.
 
         argmax over words d, other than a, b and c, of cos(d, b - a + c),    all of length one
 
-    Ties and zero vectors are as for `nearest`.
+    Ties and zero vectors are treated as in `nearest`.
 
     Raises:
         ValueError: a word is not known, or `count` is not positive.
@@ -196,7 +197,7 @@ def _gensim():
 
 @contextlib.contextmanager
 def _reading(path, limit) -> Iterator[Any]:
-    """Open a file (no address: abspath), unpacked, and name it in what is wrong with it."""
+    """Open a file, unpacked, and name it in errors. (abspath: addresses are not opened.)"""
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be None or at least 1, got {limit}")
     try:
@@ -222,7 +223,7 @@ def _text(lines: Iterable[bytes], size: int, start: int) -> Iterator[Entry]:
 
 
 def _binary(file: Any, size: int) -> Iterator[Entry]:
-    """Yield the entries of the file that are whole."""
+    """Yield the complete entries of the file."""
     for number in itertools.count(1):
         letters = bytearray()
         while (letter := file.read(1)) not in (b" ", b""):
@@ -237,7 +238,7 @@ def _binary(file: Any, size: int) -> Iterator[Entry]:
 
 
 def _collect(entries: Iterable[Entry], size: int, most: int | None, promised: int = 0):
-    """Return the first `most` entries as vectors; there must be as many if a header promised it."""
+    """Return the first `most` entries as vectors; all must exist if a header promised them."""
     index, values, seen = {}, array("f"), 0
     for place, word, numbers in itertools.islice(entries, most):
         seen += 1
@@ -270,7 +271,7 @@ def _index(words, name):
 
 
 def _prepare(vectors, count, *words):
-    """Check what is asked, and let gensim divide by lengths that are not zero."""
+    """Check the arguments, and replace zero lengths, by which gensim would divide."""
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
     for word in words:
@@ -279,7 +280,7 @@ def _prepare(vectors, count, *words):
                 f"word {word!r} is not among the {len(vectors)} words of these vectors"
             )
     rows, norms = vectors.vectors, vectors.norms
-    if norms is None or len(norms) != len(rows):  # words added since: gensim would not notice
+    if norms is None or len(norms) != len(rows):  # words were added; gensim does not notice
         squares = np.einsum("vd,vd->v", rows, rows, dtype=np.float64)  # float32 would overflow
         norms = np.sqrt(squares).astype(np.float32)
     vectors.norms = np.where(norms > 0, norms, np.float32(1))

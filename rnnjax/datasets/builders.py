@@ -1,4 +1,4 @@
-"""What our TFDS builders have in common: rows in order, downloads by checksum, quiet private paths.
+"""What our TFDS builders share: rows in order, downloads by checksum, no private paths printed.
 
 They run without TensorFlow: `Text`, `Tensor`, `Scalar` and `ClassLabel` features, ArrayRecord
 files, archives opened by the standard library.
@@ -18,11 +18,12 @@ from tensorflow_datasets.core.download.checksums import UrlInfo
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A builder of a small data set; abstract.
 
-    TFDS's own builders of the same names stay what `tfds.load` finds: ours are not registered.
+    Declare subclasses with `skip_registration=True`: then `tfds.load` still finds TFDS's own
+    builders of the same names.
 
-    A subclass has `VERSION`, `DESCRIPTION`, `CITATION`, `HOMEPAGE`, `FEATURES`, and
-    `_split_generators`, which returns, for each split, the rows as an iterable of dictionaries.
-    Every row is stored with the feature `index`: its place in its split, unless it has one.
+    A subclass has `VERSION`, `DESCRIPTION`, `CITATION`, `HOMEPAGE`, `features`, and
+    `_split_generators`, which returns the rows of each split as an iterable of dictionaries.
+    Every row is stored with the feature `index`, its place in its split, unless it has one.
     """
 
     DESCRIPTION: ClassVar[str]
@@ -30,10 +31,6 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     HOMEPAGE: ClassVar[str] = ""
     DOWNLOADS: ClassVar[Mapping[str, tuple[int, str]]] = {}
     """The files on the network, for `dl_manager.download`: address -> (bytes, SHA-256)."""
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        """Keep the subclass out of TFDS's registry."""
-        super().__init_subclass__(skip_registration=True, **options)
 
     @classmethod
     def features(cls) -> dict[str, Any]:
@@ -75,11 +72,11 @@ def package_file(package: str, *parts: str, extra: str) -> Path:
 
     Args:
         package: its name in Python.
-        parts: the way from its folder to the file.
-        extra: of rnnjax: what installs the package.
+        parts: the path from its folder to the file.
+        extra: the extra of rnnjax that installs the package.
 
     Raises:
-        ModuleNotFoundError: the package, or the file, is not there; one line that names the extra.
+        ModuleNotFoundError: the package or the file is missing; one line that names the extra.
     """
     found = importlib.util.find_spec(package)
     for place in (found and found.submodule_search_locations) or ():

@@ -1,14 +1,16 @@
-"""How sequences are read out of models: token by token from a step, and from the outputs of CTC.
+"""Reading sequences out of models: token by token from a step function, and from CTC outputs.
 
-A model is a pure function `step(carry, token) -> (carry, logits)` of tokens `[B]`, int32, logits
-`[B, V]`, unnormalised, and a carry, any pytree of arrays `[B, ...]`. Around a cell:
+A model is a pure function `step(carry, token) -> (carry, logits)`: tokens `[B]`, int32; logits
+`[B, V]`, unnormalised; the carry any pytree of arrays `[B, ...]`. Around a cell:
+
+    ready = cell.prepare(params.cell)
 
     def step(carry, token):
-        carry = cell.step(params.cell, carry, cell.project(params.cell, params.embedding[token]))
+        carry = cell.step(ready, carry, cell.project(ready, params.embedding[token]))
         return carry, cell.output(carry) @ params.head
 
-Probabilities are computed in float32 or wider. Each function is one `lax.scan`, pure and of fixed
-shapes: wrap it in `jax.jit`, or else each call compiles its loop anew.
+Probabilities are computed in float32 or wider. Each function is one `lax.scan` with fixed shapes:
+wrap it in `jax.jit`, otherwise each call compiles its loop again.
 
 Axis letters: T time, B batch, V tokens of the vocabulary, W hypotheses of a beam.
 """

@@ -26,7 +26,7 @@ def beam_search(
     end: Any = None,
     length_penalty: ArrayLike = 0.0,
 ) -> tuple[Int32[Array, "B W length"], Float[Array, "B W"], Int32[Array, "B W"]]:
-    """Return the best W sequences that a search found which kept W of them at each step, by
+    """Return the best W sequences found by a search that keeps W hypotheses at each step, by
 
         score = log p(tokens) / lengths^length_penalty
 
@@ -37,7 +37,7 @@ def beam_search(
         step, carry, start, length, end: as for `greedy`; `step` is called on `[B*W]`, the W
             hypotheses of an example side by side.
         beam_width: W.
-        length_penalty: 0 for probability, 1 for the mean over tokens. It may be traced.
+        length_penalty: 0 ranks by probability, 1 by the mean over tokens. It may be traced.
 
     Returns:
         The tokens `[B, W, length]`, log p(tokens) `[B, W]`, which can be differentiated, and

@@ -1,4 +1,4 @@
-"""What all ways of decoding check and compute: tokens, batches, log probabilities."""
+"""What all decoders check and compute: tokens, batches, log probabilities."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ Step = Callable[[Any, Any], tuple[Any, Any]]
 
 
 def begin(step, carry, start, end, copies=1):
-    """Return carry and first tokens, each sequence's `copies` times, and V, after all checks."""
+    """Return the carry and first tokens, each repeated `copies` times, and V, after all checks."""
     tokens = jnp.asarray(start)
     batch = batch_size(carry, tokens if tokens.ndim == 1 else ())
     carry = jax.tree.map(lambda c: jnp.repeat(jnp.asarray(c), copies, axis=0), carry)
@@ -78,9 +78,9 @@ def check_floating(name, array):
 
 
 def log_softmax(logits, where):
-    """Return log probabilities, float32 or wider; uniform ones except `where`, whatever is there.
+    """Return log probabilities, float32 or wider; where `where` is false they are uniform.
 
-    Masked before, not after, so that no gradient is NaN either.
+    The logits are masked before the softmax, so that no gradient is NaN.
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     return jax.nn.log_softmax(jnp.where(where[..., None], logits, 0))

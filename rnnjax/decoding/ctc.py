@@ -1,4 +1,4 @@
-"""Labelings from the outputs of a network trained by connectionist temporal classification."""
+"""Labelings from the outputs of a network trained with connectionist temporal classification."""
 
 from typing import Any
 
@@ -55,26 +55,25 @@ def ctc_beam_search(
     """Return the most probable labelings, summed over their paths, by prefix beam search.
 
     A prefix l of labels keeps p_b(l) and p_n(l), the probabilities of its paths so far that end
-    in a blank and that do not. With p = p_b + p_n, each step's outputs y take it on:
+    in a blank and that do not. With p = p_b + p_n, each step's outputs y extend it:
 
         stay:    p_b'(l) = y_blank p(l),    p_n'(l) = y_last(l) p_n(l)
         extend:  p_n'(l + v) += y_v p(l),  or  y_v p_b(l) for v = last(l)
 
-    and the W prefixes of the greatest p' are kept. An extension that equals a prefix in the beam
-    adds to it; a prefix that had left the beam comes back with its extension's probability alone.
+    and the W prefixes with the greatest p' are kept. An extension that equals a prefix in the beam
+    adds to it; a prefix that had left the beam returns with its extension's probability alone.
     A beam wide enough for all prefixes gives exact probabilities, a narrower one lower bounds.
-    A step takes W^2 T comparisons for each example. No language model.
+    A step takes W^2 T comparisons per example. There is no language model.
 
     Args:
         logits, seq_lengths, blank: as for `ctc_greedy`. Logits at and beyond a sequence's length
-            have no influence, even where they are not finite.
+            have no influence, even if they are not finite.
         beam_width: W.
 
     Returns:
-        The labels `[B, W, T]`, `blank` beyond the end, their log probability `[B, W]`, which can be
-        differentiated, and their number `[B, W]`, most probable first. Where there are fewer than W
-        labelings of positive probability, the last places hold no label and a log probability of
-        -inf.
+        The labels `[B, W, T]`, `blank` beyond the end; their log probability `[B, W]`, which is
+        differentiable; and their number `[B, W]`; most probable first. If fewer than W labelings
+        have positive probability, the last places hold no label and a log probability of -inf.
 
     Raises:
         ValueError: as for `ctc_greedy`, or `beam_width` is not a positive integer.
@@ -97,14 +96,14 @@ def _prefix_search(
     columns, beam = jnp.arange(total + 1), jnp.arange(width)
 
     def advance(state, inputs):
-        # Prefixes [W, T+1] stand behind one blank, so that the last label is at their length.
+        # Prefixes [W, T+1] follow one blank, so that the last label is at their length.
         (prefixes, lengths, in_blank, in_label, whole), (y, ahead) = state, inputs
         last = prefixes[beam, lengths]
         stay_blank, stay_label = whole + y[blank], in_label + y[last]
         repeats = jnp.arange(size) == last[:, None]
         extend = y + jnp.where(repeats, in_blank[:, None], whole[:, None])
 
-        # Which prefix of the beam is another one without its last label? At most one is.
+        # Which prefix of the beam is this one without its last label? At most one is.
         shorter = jnp.where(columns == lengths[:, None], blank, prefixes)
         exists = whole != -jnp.inf
         is_parent = (prefixes[:, None] == shorter).all(-1) & exists[:, None] & exists
@@ -114,7 +113,7 @@ def _prefix_search(
         stay_label = _log_add(stay_label, gained)
         extend = extend.at[jnp.where(found, parent, width), last].set(-jnp.inf, mode="drop")
 
-        # No label is the blank: its column is for those that stay.
+        # The blank is not a label: its column is for prefixes that stay.
         stay = _log_add(stay_blank, stay_label)
         best, place = lax.top_k(extend.at[:, blank].set(stay).reshape(-1), width)
         source, label = place // size, place % size

@@ -1,4 +1,4 @@
-"""One sequence at a time: whatever is chosen, the most probable token, a draw."""
+"""One sequence at a time: any choice, the most probable token, or a random token."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ def generate(
     choose: Callable[[Any, Any], Any],
     key: PRNGKeyArray | None = None,
 ) -> PyTree:
-    """Return what a model writes when each of its choices is its next input:
+    """Return what a model generates when each of its choices is its next input:
 
         s_{t+1}, y_t = step(s_t, x_t),    x_{t+1} = choose(key_t, y_t),    t = 0 .. length-1
 
@@ -38,14 +38,14 @@ def generate(
         start: x_0, an array `[B, ...]` or a pytree of them; it is not part of the result.
         length: number of steps.
         choose: `(key, y) -> x`, of the structure and the shapes of `start`.
-        key: split into one key for each step; None hands None to `choose`.
+        key: split into one key per step; if None, `choose` receives None.
 
     Returns:
         x_1 .. x_length, `[B, length, ...]`, in the structure of `start`.
 
     Raises:
         ValueError: `length` is not a positive integer, a leaf of `carry` or `start` has no batch
-            axis or another B than the rest, or `step` or `choose` changes a structure or a shape.
+            axis or a different B, or `step` or `choose` changes a structure or a shape.
 
     Source: Graves 2013, "Generating sequences with recurrent neural networks", section 2.
     """
@@ -71,24 +71,24 @@ def generate(
 def greedy(
     step: Step, carry: PyTree, start: Any, *, length: int, end: Any = None
 ) -> tuple[Tokens, Float[Array, " B"]]:
-    """Return the sequence of tokens each of which is the most probable after those before it.
+    """Return the sequence in which each token is the most probable one given those before it.
 
-    After `end` a sequence is finished: all further tokens are `end` and count nothing, whatever
-    the model says. Of equally probable tokens the lowest is taken.
+    After `end` a sequence is finished: all further tokens are `end` and do not count, whatever
+    the model's outputs. Of equally probable tokens the lowest is chosen.
 
     Args:
-        step, carry: the model and the carry it starts from, see above.
-        start: the token that is fed first and is not part of the result, an integer or `[B]`.
+        step, carry: the model and its initial carry, see above.
+        start: the first input, an integer or `[B]`; it is not part of the result.
         length: number of tokens.
         end: the token that finishes a sequence; None for no such token.
 
     Returns:
-        The tokens `[B, length]` and log p(tokens) `[B]`, in nats, up to and with `end`. It can be
-        differentiated with respect to what `step` closes over.
+        The tokens `[B, length]` and log p(tokens) `[B]`, in nats, up to and with `end`. The latter
+        is differentiable with respect to what `step` closes over.
 
     Raises:
         ValueError: `length` is not a positive integer, `start` or `end` is outside 0..V-1, or an
-            array has not the shape above.
+            array does not have the shape above.
         TypeError: `start` or `end` is not an integer, or the logits are not floating.
     """
     return _decode(step, carry, start, lambda _, scores: scores.argmax(-1), length, end)
@@ -115,7 +115,7 @@ def sample(
 
     Returns:
         The tokens `[B, length]` and log p(tokens) `[B]`: the model's own log probability, without
-        temperature and truncation, not that with which the sequence was drawn.
+        temperature and truncation.
 
     Raises:
         ValueError: as for `greedy`, or `temperature` or `top_k` is out of range.

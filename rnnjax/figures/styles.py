@@ -50,7 +50,8 @@ def series(values: Iterable[Any], names: Mapping[Any, str] | None = None) -> dic
     """
     values = list(dict.fromkeys(values))
     labels = [label(value, names) for value in values]
-    colours, markers, dashes = map(itertools.cycle, (_MORE_COLOURS, _MORE_MARKERS, _MORE_DASHES))
+    colours, markers = itertools.cycle(_MORE_COLOURS), itertools.cycle(_MORE_MARKERS)
+    dashes = itertools.cycle(_MORE_DASHES)
     found = {}
     for place, (value, short) in enumerate(zip(values, labels, strict=True)):
         text = short if labels.count(short) == 1 else (names or {}).get(value, str(value))
@@ -66,10 +67,13 @@ def name(series: str) -> str:
     """Return the name of a cell or another series in print: "lstm" is "LSTM".
 
     A cell in a file or module of the user's own has the name of its class: "./mine.py:MyCell" and
-    "mine:MyCell" are "MyCell".
+    "mine:MyCell" are "MyCell". A network of it keeps its form: "deep_mine:MyCell" is "deep MyCell".
     """
-    own = re.fullmatch(r"\S+:([^\W\d]\w*)", series)
-    return own[1] if own else _NAMES.get(series) or series
+    form, cell = re.fullmatch(r"((?:deep_)?(?:bidirectional_)?)(.*)", series, re.S).groups()
+    own = re.fullmatch(r"(?:[\w.]+|.*\.py):([^\W\d]\w*)", cell)
+    if own or cell in _NAMES:
+        return form.replace("_", " ") + (own[1] if own else _NAMES[cell])
+    return series
 
 
 def label(value: Any, names: Mapping[Any, str] | None = None, digits: int = 6) -> str:

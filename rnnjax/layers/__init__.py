@@ -1,4 +1,10 @@
-"""Flax Linen layers: a cell over time, and what stands around it. Importing this imports Flax."""
+"""Flax Linen layers, batch-major: a cell over time, and the layers around it.
+
+Arguments have the names of `flax.linen.RNN` and of `rnnjax.unroll`: `initial_carry`, `seq_lengths`,
+`return_carry` (the last carry), `time_major`, `reverse`, `keep_order`, `unroll`. A deep or
+bidirectional network is one line: `deep(LSTM(64), num_layers=3, bidirectional=True)`. Importing
+this package imports Flax.
+"""
 
 from rnnjax.layers.attention import (
     AdditiveAttention,
@@ -7,8 +13,10 @@ from rnnjax.layers.attention import (
     last_state,
     mean_state,
 )
+from rnnjax.layers.calls import Recurrent
 from rnnjax.layers.composed import Bidirectional, BidirectionalCarry, Stack, concatenate
 from rnnjax.layers.convolution import TCN
+from rnnjax.layers.deep import bidirectional, deep
 from rnnjax.layers.embedding import Embed, pretrained
 from rnnjax.layers.heads import GaussianHead, Head, LinearHead, LogisticHead, SoftmaxHead
 from rnnjax.layers.padding import masked_mean
@@ -28,11 +36,14 @@ __all__ = [
     "Head",
     "LinearHead",
     "LogisticHead",
+    "Recurrent",
     "SoftmaxHead",
     "Stack",
     "Transformer",
     "TransformerCarry",
+    "bidirectional",
     "concatenate",
+    "deep",
     "last_state",
     "masked_mean",
     "mean_state",

@@ -1,4 +1,4 @@
-"""Attention: which steps of a sequence an answer looks at, and pooling of a whole sequence."""
+"""Attention over the steps of a sequence, and pooling of a whole sequence, batch-major."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from rnnjax.layers.padding import valid_steps, zero_padding
 def masked_softmax(scores: Array, valid: Any) -> Array:
     """Return the softmax over the last axis of the valid scores; zero elsewhere.
 
-    Computed in float32 or wider. Where nothing is valid all weights are zero.
+    Computed in float32 or wider. If nothing is valid, all weights are zero.
     """
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
     if valid is None:
@@ -50,9 +50,9 @@ class AdditiveAttention(nn.Module):
 
         Args:
             queries: `[*batch, T, Q]`.
-            keys: `[*batch, S, K]`, what is looked at.
-            seq_lengths: valid steps of the keys, `[*batch]`. Weights are zero on the padding, and
-                everywhere if there is no valid step.
+            keys: `[*batch, S, K]`, the sequence to attend to.
+            seq_lengths: valid steps of the keys, `[*batch]`. Weights are zero in the padding, and
+                everywhere if no step is valid.
         """
         keys, valid = _masked(keys, seq_lengths)
         q = nn.Dense(self.features, dtype=self.dtype, name="query")(queries)
@@ -70,7 +70,7 @@ class DotProductAttention(nn.Module):
     equation 1.
 
     Args:
-        features: the width in which queries and keys meet.
+        features: the common width of projected queries and keys.
         dtype: what the matmuls compute in; the softmax is float32 or wider.
     """
 
@@ -101,13 +101,13 @@ def _read(module, scores, keys, valid):
 
 
 def last_state(outputs: Array, final: Callable[[], Array], seq_lengths: Any = None) -> Array:
-    """Return what the layer reads from its final state: pooling by memory alone, `[*batch, H]`."""
+    """Return the layer's final output, pooling by its memory alone, `[*batch, H]`."""
     del outputs, seq_lengths
     return final()
 
 
 def mean_state(outputs: Array, final: Any = None, seq_lengths: Any = None) -> Array:
-    """Return the mean of `outputs [*batch, T, H]` over the valid steps; zero if there is none."""
+    """Return the mean of `outputs [*batch, T, H]` over the valid steps; zero if there are none."""
     del final
     valid = valid_steps(seq_lengths, outputs.shape[:-1])
     if valid is None:
@@ -117,7 +117,7 @@ def mean_state(outputs: Array, final: Any = None, seq_lengths: Any = None) -> Ar
 
 
 class AttentionPooling(nn.Module):
-    """y = sum_t a_t h_t,  a = softmax_t(v . tanh(W h_t + b)): a learned query asks once.
+    """y = sum_t a_t h_t,  a = softmax_t(v . tanh(W h_t + b)): one learned query.
 
     Source: Yang et al. 2016, "Hierarchical attention networks for document classification",
     equations 5-7.
@@ -132,7 +132,7 @@ class AttentionPooling(nn.Module):
 
     @nn.compact
     def __call__(self, outputs: Array, final: Any = None, seq_lengths: Any = None) -> Array:
-        """Return the weighted mean of `outputs [*batch, T, H]`, `[*batch, H]`; zero of none."""
+        """Return the weighted mean of `outputs [*batch, T, H]`; zero if no step is valid."""
         del final
         outputs, valid = _masked(outputs, seq_lengths)
         hidden = jnp.tanh(nn.Dense(self.features, dtype=self.dtype, name="key")(outputs))

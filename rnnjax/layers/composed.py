@@ -1,4 +1,4 @@
-"""Layers out of layers: two directions, and several on top of each other."""
+"""Layers made of layers: two directions, and several on top of each other."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from rnnjax.layers.calls import first_given, without_noise
+from rnnjax.layers.calls import Recurrent, first_given, without_noise
 from rnnjax.layers.padding import at_last_step
 from rnnjax.layers.recurrent import RNN
 
@@ -27,7 +27,7 @@ class BidirectionalCarry(NamedTuple):
 
 
 class Bidirectional(nn.Module):
-    """Two layers over the same sequence, one from each end, with merged outputs.
+    """Two layers over the same sequence, one from each end, batch-major, with merged outputs.
 
         y_t = merge(forward_t, backward_t)
 
@@ -35,12 +35,12 @@ class Bidirectional(nn.Module):
 
     Args:
         forward_rnn, backward_rnn: two layers, an `RNN` each.
-        merge_fn: of both outputs, in input order: `concatenate` (side by side), `jnp.add`, or any
-            function of two arrays `[*batch, T, H]`.
+        merge_fn: a function of both outputs `[*batch, T, H]` in input order: `concatenate` (side
+            by side), `jnp.add`, or your own.
         return_carry: return `(BidirectionalCarry, outputs)`.
 
     Raises:
-        ValueError: both directions are one and the same layer, whose weights they would share.
+        ValueError: both directions are the same layer, so that they would share its weights.
     """
 
     forward_rnn: nn.Module
@@ -78,14 +78,14 @@ class Bidirectional(nn.Module):
     def final_output(
         self, carry: BidirectionalCarry, outputs: Array, seq_lengths: Any = None
     ) -> Array:
-        """Return the merged outputs of both directions where each has read all, `[*batch, H]`."""
+        """Return both directions' outputs after their last step, merged, `[*batch, H]`."""
         ends: Any = self.forward_rnn, self.backward_rnn
         pairs = zip(ends, carry, strict=True)
         return self.merge_fn(*(rnn.final_output(c, outputs, seq_lengths) for rnn, c in pairs))
 
 
 class Stack(nn.Module):
-    """Layers on top of each other: a deep network.
+    """Layers on top of each other, batch-major: a deep network. `deep` makes one of one cell.
 
         x^0 = inputs,   x^{l+1} = layer_l(dropout(x^l))      [+ x^l with `residual`]
 
@@ -94,15 +94,15 @@ class Stack(nn.Module):
 
     Args:
         layers: any modules that are called like `RNN`.
-        residual: add its input to each layer's output, wherever the two have the same width.
-        dropout_rate: the probability to drop an entry between two layers.
-        dropout_broadcast_dims: axes along which one mask is used, as in `flax.linen.Dropout`:
+        residual: add each layer's input to its output, where both have the same width.
+        dropout_rate: the probability of dropping an entry between two layers.
+        dropout_broadcast_dims: axes that share one mask, as in `flax.linen.Dropout`:
             `(-2,)`, time, is the variational dropout of Gal and Ghahramani 2016.
         return_carry: return `(carries, outputs)`, a tuple with each layer's carry.
 
     Raises:
-        ValueError: there is no layer, the number of carries is another, or `residual` finds no
-            layer that keeps the width.
+        ValueError: there is no layer, the number of carries is wrong, or `residual` is set and no
+            layer keeps the width.
     """
 
     layers: Sequence[nn.Module]
@@ -112,9 +112,9 @@ class Stack(nn.Module):
     return_carry: bool = False
 
     def __post_init__(self):
-        for name in ("layers", "dropout_broadcast_dims"):  # hashable, if lists were given
+        for name in ("layers", "dropout_broadcast_dims"):  # lists are allowed; tuples are hashable
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        super().__post_init__()
+        nn.Module.__post_init__(self)
 
     @nn.compact
     def __call__(
@@ -160,18 +160,22 @@ class Stack(nn.Module):
         Raises:
             TypeError: a layer is neither `RNN` nor `Stack`: its carry depends on its inputs.
         """
-        layers: Any = self.layers
-        for layer in layers:
-            if not hasattr(layer, "start_carry"):
+        carries = []
+        for layer in self.layers:
+            if not isinstance(layer, Recurrent):
                 raise TypeError(f"layers must be RNN, all of them, got {type(layer).__name__}")
-        return tuple(layer.start_carry(batch_shape) for layer in layers)
+            carries.append(layer.start_carry(batch_shape))
+        return tuple(carries)
 
     @nn.nowrap
     def final_output(self, carry: PyTree, outputs: Array, seq_lengths: Any = None) -> Array:
-        """Return the last layer's, `[*batch, H]`; with `residual`, outputs at the last valid step.
+        """Return the top layer's final output, `[*batch, H]`.
+
+        With `residual` it is the output at the last valid step.
 
         Raises:
-            ValueError: `residual` around a layer of two directions, which end at different steps.
+            ValueError: with `residual`, the top layer is bidirectional: its directions end at
+                different steps.
         """
         top: Any = self.layers[-1]
         if not self.residual:

@@ -1,4 +1,4 @@
-"""A causal convolutional network: a past of fixed length, seen all at once."""
+"""A causal convolutional network: it sees a past of fixed length at once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,11 +14,11 @@ from rnnjax.layers.padding import at_last_step, last_rows, valid_steps, zero_pad
 
 
 class CausalTaps(nn.Module):
-    """A causal convolution that has its past in front: y_t = sum_k x_{t-(K-1-k)d} W_k + b.
+    """A causal convolution of inputs preceded by their past: y_t = sum_k x_{t-(K-1-k)d} W_k + b.
 
-    Parameters as those of `flax.linen.Conv`: `kernel [K, C, features]`, `bias [features]`. It is
-    one matmul of the shifted inputs side by side: XLA's gradient of a dilated convolution takes
-    more than ten times as long on a CPU.
+    The parameters are those of `flax.linen.Conv`: `kernel [K, C, features]`, `bias [features]`. It
+    is one matmul of the shifted inputs side by side, because XLA's gradient of a dilated
+    convolution takes more than ten times as long on a CPU.
     """
 
     features: int
@@ -40,21 +40,21 @@ class CausalTaps(nn.Module):
 
 
 class TCN(nn.Module):
-    """Residual blocks of two causal convolutions each, with dilations 1, 2, 4, ...
+    """Residual blocks of two causal convolutions, batch-major, with dilations 1, 2, 4, ...
 
         block(x) = phi(x + phi(conv(phi(conv(x))))),  y_t depends on x_{t-R+1} .. x_t alone,
         R = 1 + 2 (kernel_size - 1) (2^num_blocks - 1)
 
-    It is called like `RNN`; its carry holds the last inputs of each convolution, so it streams.
-    Without the paper's weight normalisation.
+    It is called like `RNN`. Its carry holds the last inputs of each convolution, so it can stream.
+    The paper's weight normalisation is left out.
     Source: Bai, Kolter, Koltun 2018, "An empirical evaluation of generic convolutional and
     recurrent networks for sequence modeling", arXiv:1803.01271, section 3.
 
     Args:
         features: H, the channels of each block.
         kernel_size: taps of a convolution.
-        num_blocks: blocks; each doubles the dilation of the one before.
-        dropout_rate: after each convolution, whole channels at once as in the paper.
+        num_blocks: number of blocks; each doubles the dilation of the block before.
+        dropout_rate: after each convolution; whole channels are dropped, as in the paper.
         activation_fn: phi.
         time_major, return_carry: as in `RNN`.
         dtype: what the convolutions compute in.
@@ -71,7 +71,7 @@ class TCN(nn.Module):
 
     @property
     def receptive_field(self) -> int:
-        """R, the number of steps that an output depends on, its own included."""
+        """R, the number of steps that an output depends on, including its own."""
         return 1 + 2 * (self.kernel_size - 1) * (2**self.num_blocks - 1)
 
     @nn.compact

@@ -13,17 +13,17 @@ from rnnjax.recurrence.options import known
 
 
 class Embed(nn.Module):
-    """A table E `[V, features]`: token k becomes row k.
+    """A table E `[V, features]`: token k becomes row k, batch-major.
 
-    Tuned, the table is the parameter "embedding"; frozen, it is a variable of the collection
-    "constants", which neither gradients nor weight decay reach.
+    A tuned table is the parameter "embedding". A frozen table is a variable of the collection
+    "constants", which gradients and weight decay do not reach.
 
     Args:
         num_embeddings: V, the size of the vocabulary.
         features: the length of a row.
-        embedding_init: initialiser of the table; `pretrained(table)` for one that is there already.
+        embedding_init: initialiser of the table; `pretrained(table)` for a given one.
         frozen: keep the table as it is.
-        dtype: of the outputs; None means that of the table.
+        dtype: of the outputs; None means the table's.
         param_dtype: of the table.
     """
 
@@ -42,8 +42,8 @@ class Embed(nn.Module):
 
         Raises:
             TypeError: the tokens are not integers.
-            ValueError: a token is not within 0..V-1 (where it is known; while traced such a token
-                gives NaN), or `seq_lengths` does not fit.
+            ValueError: a token is not in 0..V-1 (if it is traced, its row is NaN instead), or
+                `seq_lengths` does not fit.
         """
         given, tokens = known(inputs), jnp.asarray(inputs)
         if not jnp.issubdtype(tokens.dtype, jnp.integer):
@@ -82,10 +82,10 @@ class Embed(nn.Module):
 
 
 def pretrained(table: Any) -> Initializer:
-    """Return an initialiser that gives this table, as from `rnnjax.word_vectors.table`.
+    """Return an initialiser that returns this table, such as `rnnjax.word_vectors.table`'s.
 
     Raises:
-        ValueError: when it is used for a table of another shape.
+        ValueError: the initialiser is called with another shape.
     """
     table = jnp.asarray(table)
 

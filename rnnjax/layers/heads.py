@@ -1,8 +1,8 @@
-"""Output heads: one linear map, and what its outputs mean.
+"""Output heads: a linear map, and the distribution that its outputs describe.
 
-Each has `loss(outputs, targets)`, for every step by itself, `mode(outputs)`, its best single answer
-as a target, and `sample(outputs, key=)`, which draws one. These three need no parameters, so they
-are called on the class or on a head that was never bound.
+Each head has `loss(outputs, targets)`, for each step, `mode(outputs)`, the best single target, and
+`sample(outputs, key=)`, which draws a target. These three need no parameters, so they are called
+on the class or on an unbound head.
 """
 
 import math
@@ -18,12 +18,12 @@ from rnnjax.layers.padding import valid_steps, zero_padding
 
 
 class Head(nn.Module):
-    """What all heads have: y = W h + b, with zeros in the padding. Abstract.
+    """The base of all heads: y = W h + b, with zeros in the padding. Abstract.
 
     A subclass adds `loss`, `mode` and `sample`, as static methods.
 
     Args:
-        features: the number of classes, of answers or of values.
+        features: the number of classes, yes-no answers or values.
         dtype: what the matmul computes in; outputs are float32 or wider.
     """
 
@@ -101,13 +101,13 @@ class LinearHead(Head):
 
     @staticmethod
     def sample(outputs: Float[Array, "*n O"], *, key: Array) -> Float[Array, "*n O"]:
-        """Return y: there is nothing to draw."""
+        """Return y, which has no noise."""
         del key
         return outputs
 
 
 class GaussianHead(Head):
-    """Real values with an uncertainty of their own: N(m, v), (m, ln v) = W h + b.
+    """Real values with their variances: N(m, v), (m, ln v) = W h + b.
 
     Source: Nix, Weigend 1994, "Estimating the mean and variance of the target probability
     distribution".

@@ -1,4 +1,4 @@
-"""Sequences of different lengths in one array: which steps are there, and zeros elsewhere."""
+"""Sequences of different lengths in one array: which steps are valid, and zeros elsewhere."""
 
 from typing import Any
 
@@ -27,13 +27,13 @@ def valid_steps(seq_lengths: Any, shape: tuple[int, ...], name: str = "seq_lengt
 def zero_padding(xs: Array, valid: Any) -> Array:
     """Return `xs [*batch, T, D]` with zeros where `valid [*batch, T]` is false.
 
-    Whatever stands in the padding, NaN included, reaches neither values nor gradients.
+    Padding values, even NaN, reach neither values nor gradients.
     """
     return xs if valid is None else jnp.where(valid[..., None], xs, jnp.zeros_like(xs))
 
 
 def masked_mean(losses: Array, seq_lengths: Any = None) -> Array:
-    """Return the mean of `losses [*batch, T]` over the valid steps of all sequences; 0 of none."""
+    """Return the mean of `losses [*batch, T]` over all valid steps; 0 if there are none."""
     valid = valid_steps(seq_lengths, losses.shape)
     if valid is None:
         return losses.mean()
@@ -53,7 +53,7 @@ def at_last_step(xs: Array, seq_lengths: Any = None) -> Array:
 def last_rows(xs: Array, count: int, seq_lengths: Any = None) -> Array:
     """Return the `count` rows of `xs [*batch, count + T, D]` before each sequence's end.
 
-    The first `count` rows stand before the sequences' first steps.
+    The first `count` rows precede the sequences' first steps.
     """
     if seq_lengths is None:
         return xs[..., xs.shape[-2] - count :, :]
@@ -62,7 +62,7 @@ def last_rows(xs: Array, count: int, seq_lengths: Any = None) -> Array:
 
 
 def flip(ys: Array, lengths: Any) -> Array:
-    """Return `ys [T, *batch, H]` with each sequence's valid part reversed; padding stays behind."""
+    """Return `ys [T, *batch, H]` with each sequence's valid steps reversed; padding stays last."""
     if lengths is None:
         return ys[::-1]
     total = ys.shape[0]

@@ -1,4 +1,4 @@
-"""A cell's parameters as Flax has them: a dictionary of arrays, one for each leaf."""
+"""A cell's parameters as Flax stores them: a dictionary with one array per leaf."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +12,10 @@ PyTree = Any
 
 
 class Parameters(nn.Module):
-    """The leaves of a pytree, each a parameter, named by its place: `bias`, or `cell_bias` deeper.
+    """The leaves of a pytree as parameters, named by their path: `bias`, or `cell_bias` deeper.
 
     Args:
-        draw: gives the pytree for a key.
+        draw: returns the pytree for a key.
     """
 
     draw: Callable[[Array], PyTree]
@@ -44,7 +44,7 @@ def from_dict(shapes: PyTree, arrays: Any) -> PyTree:
     """Return the pytree, like `shapes`, whose leaves have these names.
 
     Raises:
-        ValueError: the names are others.
+        ValueError: the names differ.
     """
     found = names(shapes)
     if set(arrays) != set(found):

@@ -21,24 +21,26 @@ PyTree = Any
 
 
 class RNN(nn.Module):
-    """A cell unrolled over time by `rnnjax.unroll`: `[*batch, T, D]` to `[*batch, T, H]`.
+    """A cell unrolled over time, batch-major: `[*batch, T, D]` to `[*batch, T, H]`.
 
-        s_0 = initial carry,   s_{t+1} = step(s_t, x_t),   y_t = output(s_{t+1})
+        s_0 = initial_carry,   s_{t+1} = step(s_t, x_t),   y_t = output(s_{t+1})
 
-    The parameters stand under "cell", a dictionary of the cell's own; as the pytree that
-    `rnnjax.unroll` and `rnnjax.diagnostics` take they are `layer.cell_params(variables["params"])`.
-    Arguments are named as in `flax.linen.RNN`, and those of a call override those of the layer.
+    The cell runs in `rnnjax.unroll`, which is time-major. Its parameters are the dictionary "cell";
+    `layer.cell_params(variables["params"])` returns them as the pytree that `rnnjax.unroll` and
+    `rnnjax.diagnostics` take. Arguments have the names of `flax.linen.RNN`; arguments of a call
+    override those of the layer.
 
     Args:
         cell: any `rnnjax.Cell`.
         time_major: sequences are `[T, *batch, D]`.
-        return_carry: return `(carry, outputs)`. Given back as `initial_carry` it continues the
-            sequence: steps in any number of calls equal one call.
+        return_carry: return `(carry, outputs)`, the last carry first. As the `initial_carry` of the
+            next call it continues the sequence: any number of calls equals one call.
         reverse: read each sequence from its last valid step to its first.
-        keep_order: with `reverse`, return outputs in input order and not as they were computed.
-        initial_carry_init: None for the cell's own initial carry, or an initialiser with which the
-            initial carry is drawn as a parameter, "initial_carry", which all sequences share.
-        checkpoint_every, truncate_every: as in `rnnjax.unroll`.
+        keep_order: with `reverse`, return outputs in input order instead of processing order.
+        initial_carry_init: None for the cell's own initial carry; or an initialiser, which makes
+            the initial carry a parameter, "initial_carry", shared by all sequences. (Integer
+            leaves keep the cell's own value.)
+        unroll, checkpoint_every, truncate_every: as in `rnnjax.unroll`.
     """
 
     cell: Cell
@@ -47,6 +49,7 @@ class RNN(nn.Module):
     reverse: bool = False
     keep_order: bool = False
     initial_carry_init: Initializer | None = None
+    unroll: int = 1
     checkpoint_every: int | Literal["sqrt"] | None = None
     truncate_every: int | None = None
 
@@ -69,8 +72,9 @@ class RNN(nn.Module):
             inputs: `[*batch, T, D]`, or `[T, *batch, D]` with `time_major`.
             initial_carry: a pytree like the cell's carry, leaves `[*batch, ...]`.
             seq_lengths: valid steps of each sequence, integers in 0..T, `[*batch]`.
-            deterministic: whether a `Stochastic` cell goes without noise; None means unless there
-                is a random stream "dropout".
+            deterministic: whether a `Stochastic` cell runs without noise; None means that it does
+                unless there is a random stream "dropout".
+            return_carry, time_major, reverse, keep_order: override those of the layer.
 
         Returns:
             Outputs, or with `return_carry` the carry after each sequence's last step, and outputs.
@@ -93,7 +97,7 @@ class RNN(nn.Module):
             initial_carry = self._learned_carry(xs.shape[1:-1])
         if isinstance(self.cell, Stochastic) and not without_noise(self, deterministic):
             xs = self.cell.with_noise(self.make_rng("dropout"), xs)
-        options = {"reverse": reverse, "seq_lengths": seq_lengths}
+        options = {"reverse": reverse, "seq_lengths": seq_lengths, "unroll": self.unroll}
         options |= {"checkpoint_every": self.checkpoint_every}
         options |= {"truncate_every": self.truncate_every}
         if watched(self, "carry"):
@@ -112,19 +116,19 @@ class RNN(nn.Module):
 
     @nn.nowrap
     def final_output(self, carry: PyTree, outputs: Array, seq_lengths: Any = None) -> Array:
-        """Return the output that the final carry gives, `[*batch, H]`."""
+        """Return the output read from the final carry, `[*batch, H]`."""
         del outputs, seq_lengths
         return self.cell.output(carry)
 
     @nn.nowrap
     def cell_params(self, params: Any) -> PyTree:
-        """Return the cell's own pytree of its parameters, for `rnnjax.unroll` and diagnostics.
+        """Return the cell's parameters as its own pytree, for `rnnjax.unroll` and diagnostics.
 
         Args:
-            params: this layer's, a dictionary with an entry "cell".
+            params: the layer's parameters, a dictionary with an entry "cell".
 
         Raises:
-            ValueError: they are not those of this cell.
+            ValueError: they belong to another cell.
         """
         shapes = jax.eval_shape(lambda: self.cell.init(jax.random.key(0), 1))
         return from_dict(shapes, params["cell"])
@@ -135,7 +139,7 @@ class RNN(nn.Module):
         leaves, structure = jax.tree.flatten(self.cell.initial_carry(()))
         learned = [leaf if jnp.issubdtype(leaf.dtype, jnp.inexact) else None for leaf in leaves]
 
-        def draw(key):  # None stands where the carry keeps an integer
+        def draw(key):  # None in place of an integer leaf
             keys = jax.random.split(key, len(leaves))
             pairs = zip(keys, learned, strict=True)
             return structure.unflatten(

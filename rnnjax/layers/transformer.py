@@ -1,4 +1,4 @@
-"""A causal Transformer: every step looks at every earlier one."""
+"""A causal Transformer: every step attends to the steps before it."""
 
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from rnnjax.layers.padding import at_last_step, last_rows, valid_steps, zero_pad
 
 
 class TransformerCarry(NamedTuple):
-    """What a causal Transformer remembers: keys and values of the last steps, layer by layer."""
+    """A causal Transformer's memory: keys and values of the last steps, layer by layer."""
 
     position: Any  # [*batch], steps read so far
     keys: Any  # num_layers arrays [*batch, window - 1, H]
@@ -22,13 +22,13 @@ class TransformerCarry(NamedTuple):
 
 
 class Transformer(nn.Module):
-    """Pre-norm blocks of causal self-attention and a two-layer perceptron.
+    """Pre-norm blocks of causal self-attention and a two-layer perceptron, batch-major.
 
         x = W in_t + position_t;   x += attention(norm(x));   x += mlp(norm(x));   y = norm(x)
 
     Step t attends to the steps t - window + 1 .. t. Positions are sinusoids. It is called like
-    `RNN`; its carry holds the keys and values in the window, so it streams. (The last norm makes
-    the sum of an output's entries a constant: to look at gradients, put a head on top.)
+    `RNN`. Its carry holds the keys and values in the window, so it can stream. (The last norm makes
+    the sum of an output's entries constant: put a head on top before you look at gradients.)
     Source: Vaswani et al. 2017, "Attention is all you need", arXiv:1706.03762; the norm comes
     before each part, as in Xiong et al. 2020, arXiv:2002.04745.
 
@@ -37,7 +37,7 @@ class Transformer(nn.Module):
         num_heads: attention heads.
         num_layers: blocks.
         mlp_dim: the hidden width of the perceptron; None means 4 H.
-        window: how many steps a step attends to, its own included.
+        window: how many steps a step attends to, including itself.
         dropout_rate: after attention and perceptron.
         time_major, return_carry: as in `RNN`.
         dtype: what the matmuls compute in; softmax and norms are float32 or wider.
@@ -117,7 +117,7 @@ class Transformer(nn.Module):
         return last_rows(rows, count, seq_lengths)
 
     def _attention(self, i, xs, start, at, past):
-        """Return what attention adds, and all keys and values, `[*batch, S, H]`."""
+        """Return the attention's output, and all keys and values, `[*batch, S, H]`."""
         query, key, value = (
             self._dense(self.features, f"{name}_{i}")(xs) for name in ("query", "key", "value")
         )

@@ -1,4 +1,4 @@
-"""Flax Linen models by shape, around any layer: one-to-one up to encoder-decoder."""
+"""Flax Linen models by shape, batch-major, around any layer: one-to-one to encoder-decoder."""
 
 from rnnjax.models.encoder_decoder import DecoderState, EncoderDecoder, OneToMany, shift_right
 from rnnjax.models.perceptron import OneToOne

@@ -1,4 +1,4 @@
-"""One-to-many and many-to-many without alignment: a decoder that feeds on its own outputs."""
+"""One-to-many, and many-to-many without alignment: a decoder that reads its own outputs."""
 
 import math
 from typing import Any, NamedTuple
@@ -9,20 +9,21 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from rnnjax.layers.calls import Recurrent
 from rnnjax.layers.padding import valid_steps, zero_padding
 from rnnjax.recurrence.options import known
 
 
 class DecoderState(NamedTuple):
-    """Where a decoder stands between two steps; every leaf has the leading axis B."""
+    """A decoder's state between two steps; every leaf has the leading axis B."""
 
     carry: Any  # of the recurrent layer
-    memory: Any = None  # [B, S, K], what attention looks at
+    memory: Any = None  # [B, S, K], for attention
     memory_lengths: Any = None  # [B]
 
 
 class OneToMany(nn.Module):
-    """From one vector to a sequence: a recurrent network that reads what it last said.
+    """From one vector to a sequence, batch-major: a network that reads its previous output.
 
         s_0 = tanh(W context + b),   s_{t+1} = step(s_t, embed(y_{t-1})),   y_t ~ head(h_t)
 
@@ -33,10 +34,10 @@ class OneToMany(nn.Module):
 
     Args:
         layer: `RNN`, or a `Stack` of them.
-        head: a head; what it samples is fed back.
-        embed: turns what was last said into a vector: `Embed` for tokens; None for real values. The
-            same `Embed` may serve an encoder as well: then both share one table.
-        attention: None, `AdditiveAttention`, `DotProductAttention` or called like them.
+        head: a head; its samples are fed back.
+        embed: turns the previous output into a vector: `Embed` for tokens; None for real values. An
+            encoder may use the same `Embed`: then both share one table.
+        attention: None, `AdditiveAttention`, `DotProductAttention`, or a module called like them.
     """
 
     layer: nn.Module
@@ -62,13 +63,16 @@ class OneToMany(nn.Module):
         if memory is None and memory_lengths is not None:
             raise ValueError("memory_lengths were given without memory")
         context, layer = jnp.asarray(context), self.layer
-        if not hasattr(layer, "start_carry"):
+        if not isinstance(layer, Recurrent):
             raise TypeError(f"layer must be RNN or a Stack of them, got {type(layer).__name__}")
         leaves, structure = jax.tree.flatten(layer.start_carry(context.shape[:-1]))
         for i, leaf in enumerate(leaves):
             if jnp.issubdtype(leaf.dtype, jnp.inexact):
-                width = math.prod(leaf.shape[context.ndim - 1 :])
+                parts = 2 if jnp.iscomplexobj(leaf) else 1  # real and imaginary
+                width = parts * math.prod(leaf.shape[context.ndim - 1 :])
                 start = jnp.tanh(nn.Dense(width, name=f"start_{i}")(context))
+                start = start.reshape(*leaf.shape[: context.ndim - 1], parts, -1)
+                start = start[..., 0, :] if parts == 1 else lax.complex(*jnp.moveaxis(start, -2, 0))
                 leaves[i] = start.reshape(leaf.shape).astype(leaf.dtype)
         if memory is not None:
             full = jnp.full(memory.shape[:-2], memory.shape[-2], jnp.int32)
@@ -86,15 +90,15 @@ class OneToMany(nn.Module):
         sampling_rate: Any = None,
         deterministic: bool | None = None,
     ) -> Array:
-        """Return the head's outputs `[B, T, O]`, given what was last said at every step.
+        """Return the head's outputs `[B, T, O]`, given the previous output at every step.
 
-        That is teacher forcing: `previous` are the targets, one step late (`shift_right`). With a
-        `sampling_rate` each of them but the first is replaced, with that probability, by what the
-        model itself says a step earlier, drawn from the random streams "sampling" and "choice";
-        no gradient passes through what was drawn. That is done step by step: dropout then draws
-        anew at every step, a mask that is meant for all time included, and the states in between
-        are not shown to `sow` and `perturb`.
-        Source of this scheduled sampling: Bengio et al. 2015, arXiv:1506.03099.
+        This is teacher forcing: `previous` holds the targets, one step late (`shift_right`). With a
+        `sampling_rate`, each of them except the first is replaced with that probability by a sample
+        of the model's own output at the step before, from the random streams "sampling" and
+        "choice"; no gradient passes through the samples. The model then runs step by step: every
+        dropout mask, variational ones included, is drawn again at each step, and `sow` and
+        `perturb` do not see the states.
+        Source of scheduled sampling: Bengio et al. 2015, arXiv:1506.03099.
 
         Args:
             context: `[B, C]`.
@@ -104,7 +108,7 @@ class OneToMany(nn.Module):
             sampling_rate: None, or a number in 0..1, traced or not.
 
         Raises:
-            ValueError: `sampling_rate` is none; others as in `start`.
+            ValueError: `sampling_rate` is not in 0..1; others as in `start`.
         """
         rate = known(sampling_rate)
         if sampling_rate is not None and rate is not None and not 0 <= rate <= 1:
@@ -113,7 +117,7 @@ class OneToMany(nn.Module):
         if sampling_rate is not None and not self.is_initializing():
             said = jnp.asarray(previous)
             valid = valid_steps(seq_lengths, said.shape[:2])
-            if valid is not None:  # whatever stands behind the end
+            if valid is not None:  # the padding may hold anything
                 said = jnp.where(valid.reshape(*valid.shape, *(1,) * (said.ndim - 2)), said, 0)
             outputs = self._scheduled(state, said, sampling_rate, deterministic)
             return zero_padding(outputs, valid)
@@ -127,7 +131,7 @@ class OneToMany(nn.Module):
     def step(
         self, state: DecoderState, previous: Any, *, deterministic: bool | None = True
     ) -> tuple[DecoderState, Array]:
-        """Return the next state and the outputs `[B, O]`, given what was last said, `[B(, O)]`.
+        """Return the next state and the outputs `[B, O]`, given the previous output `[B(, O)]`.
 
         For `rnnjax.decoding`: `lambda s, y: model.apply(variables, s, y, method="step")`.
         """
@@ -175,16 +179,17 @@ class OneToMany(nn.Module):
 
 
 class EncoderDecoder(nn.Module):
-    """Read one sequence, then write another: many-to-many without alignment.
+    """Read one sequence, then write another, batch-major: many-to-many without alignment.
 
         context, memory = encoder(inputs);   outputs = decoder(context, previous, memory)
 
-    The context is what the encoder's final state says; with attention the decoder also looks at
-    all of the encoder's outputs.
+    The context is the encoder's final output; with attention the decoder also attends to all of
+    the encoder's outputs.
     Sources: Sutskever, Vinyals, Le 2014, arXiv:1409.3215; Cho et al. 2014, arXiv:1406.1078.
 
     Args:
-        encoder: `RNN`, `Bidirectional`, `Stack`, `TCN`, `Transformer`, or called like them.
+        encoder: `RNN`, `Bidirectional`, `Stack`, `TCN`, `Transformer`, or a module called like
+            them.
         decoder: a `OneToMany`.
         embed: None, or a module that turns inputs (tokens, say) into vectors.
     """
@@ -209,7 +214,7 @@ class EncoderDecoder(nn.Module):
         sampling_rate: Any = None,
         deterministic: bool | None = None,
     ) -> Array:
-        """Return the outputs `[B, T, O]`, given what was last said at every step.
+        """Return the outputs `[B, T, O]`, given the previous output at every step.
 
         Args:
             inputs: `[B, S, D]`, or tokens `[B, S]` with `embed`.
@@ -243,13 +248,13 @@ class EncoderDecoder(nn.Module):
 
 
 def shift_right(targets: Any, start: Any) -> Array:
-    """Return `targets [B, T, ...]` one step late, with `start` in front: what was last said.
+    """Return `targets [B, T, ...]` one step late, with `start` in front: the previous outputs.
 
     Args:
-        start: a token, a value, or one for each sequence, `[B, ...]`.
+        start: a token, a value, or one per sequence, `[B, ...]`.
 
     Raises:
-        TypeError: `start` is no integer where the targets are.
+        TypeError: the targets are integers and `start` is not.
     """
     targets, start = jnp.asarray(targets), jnp.asarray(start)
     if jnp.issubdtype(targets.dtype, jnp.integer) > jnp.issubdtype(start.dtype, jnp.integer):

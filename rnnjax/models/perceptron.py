@@ -12,11 +12,11 @@ from rnnjax.layers.padding import valid_steps, zero_padding
 
 
 class OneToOne(nn.Module):
-    """A perceptron with hidden layers, what a network is without recurrence:
+    """A perceptron with hidden layers, a network without recurrence, batch-major:
 
         h^0 = x,   h^{l+1} = phi(W_l h^l + b_l),   y = head(h^L)
 
-    With phi the identity all layers collapse to one linear map.
+    If phi is the identity, all layers collapse to one linear map.
     Source: Rumelhart, Hinton, Williams 1986, "Learning representations by back-propagating
     errors".
 
@@ -39,8 +39,8 @@ class OneToOne(nn.Module):
     def __call__(self, inputs: Any, *, seq_lengths: Any = None) -> Array:
         """Return the head's outputs `[*batch, O]` of `inputs [*batch, D]`.
 
-        With a time axis `[*batch, T, D]` every step is answered by itself; `seq_lengths` then says
-        which steps are there.
+        With a time axis, `[*batch, T, D]`, each step is computed independently, and `seq_lengths`
+        says which steps are valid.
         """
         embed: Any = self.embed
         xs = inputs if embed is None else embed(inputs, seq_lengths=seq_lengths)

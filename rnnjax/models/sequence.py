@@ -1,5 +1,4 @@
-"""Many-to-one and many-to-many: a layer that reads, and a head that answers at its end or at every
-step."""
+"""Many-to-one and many-to-many, batch-major: a layer, and a head at its end or at every step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,15 +15,15 @@ from rnnjax.recurrence.options import known
 
 
 class ManyToOne(nn.Module):
-    """Read a sequence, then answer once: y = head(pooling(h_1 .. h_T)).
+    """Read a sequence, then answer once, batch-major: y = head(pooling(h_1 .. h_T)).
 
     Args:
-        layer: `RNN`, `Bidirectional`, `Stack`, `TCN`, `Transformer`, or called like them.
+        layer: `RNN`, `Bidirectional`, `Stack`, `TCN`, `Transformer`, or a module called like them.
         head: a head, such as `rnnjax.layers.SoftmaxHead(2)`.
         embed: None, or a module that turns inputs (tokens, say) into vectors.
-        pooling: `last_state` (of both directions, each where it has read all), `mean_state`,
+        pooling: `last_state` (of both directions, each after its last step), `mean_state`,
             `AttentionPooling(features)`, or any function of `(outputs, final, seq_lengths)`, where
-            `final()` gives the first of these.
+            `final()` returns the last state.
     """
 
     layer: nn.Module
@@ -48,10 +47,10 @@ class ManyToOne(nn.Module):
 
 
 class ManyToMany(nn.Module):
-    """Answer at every step: y_t = head(h_t). Language models and CTC networks have this shape.
+    """Answer at every step, batch-major: y_t = head(h_t), as language models and CTC networks do.
 
     Args:
-        layer: `RNN`, `Bidirectional`, `Stack`, `TCN`, `Transformer`, or called like them.
+        layer: `RNN`, `Bidirectional`, `Stack`, `TCN`, `Transformer`, or a module called like them.
         head: a head, such as `rnnjax.layers.SoftmaxHead(vocabulary_size)`.
         embed: None, or a module that turns inputs (tokens, say) into vectors.
     """
@@ -70,11 +69,11 @@ class ManyToMany(nn.Module):
         return_carry: bool = False,
         deterministic: bool | None = None,
     ) -> Any:
-        """Return the head's outputs `[*batch, T, O]`, or `(carry, outputs)` to go on from.
+        """Return the head's outputs `[*batch, T, O]`; with `return_carry`, `(carry, outputs)`.
 
         Args:
-            inputs: `[*batch, T, D]`, or tokens `[*batch, T]` with `embed`. No step at all, T = 0,
-                gives the initial carry.
+            inputs: `[*batch, T, D]`, or tokens `[*batch, T]` with `embed`. With T = 0 the carry
+                is the initial carry.
         """
         layer, head, embed = _parts(self)
         xs = inputs if embed is None else embed(inputs, seq_lengths=seq_lengths)
@@ -108,9 +107,9 @@ def ctc_loss(
 ) -> Array:
     """Return -ln p(labels | inputs), summed over all alignments, for each sequence `[B]`.
 
-    The network says a label or a blank at every step; repetitions are merged, then blanks dropped.
-    This is `optax.ctc_loss` with lengths in the place of paddings. A labelling that does not fit
-    into its sequence has no alignment: its loss is a large number (1e5) without meaning.
+    The network emits a label or a blank at every step; repetitions are merged, then blanks dropped.
+    This is `optax.ctc_loss` with lengths instead of padding masks. A labelling that is too long for
+    its sequence has no alignment: its loss is a large number (1e5) without meaning.
     Source: Graves et al. 2006, "Connectionist temporal classification".
 
     Args:
@@ -121,7 +120,7 @@ def ctc_loss(
 
     Raises:
         ValueError, TypeError: lengths do not fit, or labels or the blank (where they are known) are
-            no classes.
+            not classes.
     """
     classes = logits.shape[-1]
     if not 0 <= blank < classes:

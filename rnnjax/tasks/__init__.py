@@ -1,4 +1,4 @@
-"""Tasks: one synthetic problem per file, sampled on the device. Yours needs no entry here."""
+"""Tasks: one synthetic problem per file, sampled on the device. Your own needs no entry here."""
 
 from rnnjax.tasks.adding_arjovsky2016 import AddingArjovsky2016
 from rnnjax.tasks.adding_hochreiter1997 import AddingHochreiter1997

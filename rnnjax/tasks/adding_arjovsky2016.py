@@ -28,12 +28,12 @@ class AddingArjovsky2016(Regression, Sampled):
         target    -     -     -     -     -  1.48
 
     The loss is the squared error. Chance is 1/6, the variance of the target: always answer 1.
-    The paper has no rule for one sequence: a sequence is correct if the error is below .08, which
-    is the .04 of Hochreiter & Schmidhuber 1997 for a target that ranges over 2 instead of 1.
-    It has none for a run either: a run has succeeded if its loss is below a tenth of chance.
+    The paper has no rule for one sequence. Ours: a sequence is correct if the error is below .08,
+    which is the .04 of Hochreiter & Schmidhuber 1997 for a target with a range of 2 instead of 1.
+    The paper has no rule for a run either. Ours: its loss is below a tenth of chance.
 
     Source: Arjovsky, Shah, Bengio 2016, "Unitary evolution recurrent neural networks",
-    arXiv:1511.06464, section 4.1. It differs from `AddingHochreiter1997` in all but the name.
+    arXiv:1511.06464, section 4.1. Only the name is that of `AddingHochreiter1997`.
 
     Args:
         length: T, at least 2.

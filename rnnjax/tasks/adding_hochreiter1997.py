@@ -18,12 +18,12 @@ class AddingHochreiter1997(Regression, Sampled):
 
         n uniform in T .. T + T // 10,   value_t ~ U[-1, 1),   target = .5 + (X1 + X2) / 4
 
-    One of the first ten pairs is marked with 1, uniformly. Then "one of the first T/2 - 1 still
-    unmarked pairs" is, which is read as: leave out the pair already marked, take the first
-    T // 2 - 1 of the others, draw one uniformly. The other markers are 0 but for the first and
-    the last of the n pairs, which get -1 whether they were marked or not. X1 and X2 are the
-    values of the marked pairs, 0 for one that lost its mark to a -1 (the paper says so of X1 at
-    the first pair; X2 there is treated alike, and so is the last pair, which matters at T = 10).
+    One of the first ten pairs, drawn uniformly, is marked with 1. Then "one of the first T/2 - 1
+    still unmarked pairs" is marked. We read this as: leave out the pair already marked, take the
+    first T // 2 - 1 of the others, and draw one uniformly. The other markers are 0, except at the
+    first and the last of the n pairs, which are set to -1 even if they were marked. X1 and X2 are
+    the values of the marked pairs, or 0 if the mark was replaced by -1 (the paper says so for X1 at
+    the first pair; we treat X2 and the last pair in the same way, which matters at T = 10).
 
     Inputs `[T + T // 10, B, 2]`: value, marker; both are 0 past a sequence's end. Targets
     `[T + T // 10, B, 1]`, scored at the last of the n steps. For `length=10`, with n = 10, step 6
@@ -39,9 +39,9 @@ class AddingHochreiter1997(Regression, Sampled):
     2000 sequences are correct with a mean error below .01. Ours is about held-out sequences: a
     run has succeeded if at least 99.9 % are correct (the paper has at most 1 of 2560 wrong).
 
-    Chance is the variance of the target, by answering .5 always. Var(X) = 1/3 for each mark that
-    counts, so it would be 2 / 48 = 1/24, the figure usually quoted, if all marks counted. Step 0
-    loses one with probability 1/10 + 9/10 / (T // 2 - 1), so the exact value is
+    Chance is the variance of the target: always answer .5. Var(X) = 1/3 for each mark that counts.
+    If all marks counted, chance would be 2 / 48 = 1/24, the figure usually quoted. A mark is lost
+    at step 0 with probability 1/10 + 9/10 / (T // 2 - 1), so the exact value is
 
         (2 - 1/10 - 9/10 / (T // 2 - 1)) / 48        (at T = 10 a further 1/20 is subtracted from 2)
 

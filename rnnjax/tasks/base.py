@@ -1,4 +1,4 @@
-"""What a task is: sequences, a loss, a chance level, and the rule that says it is solved.
+"""What a task is: sequences, a loss, a chance level, and a rule for when it is solved.
 
 Axis letters: T time, B batch, D input features, O outputs.
 """
@@ -19,9 +19,9 @@ class Batch(NamedTuple):
 
     Attributes:
         inputs: what the network reads, `[T, B, D]`, float32.
-        targets: class labels `[T, B]`, int32, or real values `[T, B, O]`, float32. They mean
-            something at scored steps only; at other steps they are zero.
-        mask: `[T, B]`, true at the steps at which an answer is scored.
+        targets: class labels `[T, B]`, int32, or real values `[T, B, O]`, float32; zero at steps
+            that are not scored.
+        mask: `[T, B]`, true at scored steps.
     """
 
     inputs: Any
@@ -33,13 +33,13 @@ class Batch(NamedTuple):
 class Task(abc.ABC):
     """A distribution over sequences, with a loss, a chance level and a rule for success.
 
-    Subclass `Regression` or `Classification` with a frozen dataclass of hyperparameters, all
-    hashable, so that a task can be a static argument of `jax.jit`. All but `success` is pure JAX.
-    Add `Sampled` where the sequences are synthetic.
-    Variants that papers define differently are different tasks, each with its paper's name.
+    Subclass `Regression` or `Classification` with a frozen dataclass of hashable hyperparameters,
+    so that a task can be a static argument of `jax.jit`. Everything except `success` is pure JAX.
+    Add `Sampled` if the sequences are synthetic.
+    Variants that papers define differently are different tasks, each named after its paper.
 
     Args:
-        length: the T of the paper. The arrays may be longer: see `total_length`.
+        length: T in the paper. The arrays may be longer: see `total_length`.
     """
 
     length: int
@@ -62,7 +62,7 @@ class Task(abc.ABC):
     @property
     @abc.abstractmethod
     def chance(self) -> float:
-        """The least expected loss of a memoryless answer, one fixed in advance for every step."""
+        """The smallest expected loss of answers that are fixed in advance for each step."""
 
     @abc.abstractmethod
     def step_losses(self, outputs: Float[Array, "T B O"], targets: Array) -> Float[Array, "T B"]:
@@ -70,7 +70,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def correct(self, outputs: Float[Array, "T B O"], batch: Batch) -> Bool[Array, " B"]:
-        """Return for each sequence whether it was processed correctly, by the paper's criterion."""
+        """Return whether each sequence was answered correctly, by the paper's criterion."""
 
     @abc.abstractmethod
     def success(self, metrics: Mapping[str, SupportsFloat]) -> bool:
@@ -79,7 +79,7 @@ class Task(abc.ABC):
     def example_losses(self, outputs: Float[Array, "T B O"], batch: Batch) -> Float[Array, " B"]:
         """Return each sequence's own mean loss over its scored steps.
 
-        Outputs at other steps have no influence and a gradient of exactly zero, even where they
+        Outputs at other steps have no influence and a gradient of exactly zero, even if they
         are not finite. The loss is computed in float32 or wider.
 
         Raises:
@@ -104,7 +104,7 @@ class Task(abc.ABC):
 class Sampled(abc.ABC):
     """What a synthetic task adds to a `Task`: sequences drawn on the device, in pure JAX.
 
-    Tasks on real data lack it; their sequences come from `rnnjax.datasets`.
+    Sequences of real data come from `rnnjax.datasets` instead.
     """
 
     @abc.abstractmethod
@@ -163,11 +163,10 @@ class Classification(Task):
 
 
 def last_answer(batch: Batch) -> tuple[Int[Array, " B"], Batch]:
-    """Return where each sequence's last scored step ends, and a batch of that answer alone.
+    """Return the number of steps up to each sequence's last scored step, and that step's batch.
 
-    The first is the number of steps up to and with that step, `[B]`: as `lengths` of
-    `rnnjax.unroll` it makes the final carry the one that answers. In the second, targets and mask
-    have T = 1 and the inputs are those of that step.
+    The number `[B]` includes the scored step: as `seq_lengths` of `rnnjax.unroll` it makes the
+    final carry the one that answers. The batch has T = 1: inputs, targets and mask of that step.
     """
     lengths = batch.mask.shape[0] - jnp.argmax(batch.mask[::-1], axis=0)
 

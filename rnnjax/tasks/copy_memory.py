@@ -34,8 +34,8 @@ class CopyMemory(Classification, Sampled):
 
         chance = M ln S / (T + 2M),     10 ln 8 / (T + 20) in the paper.
 
-    A sequence is correct if all M recalled symbols are, whatever was answered before them. The
-    paper has no rule for a run: ours is that the loss is below a tenth of chance.
+    A sequence is correct if all M recalled symbols are, regardless of the answers before them. The
+    paper has no rule for a run. Ours: the loss is below a tenth of chance.
 
     Source: Arjovsky, Shah, Bengio 2016, "Unitary evolution recurrent neural networks",
     arXiv:1511.06464, section 4.1; S = 8 and M = 10 there.

@@ -13,12 +13,12 @@ from rnnjax.tasks.base import Batch, Classification
 @final
 @dataclasses.dataclass(frozen=True)
 class PixelDigits(Classification):
-    """Say which of ten digits an 8x8 image shows, after its 64 pixels, one a step.
+    """Name the digit in an 8x8 image after reading its 64 pixels, one per step.
 
-    The scoring of the sequences that `rnnjax.datasets.digits.pipeline` yields: inputs
-    `[64, B, 1]` in [0, 1], the label asked at the last step, loss the cross-entropy there,
-    chance ln 10. Real data, so there is nothing to sample. A sequence is correct if its label is.
-    No paper has a rule for a run on these images: ours is 90 % of the held-out ones.
+    It scores the sequences of `rnnjax.datasets.digits.pipeline`: inputs `[64, B, 1]` in [0, 1], and
+    the label as the target of the last step. The loss is the cross-entropy there, and chance is
+    ln 10. The data are real, so there is nothing to sample. A sequence is correct if its label is.
+    No paper has a rule for a run on these images. Ours: 90 % of the held-out images are correct.
 
     Source of the form: Le, Jaitly, Hinton 2015, "A simple way to initialize recurrent networks of
     rectified linear units", on 28x28 images; these are 8x8.

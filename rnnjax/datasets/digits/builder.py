@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from rnnjax.datasets.builders import Builder
 
 
-class SklearnDigits(Builder):
+class SklearnDigits(Builder, skip_registration=True):
     """Builds examples of image [8, 8] uint8 in 0..16, label 0..9 and index, the row in the source.
 
     Raises ModuleNotFoundError when scikit-learn is missing. Source: E. Alpaydin and C. Kaynak,

@@ -16,7 +16,7 @@ FILES = {
 }
 
 
-class IdxImages(Builder):
+class IdxImages(Builder, skip_registration=True):
     """Builds examples of image [28, 28] uint8 and label 0..9 from four idx files; abstract."""
 
     VERSION = tfds.core.Version("1.0.0")
@@ -39,7 +39,7 @@ class IdxImages(Builder):
         }
 
 
-class Mnist(IdxImages):
+class Mnist(IdxImages, skip_registration=True):
     """Builds MNIST: 60,000 and 10,000 handwritten digits, 28x28 pixels of 0..255.
 
     Source: LeCun, Cortes, Burges 1998, "The MNIST database of handwritten digits".
@@ -74,7 +74,7 @@ class Mnist(IdxImages):
     }
 
 
-class FashionMnist(IdxImages):
+class FashionMnist(IdxImages, skip_registration=True):
     """Builds Fashion-MNIST: 60,000 and 10,000 pictures of clothes, 28x28 pixels of 0..255.
 
     Source: Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747.

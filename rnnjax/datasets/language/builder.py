@@ -19,7 +19,7 @@ SHAKESPEARE = (
 )
 
 
-class LanguageBuilder(Builder):
+class LanguageBuilder(Builder, skip_registration=True):
     """Builds examples of name and text, a document each; abstract."""
 
     @classmethod
@@ -28,7 +28,7 @@ class LanguageBuilder(Builder):
         return {"name": tfds.features.Text(), "text": tfds.features.Text()}
 
 
-class PythonTopics(LanguageBuilder):
+class PythonTopics(LanguageBuilder, skip_registration=True):
     """Builds the help topics of the running Python, whose version is the version of the data.
 
     Raises ModuleNotFoundError where Python came without its `pydoc_data`.
@@ -69,7 +69,7 @@ About 370 thousand characters in 57 topics: demonstration scale. Licence: PSF-2.
         return {side: self._generate_examples(rows[side]) for side in rows}
 
 
-class TinyShakespeare(LanguageBuilder):
+class TinyShakespeare(LanguageBuilder, skip_registration=True):
     """Builds the 40,000 lines of Shakespeare of A. Karpathy's char-rnn, a document a split."""
 
     VERSION = tfds.core.Version("1.0.0")

@@ -16,7 +16,7 @@ from rnnjax.datasets.music.voices import HOLD, MODES, REST, VOICES
 SPLITS = {"train": range(2, 10), "validation": (1,), "test": (0,)}
 
 
-class BachChorales(Builder):
+class BachChorales(Builder, skip_registration=True):
     """Builds examples of what `rnnjax.datasets.music.Chorale` lists.
 
     Raises ModuleNotFoundError when music21 is missing.

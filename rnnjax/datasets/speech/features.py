@@ -6,7 +6,7 @@ import tensorflow_datasets as tfds
 from rnnjax.datasets.builders import Builder
 
 
-class SpokenDigits(Builder):
+class SpokenDigits(Builder, skip_registration=True):
     """Spoken digits, 8 kHz; abstract."""
 
     @classmethod

@@ -14,7 +14,7 @@ LISTS = {"validation_list.txt": "validation", "testing_list.txt": "test"}
 """Of Speech Commands: what names the recordings of a split."""
 
 
-class SpeechCommandDigits(SpokenDigits):
+class SpeechCommandDigits(SpokenDigits, skip_registration=True):
     """Builds the ten digit words of Speech Commands 0.02: one word a recording, many speakers.
 
     Raises RuntimeError when the archive's lists do not keep its speakers apart. Licence: CC BY 4.0.

@@ -11,7 +11,7 @@ from rnnjax.datasets.builders import Builder, package_file
 from rnnjax.datasets.translation.messages import Pair, apart, by_message
 
 
-class SentencePairs(Builder):
+class SentencePairs(Builder, skip_registration=True):
     """Builds examples of source and target, two texts, and index; abstract."""
 
     @classmethod
@@ -26,7 +26,7 @@ class SentencePairs(Builder):
         }
 
 
-class JupyterlabEnFr(SentencePairs):
+class JupyterlabEnFr(SentencePairs, skip_registration=True):
     """Builds the messages of JupyterLab's user interface, English and French.
 
     Raises ModuleNotFoundError when the package jupyterlab-language-pack-fr-FR is missing.
@@ -55,7 +55,7 @@ left out."""
         return self._generators(by_message(pairs))
 
 
-class TatoebaEnFr(SentencePairs):
+class TatoebaEnFr(SentencePairs, skip_registration=True):
     """Builds the English-French pairs of Tatoeba that TFDS calls `tatoeba/tatoeba_fr`."""
 
     VERSION = tfds.core.Version("1.0.0")
@@ -92,7 +92,7 @@ French are in one split; of pairs that agree in both only one is kept."""
         return self._generators(by_message(zip(english, french, strict=True)))
 
 
-class TedPtEn(SentencePairs):
+class TedPtEn(SentencePairs, skip_registration=True):
     """Builds the Portuguese-English pairs of TED talks, TFDS's `ted_hrlr_translate/pt_to_en`."""
 
     VERSION = tfds.core.Version("1.0.0")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from rnnjax.datasets import speech
+from rnnjax.datasets.speech import speech_commands
 
 SPLITS = "train", "validation", "test"
 
