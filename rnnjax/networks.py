@@ -10,13 +10,11 @@ A network is `tcn`, `transformer`, or a cell, alone or after `deep_` (two layers
 or `deep_bidirectional_`: `deep_gru`, `bidirectional_./mine.py:MyCell`.
 """
 
-import functools
 import hashlib
 import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +138,7 @@ def network(name: str, features: int, *, window: int) -> Any:
     Raises:
         ValueError: there is no such network, or the Transformer cannot have so many features.
     """
-    from rnnjax.layers import RNN, TCN, Bidirectional, Stack, Transformer
+    from rnnjax.layers import RNN, TCN, Transformer, bidirectional, deep
 
     check_network(name)
     if name == "tcn":
@@ -150,13 +148,11 @@ def network(name: str, features: int, *, window: int) -> Any:
         if features % 4:
             raise ValueError(f"transformer needs features that are a multiple of 4, got {features}")
         return Transformer(features, num_heads=4, window=window)
-    form, cell = split(name)
-    rnn: Callable[[], Any] = functools.partial(RNN, make_cell(cell, features))
-
-    def layer():
-        return Bidirectional(rnn(), rnn()) if "bidirectional" in form else rnn()
-
-    return Stack([layer(), layer()]) if "deep" in form else layer()
+    form, part = split(name)
+    cell, both = make_cell(part, features), "bidirectional" in form
+    if "deep" in form:
+        return deep(cell, num_layers=2, bidirectional=both)
+    return bidirectional(cell) if both else RNN(cell)
 
 
 def _load(place):

@@ -19,6 +19,7 @@ SEQUENTIAL = "viridis"  # perceptually uniform
 DIVERGING = "RdBu_r"  # lightness falls alike to either side of zero
 LAG = "lag k = T - t (steps before the end)"
 
+_FORM = re.compile("(deep_)?(bidirectional_)?")  # may be empty
 _NAMES = {"elman": "Elman", "lstm": "LSTM", "gru": "GRU"}
 _MARKERS = {"elman": "o", "lstm": "s", "gru": "^"}
 _DASHES = {"elman": "-", "lstm": "--", "gru": "-."}
@@ -69,7 +70,8 @@ def name(series: str) -> str:
     A cell in a file or module of the user's own has the name of its class: "./mine.py:MyCell" and
     "mine:MyCell" are "MyCell". A network of it keeps its form: "deep_mine:MyCell" is "deep MyCell".
     """
-    form, cell = re.fullmatch(r"((?:deep_)?(?:bidirectional_)?)(.*)", series, re.S).groups()
+    form = _FORM.match(series)[0]  # pyright: ignore[reportOptionalSubscript]
+    cell = series.removeprefix(form)
     own = re.fullmatch(r"(?:[\w.]+|.*\.py):([^\W\d]\w*)", cell)
     if own or cell in _NAMES:
         return form.replace("_", " ") + (own[1] if own else _NAMES[cell])
