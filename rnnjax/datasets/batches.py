@@ -1,4 +1,4 @@
-"""Grain pipelines over arrays in memory: shuffled batches whose state can be saved."""
+"""Grain pipelines over arrays in memory: shuffled batches with a state that can be saved."""
 
 import functools
 import sys
@@ -23,18 +23,17 @@ def shuffled_batches(
 ) -> "grain.DatasetIterator":
     """Iterate over shuffled batches; `get_state` and `set_state` make it resumable.
 
-    Each batch is a dictionary of the columns' rows. Every epoch is its own shuffle without
-    replacement. The state is the number of batches taken: restore it into a pipeline made with the
-    same arguments.
+    Each batch is a dictionary of rows of the columns. Every epoch is a new permutation. The state
+    is the number of batches taken: restore it into a pipeline with the same arguments.
 
     Args:
         columns: arrays with a common leading axis N.
         batch_size: at most N.
         seed: 0 to 2**32 - 1.
-        epochs: None means no end.
-        drop_remainder: leave out, in each epoch, the rows that do not fill a batch; otherwise it
-            ends with a smaller batch.
-        transform: what is done to every batch.
+        epochs: number of epochs; None means infinitely many.
+        drop_remainder: leave out the rows of each epoch that do not fill a batch; otherwise each
+            epoch ends with a smaller batch.
+        transform: applied to every batch.
 
     Raises:
         ValueError: an argument is out of range, or the columns' lengths differ.
@@ -62,8 +61,8 @@ def shuffled_batches(
         taken = {name: column[rows] for name, column in columns.items()}
         return transform(taken) if transform else taken
 
-    # One element is one whole batch, gather in this thread: over a million images a second, where
-    # Grain's shuffle and batch of single images reach 30 thousand.
+    # One element is a whole batch, gathered in this thread: over a million images per second.
+    # Grain's own shuffling and batching of single images reaches 30 thousand.
     total = sys.maxsize if epochs is None else epochs * batches
     here = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
     return iter(grain.MapDataset.range(total).map(batch).to_iter_dataset(here))
@@ -72,11 +71,11 @@ def shuffled_batches(
 def pad(
     rows: Sequence[Any], length: int | None = None
 ) -> tuple[Shaped[np.ndarray, "N T ..."], Int32[np.ndarray, " N"]]:
-    """Return rows of different lengths as one array, zeros behind their ends, and their lengths.
+    """Return rows of different lengths as one array, padded with zeros, and their lengths.
 
     Args:
-        rows: arrays `[T_i, ...]`, of one type and the same trailing axes.
-        length: T; None means the longest row's. Longer rows are cut off.
+        rows: arrays `[T_i, ...]` with the same type and the same trailing axes.
+        length: T; None means the length of the longest row. Longer rows are cut.
 
     Raises:
         ValueError: there are no rows.
@@ -92,13 +91,13 @@ def pad(
 
 
 def shuffled(size: int, *seeds: int) -> np.ndarray:
-    """Return 0..size-1 in an order that is the same for ever."""
-    # NumPy keeps a bit generator's stream; `Generator.permutation` may change.
+    """Return a permutation of 0..size-1 that never changes with a new version of NumPy."""
+    # NumPy guarantees the stream of a bit generator; `Generator.permutation` may change.
     return np.argsort(np.random.PCG64(seeds).random_raw(size), kind="stable")
 
 
 def fold(key: str, folds: int) -> int:
-    """Return in which of so many folds a text falls, the same for ever, for splits by document."""
+    """Return the fold of a text, a fixed function of the text, for splits by document."""
     import hashlib
 
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % folds

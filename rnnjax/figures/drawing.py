@@ -16,7 +16,7 @@ LN10 = np.log(10)
 
 
 def panels(count, columns=None, **options):
-    """Return a figure without a window, and its axes, in one row or as many as `columns` leave."""
+    """Return a figure without a window, and its axes, in one row or with `columns` per row."""
     across = min(count, columns or count)
     rows = -(-count // across)
     size = 1 + 4 * across if across > 1 else 6.4, 3.8 * rows
@@ -44,7 +44,7 @@ def line_with_band(ax: Axes, x, rows, style: Style, label=None, *, scale=1.0, li
         **markers(middle, style),
     )
     finite = np.isfinite(middle)
-    if finite.any():  # the axis shows where the others would be
+    if finite.any():  # the axis includes the entries that are left out
         ends, height = (np.min(x), np.max(x)), middle[finite][0]
         ax.update_datalim([(end, height) for end in ends])
     ax.fill_between(x, low, high, color=style.colour, alpha=0.2, linewidth=0)
@@ -66,7 +66,7 @@ def markers(values, style: Style, about=8) -> dict:
 
 
 def ticks(axis, values, most=9, names=None):
-    """Label the centres of the equal cells of a heat map: all words, as many numbers as fit."""
+    """Label the centres of the cells of a heat map: all words, or as many numbers as fit."""
     words = isinstance(values[0], str)
     texts = [label(value, names, 3) for value in values]
     wide = max(len(re.sub(r"[${}^]|\\cdot", "", text)) for text in texts)
@@ -88,7 +88,7 @@ def edges(centres):
 
 
 def powers_of_ten(ax):
-    """Label the y axis, of logarithms to base ten, with the numbers themselves."""
+    """Label the y axis, which shows base-ten logarithms, with powers of ten."""
     ax.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"$10^{{{y:.3g}}}$"))
 

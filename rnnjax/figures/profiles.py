@@ -10,15 +10,15 @@ from rnnjax.figures import drawing, styles
 
 
 def gradient_profiles(table: drawing.Table, titles: Mapping[str, str]) -> Figure:
-    """Draw ||dL/ds_{T-k}|| / ||dL/ds_T|| against the lag k: median and quartiles, a panel a phase.
+    """Draw ||dL/ds_{T-k}|| / ||dL/ds_T|| against the lag k, median and quartiles, by phase.
 
-    The thin dotted lines are the exponential fits whose half-lives the legend gives. What is not
-    finite, such as the logarithm of a gradient that is exactly zero, is left out.
+    The thin dotted lines are exponential fits; the legend gives their half-lives. Values that are
+    not finite, such as the logarithm of a gradient that is exactly zero, are left out.
 
     Args:
         table: columns `phase`, `cell`, `lag`, `median`, `q25`, `q75` (natural logs) and
             `half_life` (of the fit to the median, in steps).
-        titles: of the panels from left to right, by value of `phase`.
+        titles: titles of the panels from left to right, by value of `phase`.
     """
     figure, axes = drawing.panels(len(titles), sharey=True)
     style = styles.series(table["cell"].tolist())
@@ -48,11 +48,11 @@ def layer_profiles(
 
     Args:
         profiles: natural logs `[T, B]` by layer, as `rnnjax.diagnostics.log_gradient_by_layer`
-            returns them; T may differ from layer to layer. What is not finite, such as the
-            logarithm of a gradient that is exactly zero, is left out.
+            returns them; T may differ between layers. Values that are not finite, such as the
+            logarithm of a gradient that is exactly zero, are left out.
         lengths: valid steps of each sequence, `[B]`, for layers of that many steps. Entry t is at
             lag `lengths` - t; lags run from 1 to the length of the shortest sequence. None means T.
-        names: labels by layer; its own name otherwise.
+        names: labels by layer; the default is the layer's name.
     """
     figure, (ax,) = drawing.panels(1)
     style = styles.series(profiles, names)
@@ -75,7 +75,7 @@ def profile_over_training(table: drawing.Table) -> Figure:
 
     Args:
         table: columns `cell`, `step`, `lag` and `median` (natural log, relative to lag 0), in any
-            order of rows. What is missing or not finite is left white.
+            order of rows. Missing values and values that are not finite are white.
     """
     cells = styles.series(table["cell"].tolist())
     figure, axes = drawing.panels(len(cells), sharey=True)
@@ -106,7 +106,7 @@ def learning_curves(table: drawing.Table, chance: float, metric: str = "training
     Args:
         table: columns `cell`, `step`, `median`, `q25`, `q75`.
         chance: the loss of the best memoryless answer.
-        metric: the label of the loss.
+        metric: the label of the y axis.
     """
     figure, (ax,) = drawing.panels(1)
     for cell, style in styles.series(table["cell"].tolist()).items():
@@ -119,11 +119,11 @@ def learning_curves(table: drawing.Table, chance: float, metric: str = "training
 
 
 def path_split(table: drawing.Table, titles: Mapping[str, str], paths: Mapping[str, str]) -> Figure:
-    """Draw the parts of one cell's gradient that arrive at each part of its carry, against lag.
+    """Draw the parts of one cell's gradient that reach each part of its carry, against lag.
 
     Args:
         table: columns `phase`, `path`, `lag`, `median`, `q25`, `q75` (natural logs).
-        titles: of the panels from left to right, by value of `phase`.
+        titles: titles of the panels from left to right, by value of `phase`.
         paths: values of `path` and their labels; `joint` is drawn dotted.
     """
     figure, axes = drawing.panels(len(titles), sharey=True)

@@ -26,17 +26,17 @@ def loss_surface(
     """Draw a loss and the norm of its gradient over a plane, and paths of optimisers through it.
 
     Both have logarithmic colours, unless the loss is not positive everywhere; a loss below a
-    millionth of the largest has the last colour. What is not finite, and a gradient of exactly
-    zero, is left white. A path begins at a circle and ends at a square; what leaves the plane's
-    edges is cut off.
+    millionth of the largest has the last colour. Values that are not finite, and gradients of
+    exactly zero, are white. A path begins at a circle and ends at a square; points outside the
+    plane are cut off.
 
     Args:
         table: columns `x`, `y`, `loss` and `log_gradient_norm` (natural logs), in any order of
             rows, as `diagnostics.surface` gives them.
-        x, y: names of the columns of coordinates, in `table` and in `paths`.
+        x, y: names of the columns of coordinates in `table` and `paths`.
         paths: columns `path`, `x` and `y`, the points of each path in order of steps.
-        names: labels of values of `path`; the value itself otherwise.
-        xlabel, ylabel: of the axes.
+        names: labels by value of `path`; the default is `styles.label`.
+        xlabel, ylabel: labels of the axes.
     """
     figure, axes = drawing.panels(2, sharex=True, sharey=True)
     xs, column = np.unique(table[x], return_inverse=True)

@@ -1,4 +1,4 @@
-"""What a search over settings found: quantities over a grid, and all settings side by side."""
+"""Results of a search over settings: quantities over a grid, and all settings side by side."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -31,21 +31,22 @@ def heat_maps(
     xs: Sequence[Any] | None = None,
     ys: Sequence[Any] | None = None,
 ) -> Figure:
-    """Draw a quantity over a grid as one heat map for each panel, all on one scale.
+    """Draw a quantity over a grid as one heat map per panel, all on one scale.
 
     Args:
-        table: columns `x`, `y` and `value`, in any order of rows; what is missing or not finite is
-            left white. Rows and columns of the map have equal widths, whatever their distances;
-            numbers are in order, words in order of first appearance.
-        panel: name of the column that says which panel, in order of first appearance.
-        columns: panels in a row; None means all of them.
-        names: titles of values of `panel`, and of words on the axes; the value itself otherwise.
-        xlabel, ylabel, label: of the axes and of the colours.
-        log: a logarithmic scale of colours.
-        symmetric: a scale of two colours around zero, as wide to either side; not with `log`.
-        not_finite: what to call the cells whose value is there but not finite: they are crossed,
-            and the crosses explained below the panels. None marks none.
-        xs, ys: what is on the axes, in order, if that is more than what the table has.
+        table: columns `x`, `y` and `value`, in any order of rows; missing values and values that
+            are not finite are white. Rows and columns of the map have equal widths; numbers are
+            sorted, words are in order of first appearance.
+        panel: name of the column with the panel; panels are in order of first appearance.
+        columns: panels per row; None means all of them.
+        names: titles by value of `panel`, and labels of words on the axes; the default is
+            `styles.label`.
+        xlabel, ylabel, label: labels of the axes and of the colour bar.
+        log: a logarithmic colour scale.
+        symmetric: a diverging colour scale, symmetric around zero; not with `log`.
+        not_finite: the name of values that are not finite: their cells are crossed, and the crosses
+            explained below the panels. None means no crosses.
+        xs, ys: the values on the axes, in order, if they are more than the table's.
 
     Raises:
         ValueError: both `log` and `symmetric`.
@@ -96,23 +97,23 @@ def parallel_coordinates(
     label: str,
     log_value: bool = False,
 ) -> Figure:
-    """Draw each row as a line across one axis for each column, to its value on a bar of colours.
+    """Draw each row as a line across one axis per column, to its value on a colour bar.
 
-    The best row is drawn thick. A row whose value is not finite is grey and ends at the last axis.
+    The best row is thick. A row whose value is not finite is grey and ends at the last axis.
 
     Args:
-        table: the columns and `value`. A row that lacks one of the columns (not finite, or an empty
-            word) is left out.
+        table: the columns and `value`. Rows that lack one of the columns (not finite, or an empty
+            word) are left out.
         columns: from left to right. A column of words has an axis with its different values, in
-            order of first appearance, the first on top; words that are numbers have theirs.
-        value: what was reached.
-        log: those of the columns whose axis is logarithmic; all their values are positive.
-        largest: the largest value is the best, not the least.
-        state: name of the column that says what became of the rows whose value is not finite; each
-            of its values has a way of being dashed.
-        names: titles of columns, and of words; the word itself otherwise.
-        label: of the colours.
-        log_value: a logarithmic scale of colours, if all values are positive.
+            order of first appearance, the first on top; words that are numbers are sorted.
+        value: name of the column with the result.
+        log: the columns with a logarithmic axis; all their values are positive.
+        largest: the largest value is the best, not the smallest.
+        state: name of the column with the state of rows whose value is not finite; each state has
+            its own dashes.
+        names: titles of columns and labels of words; the default is `styles.label`.
+        label: label of the colour bar.
+        log_value: a logarithmic colour scale, if all values are positive.
     """
     names = names or {}
     kept = np.all([_is_there(table[name]) for name in columns], axis=0)

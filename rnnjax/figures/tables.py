@@ -1,4 +1,4 @@
-"""Curves of any table, and networks side by side."""
+"""Curves of any table, and networks compared."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,15 +27,15 @@ def curves(
 
     Args:
         table: columns `x`, `series` and `median`, in order of x within a series; with `q25` and
-            `q75` a band is drawn, with `theory` a dashed line in the same colour. Entries that are
+            `q75` a band is drawn, with `theory` a dashed line with hollow markers. Entries that are
             not finite are left out.
-        x, series: names of the columns that say where a point stands and which line it is on.
-        panel: name of the column that says which panel, in order of first appearance.
-        columns: panels in a row; None means all of them.
-        names: titles and labels of values of `panel` and `series`; the value itself otherwise.
-        xlabel, ylabel: of the axes.
-        log_x, log_y: logarithmic axes, for tables of plain numbers; what is not positive is left
-            out, unless nothing is.
+        x, series: names of the columns with the x coordinate and the series of each point.
+        panel: name of the column with the panel; panels are in order of first appearance.
+        columns: panels per row; None means all of them.
+        names: titles and labels by value of `panel` and `series`; the default is `styles.label`.
+        xlabel, ylabel: labels of the axes.
+        log_x, log_y: logarithmic axes, for tables of plain numbers; values that are not positive
+            are left out. Without any positive value the axis is linear.
         natural_logs: the numbers are natural logarithms; the axis is labelled in powers of ten.
     """
     parts = drawing.split(table, panel)
@@ -79,15 +79,15 @@ def comparison(
     baseline: str,
     names: Mapping[Any, str] | None = None,
 ) -> Figure:
-    """Draw what networks reach, with the range over seeds, beside their gradient against the lag.
+    """Draw each network's result, with its range over seeds, beside its gradient against the lag.
 
     Args:
         results: columns `network`, `value`, `low`, `high` and `baseline`, one row per network.
-        gradients: columns `network`, `lag` and `median` (natural logs). What is not finite,
-            such as the logarithm of a gradient that is exactly zero, is left out.
-        metric: what `value` is.
+        gradients: columns `network`, `lag` and `median` (natural logs). Values that are not finite,
+            such as the logarithm of a gradient that is exactly zero, are left out.
+        metric: the name of `value`.
         baseline: the name of the dashed line.
-        names: labels of the networks; their own names otherwise.
+        names: labels of the networks; the default is `styles.label`.
     """
     figure, (left, right) = drawing.panels(2)
     style = styles.series(results["network"].tolist(), names)

@@ -1,4 +1,4 @@
-"""What is in the parameters: histograms, blocks, eigenvalues, singular values."""
+"""Parameters as histograms, blocks, eigenvalues and singular values."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,17 +22,17 @@ def histograms(
 ) -> Figure:
     """Draw a histogram for each series, median and quartiles over seeds, on a log scale.
 
-    Empty bins are left out. The legend says which share is exactly zero or not finite, and so in
-    no bin.
+    Empty bins are left out. The legend gives the share that is exactly zero or not finite, which is
+    in no bin.
 
     Args:
         table: columns `series`, `low` and `high` (the edges of a bin, in rising order), `median`,
             `q25`, `q75` (of the share or number of entries in it), and, if there are any, `zero`
             and `not_finite` (the share or number of those, the same in all rows of a series).
-        series: name of the column that says which histogram.
-        panel: name of the column that says which panel, in order of first appearance.
-        names: titles and labels of values of `panel` and `series`; the value itself otherwise.
-        xlabel: what was counted.
+        series: name of the column with the histogram.
+        panel: name of the column with the panel; panels are in order of first appearance.
+        names: titles and labels by value of `panel` and `series`; the default is `styles.label`.
+        xlabel: the quantity that was counted.
         log_x: bins of equal width in the logarithm, as from `diagnostics.log_histogram`.
     """
     parts = drawing.split(table, panel)
@@ -67,17 +67,17 @@ def _post(values):
 
 
 def _counted(rows, label):
-    """Return the label of a histogram, with what is in none of its bins."""
+    """Return the label of a histogram, with the entries that are in none of its bins."""
     apart = {"zero": "zero", "not_finite": "not finite"}
     found = [f"{rows[c][0]:.3g} {what}" for c, what in apart.items() if c in rows and rows[c][0]]
     return ", ".join([label, *found])
 
 
 def block_maps(blocks: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Draw each block of parameters as a heat map: a row for each kernel, a column for each gate.
+    """Draw each block of parameters as a heat map: one row per kernel, one column per gate.
 
-    Blue is below zero and red above, as wide to either side and the same for all gates of a
-    kernel. What is not finite is left white.
+    Blue is negative and red positive, on a symmetric scale that all gates of a kernel share. Values
+    that are not finite are white.
 
     Args:
         blocks: kernel -> gate -> `[rows, columns]` or `[columns]`, as from `diagnostics.by_gate`.
@@ -109,8 +109,8 @@ def eigenvalues(
 
     Args:
         table: columns `step`, `real` and `imag`, and `panel`.
-        panel: name of the column that says which panel, in order of first appearance.
-        names: titles of values of `panel`; the value itself otherwise.
+        panel: name of the column with the panel; panels are in order of first appearance.
+        names: titles by value of `panel`; the default is `styles.label`.
     """
     parts = drawing.split(table, panel)
     figure, axes = drawing.panels(len(parts), sharex=True, sharey=True)
@@ -132,13 +132,13 @@ def eigenvalues(
 def singular_values(
     table: drawing.Table, *, panel: str = "gate", names: Mapping[Any, str] | None = None
 ) -> Figure:
-    """Draw each singular value against the training step; those that are zero are left out.
+    """Draw each singular value against the training step; zeros are left out.
 
     Args:
         table: columns `step`, `rank` (1 for the largest) and `value`, and `panel`, in order of
             steps.
-        panel: name of the column that says which panel, in order of first appearance.
-        names: titles of values of `panel`; the value itself otherwise.
+        panel: name of the column with the panel; panels are in order of first appearance.
+        names: titles by value of `panel`; the default is `styles.label`.
     """
     parts = drawing.split(table, panel)
     figure, axes = drawing.panels(len(parts), sharey=True)

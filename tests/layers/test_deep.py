@@ -84,7 +84,7 @@ def test_each_layer_and_direction_has_parameters_of_its_own():
     assert network.apply({"params": params}, XS).shape == (B, T, 128)
 
 
-@pytest.mark.parametrize("num_layers", [0, -1, 1.5, True])
+@pytest.mark.parametrize("num_layers", [0, -1, True])
 def test_the_number_of_layers_is_checked(num_layers):
     with pytest.raises(ValueError, match="num_layers must be a positive integer"):
         layers.deep(GRU(H), num_layers)

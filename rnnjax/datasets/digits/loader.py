@@ -1,4 +1,4 @@
-"""Sequential handwritten digits: 8x8 real images read one pixel a step, 64 steps.
+"""Sequential handwritten digits: 8x8 real images read one pixel per step, 64 steps.
 
 Source: E. Alpaydin and C. Kaynak, UCI "Optical Recognition of Handwritten Digits" (1998), test
 set, 1,797 images, as shipped in scikit-learn. The pixel-by-pixel task and its permuted variant
@@ -26,11 +26,13 @@ STEPS = 64
 
 
 def prepare(data_dir: str | os.PathLike | None = None) -> Path:
-    """Writes the digits as ArrayRecord files, once, and returns the directory that holds them.
+    """Write the digits as ArrayRecord files, once, and return the directory that holds them.
 
-    See `rnnjax.datasets.preparing.prepare`. Raises ModuleNotFoundError when scikit-learn is
-    missing and there is something to prepare, and RuntimeError when the directory exists without
-    its `dataset_info.json`.
+    See `rnnjax.datasets.preparing.prepare`.
+
+    Raises:
+        ModuleNotFoundError: the digits are not prepared, and scikit-learn is missing.
+        DamagedError: the directory exists without its `dataset_info.json`.
     """
     from rnnjax.datasets.digits.builder import SklearnDigits  # imports TFDS
 
@@ -40,11 +42,14 @@ def prepare(data_dir: str | os.PathLike | None = None) -> Path:
 def load(
     split: str, data_dir: str | os.PathLike | None = None
 ) -> tuple[Float32[np.ndarray, "N 64"], Int32[np.ndarray, " N"]]:
-    """Decodes a split to memory: pixels [N, 64] in [0, 1] (intensity / 16), labels [N] int32.
+    """Return the pixels of a split `[N, 64]` in [0, 1] (intensity / 16), and its labels `[N]`.
 
-    Pixels are row-major within an image, images in the order of the source. Raises ValueError for
-    a split other than "train" (1,442 images) or "test" (355), RuntimeError for damaged files, and
-    what `prepare` raises.
+    Pixels are row-major within an image; images are in the order of the source.
+
+    Raises:
+        ValueError: `split` is neither "train" (1,442 images) nor "test" (355).
+        DamagedError: the files are damaged.
+        Others as `prepare`.
     """
     from rnnjax.datasets.digits.builder import SklearnDigits  # imports TFDS
 
@@ -54,7 +59,7 @@ def load(
 
 
 def permutation(seed: int = 0) -> Int[np.ndarray, "64"]:
-    """Returns the fixed order of the permuted variant: step t shows pixel `permutation()[t]`."""
+    """Return the fixed order of the permuted variant: step t shows pixel `permutation()[t]`."""
     return shuffled(STEPS, seed)
 
 
@@ -67,16 +72,18 @@ def pipeline(
     data_dir: str | os.PathLike | None = None,
     epochs: int | None = None,
 ) -> "grain.DatasetIterator":
-    """Iterates over shuffled time-major batches; `get_state` and `set_state` make it resumable.
+    """Iterate over shuffled time-major batches; `get_state` and `set_state` make it resumable.
 
-    Each batch is `dict(inputs, targets, mask)`: inputs [64, B, 1] float32 in [0, 1], targets
-    [64, B] int32 (the label, at every step), mask [64, B] bool (True at the last step only).
-    Every epoch is its own shuffle without replacement. "train" drops the images that do not fill
-    a batch; "test" ends each epoch with a smaller batch, so that it counts every image. Endless
-    when `epochs` is None. The state is the number of batches taken: restore it into a pipeline
-    made with the same arguments.
+    Each batch is `dict(inputs, targets, mask)`: inputs `[64, B, 1]` float32 in [0, 1], targets
+    `[64, B]` int32 (the label, at every step), mask `[64, B]` bool (True at the last step only).
+    Every epoch is a new permutation. "train" drops the images that do not fill a batch; "test" ends
+    each epoch with a smaller batch, so that every image counts. There is no end if `epochs` is
+    None. The state is the number of batches taken: restore it into a pipeline with the same
+    arguments.
 
-    Raises ValueError for a `batch_size`, `seed` or `epochs` out of range, and what `load` raises.
+    Raises:
+        ValueError: `batch_size`, `seed` or `epochs` is out of range.
+        Others as `load`.
     """
     pixels, labels = load(split, data_dir)
     pixels = pixels[:, permutation()] if permuted else pixels

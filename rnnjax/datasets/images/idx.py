@@ -9,10 +9,10 @@ import numpy as np
 def read_idx(path: Path) -> np.ndarray:
     """Return the array in a gzipped idx file of unsigned bytes.
 
-    The form: two zeros, the type 8, the number of axes, the axes as 32-bit integers, then the data.
+    The format: two zeros, the type 8, the number of axes, the axes as 32-bit integers, the data.
 
     Raises:
-        ValueError: the file is none.
+        ValueError: the file is not in this format.
     """
     with gzip.open(path, "rb") as file:
         data = file.read()

@@ -23,8 +23,8 @@ def load(
 
     Args:
         source: `digits`, `mnist` or `fashion_mnist`.
-        split: `train` or `test`, as the source has them.
-        data_dir: where prepared data are kept, see `preparing.prepare`.
+        split: `train` or `test`, the source's own splits.
+        data_dir: the folder of all data sets, see `preparing.prepare`.
 
     Raises:
         ValueError: there is no such source or split.

@@ -1,4 +1,4 @@
-"""An image file as the networks see images."""
+"""A user's own image file, in the form that the networks read."""
 
 import os
 from pathlib import Path
@@ -8,13 +8,13 @@ from jaxtyping import Float32
 
 
 def read_file(path: str | os.PathLike, size: int) -> Float32[np.ndarray, "size size"]:
-    """Read an image file as the networks see images: square, grey, ink 1 on ground 0.
+    """Read an image file in the form that the networks read: square, grey, ink 1 on ground 0.
 
-    The picture is reduced to `size` x `size` pixels; if its border is lighter than its middle grey,
-    as ink on paper, light and dark are exchanged.
+    The picture is reduced to `size` x `size` pixels. If the median of its border is lighter than
+    middle grey, as with ink on paper, light and dark are exchanged.
 
     Raises:
-        ValueError: the file is no image.
+        ValueError: the file is not an image.
     """
     from PIL import Image, UnidentifiedImageError
 

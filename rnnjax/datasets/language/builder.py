@@ -20,7 +20,7 @@ SHAKESPEARE = (
 
 
 class LanguageBuilder(Builder, skip_registration=True):
-    """Builds examples of name and text, a document each; abstract."""
+    """Builds examples of name and text, one per document; abstract."""
 
     @classmethod
     def features(cls):
@@ -29,20 +29,20 @@ class LanguageBuilder(Builder, skip_registration=True):
 
 
 class PythonTopics(LanguageBuilder, skip_registration=True):
-    """Builds the help topics of the running Python, whose version is the version of the data.
+    """Builds the help topics of the running Python; its version is the version of the data.
 
-    Raises ModuleNotFoundError where Python came without its `pydoc_data`.
+    Raises ModuleNotFoundError if this Python lacks `pydoc_data`.
     """
 
     VERSION = tfds.core.Version(".".join(map(str, sys.version_info[:3])))
     DESCRIPTION = """\
 The chapters of the Python Language Reference that `help()` shows, English with code and grammar, as
 Python itself ships them in `pydoc_data.topics`: their text, and so these data, are those of one
-version of Python, which is the version of the data. Many topics are parts of longer ones: one is
-left out when at least half of its shingles (eight words in a row) are found in longer topics.
-Topics that share at least a twentieth of their shingles make a group, which falls on one side as a
-whole. Train, validation (fold 0 of ten) and test (fold 2) are drawn by the name of a group's
-longest topic, so that a topic stays on its side from version to version. (Fold 1 is one paragraph.)
+version of Python, which is the version of the data. Many topics are parts of longer ones: a topic
+is left out if at least half of its shingles (eight consecutive words) are found in longer topics.
+Topics that share at least a twentieth of their shingles form a group, and a group is in one split.
+The name of a group's longest topic determines whether it is in train, validation (fold 0 of ten) or
+test (fold 2), so that a topic keeps its split from version to version. (Fold 1 is one paragraph.)
 About 370 thousand characters in 57 topics: demonstration scale. Licence: PSF-2.0."""
     CITATION = """\
 @manual{python,
@@ -70,7 +70,7 @@ About 370 thousand characters in 57 topics: demonstration scale. Licence: PSF-2.
 
 
 class TinyShakespeare(LanguageBuilder, skip_registration=True):
-    """Builds the 40,000 lines of Shakespeare of A. Karpathy's char-rnn, a document a split."""
+    """Builds the 40,000 lines of Shakespeare of A. Karpathy's char-rnn, one document per split."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar = {"1.0.0": "The splits of TFDS: 90%, 5% and 5% of the characters."}

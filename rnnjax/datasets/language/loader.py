@@ -26,7 +26,7 @@ def load(
     Args:
         split: "train", "validation" or "test".
         source: one of `SOURCES`.
-        data_dir: where data sets are kept, see `rnnjax.datasets.preparing.prepare`.
+        data_dir: the folder of all data sets, see `rnnjax.datasets.preparing.prepare`.
 
     Raises:
         ValueError: there is no such split or source; others as `prepare`.

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 
 def shingles(text: str, words: int = 8) -> set[tuple[str, ...]]:
-    """Return all runs of so many words; of a shorter text the whole.
+    """Return all runs of `words` consecutive words; a shorter text is one run.
 
     Source: Broder 1997, "On the resemblance and containment of documents".
     """
@@ -15,12 +15,13 @@ def shingles(text: str, words: int = 8) -> set[tuple[str, ...]]:
 def unlike(
     texts: Mapping[str, str], *, contained: float = 0.5, alike: float = 0.05
 ) -> list[list[str]]:
-    """Return the names of the texts in groups that share next to nothing, longest text first.
+    """Return the names of the texts in groups that share almost nothing, longest text first.
 
     Args:
         texts: name -> text.
-        contained: a text is left out if at least this part of its shingles is in longer ones.
-        alike: texts are in one group if they share at least this part of the shorter one's.
+        contained: a text is left out if at least this fraction of its shingles is in longer texts.
+        alike: two texts are in one group if they share at least this fraction of the shorter one's
+            shingles.
     """
     groups: list[dict[str, set]] = []
     known: set = set()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 class Source(NamedTuple):
     """One collection of documents."""
 
-    description: str  # for reports: what it is, and of which scale
+    description: str  # for reports: the content and its scale
 
 
 SOURCES = {

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def stream(texts: Iterable[str], vocabulary: Vocabulary) -> Int32[np.ndarray, " N"]:
-    """Return the characters of all texts as one row of numbers: an end, a text, an end, a text ...
+    """Return the characters of all texts as one row of numbers: end, text, end, text, ..., end.
 
-    A model that reads it starts every text from the token that ends the one before.
+    A model that reads it starts every text from the end token of the text before.
     """
     end = np.array([1], np.int32)
     parts = [end]
@@ -31,13 +31,13 @@ def stream(texts: Iterable[str], vocabulary: Vocabulary) -> Int32[np.ndarray, " 
 def windows(
     tokens: Int32[np.ndarray, " N"], length: int, batch_size: int, *, seed: int
 ) -> "grain.DatasetIterator":
-    """Iterate without end over `{"tokens": [B, length + 1]}`, windows that start anywhere.
+    """Iterate without end over `{"tokens": [B, length + 1]}`, windows with any start.
 
-    Steps 0 .. length-1 are what is read, 1 .. length what is to be said. In an epoch a window
-    starts at each token once. `get_state` and `set_state` make it resumable.
+    Tokens 0 .. length-1 are the inputs, tokens 1 .. length the targets. In an epoch one window
+    starts at each token. `get_state` and `set_state` make it resumable.
 
     Raises:
-        ValueError: the stream is too short for so long a window, or as `shuffled_batches`.
+        ValueError: the stream is too short for the window; others as `shuffled_batches`.
     """
     if not 1 <= length < len(tokens):
         raise ValueError(

@@ -17,7 +17,7 @@ SPLITS = {"train": range(2, 10), "validation": (1,), "test": (0,)}
 
 
 class BachChorales(Builder, skip_registration=True):
-    """Builds examples of what `rnnjax.datasets.music.Chorale` lists.
+    """Builds examples with the fields of `rnnjax.datasets.music.Chorale`.
 
     Raises ModuleNotFoundError when music21 is missing.
     """
@@ -26,14 +26,14 @@ class BachChorales(Builder, skip_registration=True):
     RELEASE_NOTES: ClassVar = {"1.0.0": "The four-part chorales of music21's corpus."}
     DESCRIPTION = """\
 Four-part chorales by J. S. Bach on a grid of sixteenths: all MusicXML files of the folder `bach` in
-music21's corpus with exactly a soprano, an alto, a tenor and a bass, one metre, one voice a part
-and no shorter note than a sixteenth. A row has the pitches as written (a MIDI number where a note
-begins, 1 where a rest begins, 0 where either goes on), the key (estimated from all notes by
-music21's key profiles, since signatures of that time leave the mode open), the sixteenths of a bar
-and of the upbeat. Splits are by melody: chorales that share more than a third of their soprano's
-runs of seven intervals, or have the same title or number, are of one melody and in one split. About
-a tenth of the melodies are validation, a tenth test. Fermatas, words and repeats are left out: a
-repeated section stands there once."""
+music21's corpus with exactly a soprano, an alto, a tenor and a bass, one metre, one voice per part
+and no note shorter than a sixteenth. A row has the pitches as written (a MIDI number where a note
+begins, 1 where a rest begins, 0 where either continues), the key (estimated from all notes by
+music21's key profiles, because signatures of that time leave the mode open), and the sixteenths of
+a bar and of the upbeat. Splits are by melody: chorales that share more than a third of their
+soprano's runs of seven intervals, or have the same title or number, have the same melody and are in
+one split. About a tenth of the melodies are validation, a tenth test. Fermatas, words and repeats
+are left out: a repeated section appears once."""
     CITATION = """\
 @inproceedings{cuthbert2010music21,
   title = {music21: A Toolkit for Computer-Aided Musicology and Symbolic Music Data},
@@ -107,8 +107,8 @@ def read(path: Path) -> dict[str, Any] | None:
 def encode(score: Any) -> np.ndarray | None:
     """Return the four voices of a music21 score as uint8 `[T, 4]`, as `Chorale` describes them.
 
-    None if it has other parts than these, or something that the grid cannot hold: chords, several
-    voices in a part, gaps, times that are no multiples of a sixteenth.
+    None if it has other parts, or anything that the grid cannot hold: chords, several voices in a
+    part, gaps, times that are not multiples of a sixteenth.
     """
     if [(part.partName or part.id).lower() for part in score.parts] != list(VOICES):
         return None
@@ -157,7 +157,7 @@ def melodies(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _interval_runs(soprano, length=7):
-    """Return the runs of so many successive intervals; a repeated note is no interval."""
+    """Return all runs of `length` successive intervals; repeated notes count as one."""
     notes = soprano[soprano > REST].astype(int)
     intervals = np.diff(notes)
     intervals = intervals[intervals != 0].tolist()
@@ -165,5 +165,5 @@ def _interval_runs(soprano, length=7):
 
 
 def _number(row):
-    """Return the name without what tells versions of one chorale apart: bwv69.6-a is bwv69.6."""
+    """Return the name without the suffix of a version: bwv69.6-a is bwv69.6."""
     return row["name"].split("-")[0]

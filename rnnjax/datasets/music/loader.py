@@ -18,16 +18,16 @@ from rnnjax.datasets.music.voices import MODES, Voices
 
 
 class Chorale(NamedTuple):
-    """One chorale as it was written, in its own key.
+    """One chorale in its original key.
 
     `pitches[t, v]` is what voice v does at sixteenth t: a MIDI number (60 is middle C) where a note
-    begins, `REST` where a rest begins, `HOLD` where the note or rest before goes on. A tied note
-    is one note.
+    begins, `REST` where a rest begins, and `HOLD` where the note or rest continues. Tied notes are
+    one note.
     """
 
     name: str  # its number in the catalogue of Bach's works: "bwv269"
-    title: str  # "" where music21 knows none
-    melody: str  # the name of the first chorale of those with this melody
+    title: str  # "" if music21 does not know it
+    melody: str  # the name of the first chorale with this melody
     tonic: int  # pitch class, 0 is C
     mode: str  # "major" or "minor"
     bar: int  # sixteenths of a full bar
@@ -38,10 +38,10 @@ class Chorale(NamedTuple):
 def prepare(data_dir: str | os.PathLike | None = None) -> Path:
     """Write the chorales as ArrayRecord files, once, and return the directory that holds them.
 
-    That takes about half a minute. See `rnnjax.datasets.preparing.prepare`.
+    This takes about half a minute. See `rnnjax.datasets.preparing.prepare`.
 
     Raises:
-        ModuleNotFoundError: there is something to prepare, and music21 is missing.
+        ModuleNotFoundError: the chorales are not prepared, and music21 is missing.
         DamagedError: the directory exists without its `dataset_info.json`.
     """
     from rnnjax.datasets.music.builder import BachChorales  # imports TFDS

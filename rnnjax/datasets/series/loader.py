@@ -2,7 +2,7 @@
 
 name       what                                               steps            rows
 sp500      S&P 500, low, high and close, 1999-2018            trading days    5,031
-nasdaq     NASDAQ Composite, likewise                         trading days    5,031
+nasdaq     NASDAQ Composite, low, high and close, 1999-2018   trading days    5,031
 wti        West Texas Intermediate crude oil, 1986-2019       trading days    8,321
 co2        CO2 in the air of Mauna Loa, ppm, 1958-2001        weeks           2,284
 elnino     sea surface temperature, Nino 1+2, C, 1950-2010    months            732
@@ -25,10 +25,10 @@ from rnnjax.datasets.series.sources import MEASUREMENTS, PRICES
 
 
 class Series(NamedTuple):
-    """A series, in the order of time.
+    """A series in chronological order.
 
-    Dates are those of the first day of the week (co2: of its Saturday), month or year. A value
-    that is missing is NaN. Without a range, `low` and `high` are empty.
+    Dates are the first day of each month or year, or the Saturday of each week (co2). Missing
+    values are NaN. For a series without a range, `low` and `high` are empty.
     """
 
     dates: Shaped[np.ndarray, " T"]  # datetime64[D]
@@ -38,11 +38,11 @@ class Series(NamedTuple):
 
 
 def load(name: str, data_dir: str | os.PathLike | None = None) -> Series:
-    """Return a series; prepare it if need be (see `rnnjax.datasets.preparing.read`).
+    """Return a series; prepare it if needed (see `rnnjax.datasets.preparing.read`).
 
     Raises:
         ValueError: there is no such series.
-        ModuleNotFoundError: the package that ships it is missing, and it is not prepared yet.
+        ModuleNotFoundError: the series is not prepared, and the package that ships it is missing.
     """
     if name not in (*PRICES, *MEASUREMENTS):
         known = ", ".join((*PRICES, *MEASUREMENTS))

@@ -12,14 +12,14 @@ from rnnjax.datasets.series.sources import LIMITS
 
 
 def read_file(path: str | os.PathLike) -> Series:
-    """Read a series from a text file: one number a line, or a CSV file with a header.
+    """Read a series from a text file: one number per line, or a CSV file with a header.
 
-    A CSV file needs a column Close or Value; Low and High are read where both are there. Lines are
-    in the order of time; dates are not read, those of the result are not a time.
+    A CSV file needs a column Close or Value; Low and High are read if both exist. Lines are in
+    chronological order. Dates are not read: those of the result are NaT.
 
     Raises:
-        ValueError: there is no number or no such column, or a line holds no finite number there;
-            the message is one line that says which.
+        ValueError: there are no numbers, the column is missing, or a line has no finite number in
+            it; the message is one line.
         OSError: the file cannot be read.
     """
     try:

@@ -26,7 +26,7 @@ def log_ranges(
     """Return ln(ln(high / low)), a measure of a day's volatility.
 
     Source: Alizadeh, Brandt, Diebold 2002, "Range-based estimation of stochastic volatility
-    models". A day without any range counts as one of a hundredth of a percent.
+    models". A day without a range is treated as one with a range of a hundredth of a percent.
 
     Raises:
         ValueError: a price is not positive, or a low is above its high.
@@ -37,23 +37,23 @@ def log_ranges(
 
 
 def carried_forward(values: Float64[np.ndarray, " T"]) -> Float64[np.ndarray, " T"]:
-    """Return the values with what is missing (NaN) replaced by the last value before it.
+    """Return the values with each missing value (NaN) replaced by the last value before it.
 
-    Interpolation would look ahead. What is missing at the very beginning stays NaN.
+    Interpolation would look ahead. Values missing at the beginning remain NaN.
     """
     last = np.maximum.accumulate(np.where(np.isnan(values), 0, np.arange(len(values))))
     return values[last]
 
 
 class Scaling(NamedTuple):
-    """Values as a mean and a standard deviation, those of the training part: (x - mean) / std."""
+    """The mean and standard deviation of a training part, which scale x to (x - mean) / std."""
 
     mean: Float64[np.ndarray, " D"]
     std: Float64[np.ndarray, " D"]
 
     @classmethod
     def fit(cls, values: Float64[np.ndarray, "T D"]) -> "Scaling":
-        """Return the scaling of a training part; a column that is constant is only shifted."""
+        """Return the scaling of a training part; a constant column is only shifted."""
         std = values.std(0)
         return cls(values.mean(0), np.where(std > 1e-12 * np.abs(values).max(0), std, 1.0))
 
@@ -62,5 +62,5 @@ class Scaling(NamedTuple):
         return (values - self.mean) / self.std
 
     def undo(self, scaled: Float64[np.ndarray, "*n D"]) -> Float64[np.ndarray, "*n D"]:
-        """Return the values of scaled ones."""
+        """Return the original values of scaled values."""
         return scaled * self.std + self.mean

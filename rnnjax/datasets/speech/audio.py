@@ -1,4 +1,4 @@
-"""Sound as samples, as log-mel frames, and back: WAV files by SciPy, spectrograms by librosa.
+"""Samples to log-mel frames and back (librosa), and WAV files (SciPy).
 
 Samples are int16, one channel. Axis letters: N samples, T frames, M mel bands.
 """
@@ -18,15 +18,15 @@ RATE = 8000
 
 @dataclasses.dataclass(frozen=True)
 class LogMel:
-    """How loud each mel band is in each frame: its power in dB, of samples scaled to -1..1.
+    """The power of each mel band in each frame, in dB, of samples scaled to -1..1.
 
-    Frame t is centred on sample t * hop, so N samples give 1 + N // hop frames, and none give none.
-    There is silence before the first sample and after the last.
-    A band below `floor` counts as `floor`: digital silence is a constant.
+    Frame t is centred on sample t * hop, so N > 0 samples give 1 + N // hop frames. The recording
+    is padded with silence on both sides. A band below `floor` is set to `floor`, so that digital
+    silence is constant.
 
     Args:
-        rate: samples a second.
-        window: samples of a frame.
+        rate: samples per second.
+        window: samples per frame.
         hop: samples between two frames.
         bands: M.
         floor: in dB.
@@ -59,9 +59,9 @@ class LogMel:
     def samples(
         self, frames: Float32[np.ndarray, "T M"], *, iterations: int = 32
     ) -> Int16[np.ndarray, " N"]:
-        """Return a recording that has about these frames, (T - 1) * hop samples, by Griffin-Lim.
+        """Return (T - 1) * hop samples with approximately these frames, by Griffin-Lim.
 
-        Phases start at zero and improve in a number of `iterations`; what is too loud is clipped.
+        Phases start at zero and improve over `iterations`; samples out of range are clipped.
 
         Source: Griffin, Lim 1984, "Signal estimation from modified short-time Fourier transform".
 
@@ -81,7 +81,7 @@ class LogMel:
 
 
 def resample(samples: Int16[np.ndarray, " N"], rate: int, to: int = RATE) -> np.ndarray:
-    """Return a recording at another sample rate, int16, without what the new rate cannot hold."""
+    """Return a recording at another sample rate, int16, low-pass filtered for the new rate."""
     if rate == to or not len(samples):
         return samples
     from scipy.signal import resample_poly
@@ -100,18 +100,19 @@ def read_wav(file: Any, rate: int = RATE) -> Int16[np.ndarray, " N"]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no WAV file of 8-, 16- or 32-bit samples or floats; the message names it.
+        ValueError: it is not a WAV file of 8-, 16- or 32-bit samples or floats; the message names
+            the file.
     """
     from scipy.io import wavfile
 
     name = getattr(file, "name", file)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # chunks it does not know
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # unknown chunks
             found, sound = wavfile.read(file)
     except OSError:
         raise
-    except Exception as error:  # SciPy raises all kinds, by the place of the damage
+    except Exception as error:  # SciPy raises many types, depending on the damage
         raise ValueError(f"{name} is not a WAV file: {error}") from error
     scale = {"u1": 256, "i2": 1, "i4": 2**-16, "f4": 32768, "f8": 32768}.get(sound.dtype.str[1:])
     if scale is None or found < 1:
@@ -132,7 +133,7 @@ def write_wav(path: str | os.PathLike, samples: Int16[np.ndarray, " N"], rate: i
 
 @functools.cache
 def _low_pass(factor):
-    """Return the filter that `resample_poly` designs anew for every recording."""
+    """Return the filter that `resample_poly` would design again for every recording."""
     from scipy.signal import firwin
 
     window: Any = ("kaiser", 5.0)

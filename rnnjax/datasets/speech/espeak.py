@@ -1,9 +1,8 @@
-"""Synthetic speech from espeak-ng, in a process of its own.
+"""Synthetic speech from espeak-ng, in a separate process.
 
-The synthesiser keeps a state that no call resets, so that the same words never sound quite the same
-twice. A fresh process that speaks the same list gives the same samples, and a fault of the foreign
-library ends that process alone. espeak-ng is GPL-3.0 or later; it comes with the package
-espeakng_loader.
+The synthesiser has a state that no call resets, so the same words never sound exactly the same
+twice. A new process that speaks the same list gives the same samples, and a crash of the library
+ends only that process. espeak-ng is GPL-3.0 or later; it comes with the package espeakng_loader.
 """
 
 import ctypes
@@ -19,11 +18,11 @@ LIBRARIES = {"win32": "espeak-ng.dll", "darwin": "libespeak-ng.dylib"}
 
 
 class Utterance(NamedTuple):
-    """What is said, and how."""
+    """A text, and how to speak it."""
 
     text: str
     voice: str  # an identifier of espeak-ng: "gmw/en-US", with a variant "gmw/en-US+f3"
-    speed: int  # words a minute, 80 to 450
+    speed: int  # words per minute, 80 to 450
     pitch: int  # 0 to 99; 50 is the voice's own
 
 
@@ -34,7 +33,7 @@ def speak(utterances: Sequence[Utterance]) -> tuple[int, "list[np.ndarray]"]:
 
     Raises:
         ModuleNotFoundError: the synthesiser is not installed; the message names the extra.
-        ChildProcessError: it cannot be started, or does not know a voice.
+        ChildProcessError: it cannot be started, or a voice is unknown.
     """
     import subprocess
 
@@ -73,7 +72,7 @@ def _serve(library, data):
     def receive(samples, count, _):
         if samples and count > 0:
             sound.extend(ctypes.string_at(samples, 2 * count))
-        return 0  # go on
+        return 0  # continue
 
     synchronous, no_exit, speed, pitch, utf8 = 2, 0x8000, 1, 3, 1  # from speak_lib.h
     size, unsigned, pointer = ctypes.c_size_t, ctypes.c_uint, ctypes.c_void_p
@@ -83,7 +82,7 @@ def _serve(library, data):
     rate = espeak.espeak_Initialize(synchronous, 0, data.encode(), no_exit)
     if rate <= 0:
         raise SystemExit(f"its data cannot be read from {data}")
-    espeak.espeak_ng_SetRandSeed(ctypes.c_long(1))  # else it is the time
+    espeak.espeak_ng_SetRandSeed(ctypes.c_long(1))  # otherwise it is the time
     espeak.espeak_SetSynthCallback(receive)
     for text, voice, words_a_minute, height in json.load(sys.stdin.buffer):
         if espeak.espeak_SetVoiceByName(voice.encode()):

@@ -13,7 +13,7 @@ from rnnjax.datasets.speech.features import SpokenDigits
 from rnnjax.datasets.speech.sources import SPLITS, WORDS
 
 ACCENTS = ("en-US", "en", "en-GB-scotland", "en-029", "en-GB-x-rp", "en-US-nyc")
-"""Of espeak-ng: American, British, Scottish, Caribbean, received pronunciation, New York."""
+"""espeak-ng's American, British, Scottish, Caribbean, received pronunciation and New York."""
 
 SPEAKERS = (
     *("m1", "m2", "m3", "m4", "m8", "f1", "f2", "f3", "f4", "Alex", "Alicia", "Andrea", "Andy"),
@@ -22,7 +22,7 @@ SPEAKERS = (
     *("miguel", "norbert", "pablo", "paul", "pedro", "rob", "sandro", "shelby", "travis", "victor"),
     "zac",
 )
-"""Variants of espeak-ng's voice, no two of which are nearly the same; what makes a speaker here."""
+"""Variants of espeak-ng's voice, our speakers; no two of them sound nearly the same."""
 
 
 class _Espeak(SpokenDigits, skip_registration=True):
@@ -35,7 +35,7 @@ class _Espeak(SpokenDigits, skip_registration=True):
     HOMEPAGE = "https://github.com/espeak-ng/espeak-ng"
 
     def _spoken(self, plan):
-        """Return the splits: for each the rows `(digits, speaker, accent, speed, pitch)`, spoken.
+        """Return the splits with the rows `(digits, speaker, accent, speed, pitch)` spoken.
 
         Raises ModuleNotFoundError when espeakng_loader is missing, ChildProcessError when it fails.
         """
@@ -114,7 +114,7 @@ def _speakers():
 
 
 def _strings(speaker, count):
-    """Return so many rows `(digits, speaker, accent, speed, pitch)`, no digits twice."""
+    """Return `count` rows `(digits, speaker, accent, speed, pitch)`, with no digits twice."""
     numbers = iter(np.random.PCG64(fold(speaker, 2**32)).random_raw(100 * count).tolist())
     rows = {}
     while len(rows) < count:

@@ -16,12 +16,12 @@ from rnnjax.datasets.speech.sources import SOURCES
 
 
 class Recording(NamedTuple):
-    """What was said, and by whom; 8 kHz."""
+    """A recording at 8 kHz: its digits and its speaker."""
 
     samples: np.ndarray  # [N] int16
     digits: str  # "407"
     speaker: str
-    accent: str = ""  # "" and 0: not known
+    accent: str = ""  # "" and 0 mean unknown
     speed: int = 0  # words a minute
     pitch: int = 0  # 0..99
 
@@ -37,12 +37,12 @@ def prepare(source: str, data_dir: str | os.PathLike | None = None) -> Path:
 
 
 def load(source: str, split: str, data_dir: str | os.PathLike | None = None) -> list[Recording]:
-    """Return the recordings of a split; prepare them if need be.
+    """Return the recordings of a split; prepare them if needed.
 
     Args:
         source: "espeak" (digit strings; the splits keep speakers apart), "espeak_digits" (single
-            digits; they keep pairs of digit and speaker apart) or "speech_commands" (single digits;
-            they keep speakers apart).
+            digits; the splits keep pairs of digit and speaker apart) or "speech_commands" (single
+            digits; the splits keep speakers apart).
         split: "train", "validation" or "test".
 
     Raises:

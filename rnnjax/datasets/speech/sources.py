@@ -10,14 +10,14 @@ SOURCES = {
     "scale)",
     "speech_commands": "the ten digits of Speech Commands 0.02 (Warden 2018), real recordings",
 }
-"""What can be loaded, in words for a report."""
+"""The sources, with descriptions for reports."""
 
 
 def digits_of(text: str) -> str:
     """Return the digits in a text of digits or digit words: "four 0 seven" is "407".
 
     Raises:
-        ValueError: a word is no digit, or there is none; the message names it.
+        ValueError: a word is not a digit, or there are no words; the message names the word.
     """
     found = []
     for word in text.lower().replace(",", " ").split():

@@ -11,11 +11,11 @@ from rnnjax.datasets.speech.features import SpokenDigits
 from rnnjax.datasets.speech.sources import SPLITS, WORDS
 
 LISTS = {"validation_list.txt": "validation", "testing_list.txt": "test"}
-"""Of Speech Commands: what names the recordings of a split."""
+"""The files of Speech Commands that list the recordings of a split."""
 
 
 class SpeechCommandDigits(SpokenDigits, skip_registration=True):
-    """Builds the ten digit words of Speech Commands 0.02: one word a recording, many speakers.
+    """Builds the ten digit words of Speech Commands 0.02: one word per recording, many speakers.
 
     Raises RuntimeError when the archive's lists do not keep its speakers apart. Licence: CC BY 4.0.
     """

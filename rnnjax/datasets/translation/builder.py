@@ -36,12 +36,11 @@ class JupyterlabEnFr(SentencePairs, skip_registration=True):
     RELEASE_NOTES: ClassVar = {"1.0.0": "Splits by message, 8 : 1 : 1."}
     DESCRIPTION = """\
 Messages of the user interface of JupyterLab and its extensions, English, with the French of their
-volunteer translators: menu entries, buttons, settings, errors. About 3,100 pairs, most of them of
-six words or fewer: demonstration scale, and a language of its own. Of messages with a plural the
-singular is taken. Pairs of one message, which agree in the letters and digits of their English or
-of their French (in lower case, without accents, spaces, punctuation and placeholders such as %1),
-are in one split; of pairs that agree in both only one is kept. Pairs without letters and digits are
-left out."""
+volunteer translators: menu entries, buttons, settings, errors. About 3,100 pairs, most of them with
+six words or fewer: demonstration scale, and not everyday language. Messages with a plural form are
+used in the singular. Pairs with the same letters and digits in English or in French (in lower case,
+without accents, spaces, punctuation and placeholders such as %1) are in one split; of pairs that
+agree in both languages only one is kept. Pairs without letters and digits are left out."""
     HOMEPAGE = "https://github.com/jupyterlab/language-packs"
 
     def _split_generators(self, dl_manager):
@@ -62,8 +61,8 @@ class TatoebaEnFr(SentencePairs, skip_registration=True):
     RELEASE_NOTES: ClassVar = {"1.0.0": "The 1,000 pairs of LASER; splits by message, 8 : 1 : 1."}
     DESCRIPTION = """\
 1,000 everyday sentences in English and French from the collaborative collection Tatoeba, as chosen
-for the test of LASER. Pairs which agree in the letters and digits of their English or of their
-French are in one split; of pairs that agree in both only one is kept."""
+for the test of LASER. Pairs with the same letters and digits in English or in French
+are in one split; of pairs that agree in both languages only one is kept."""
     CITATION = """\
 @article{artetxe2019massively,
   title = {Massively Multilingual Sentence Embeddings for Zero-Shot Cross-Lingual Transfer and
@@ -96,13 +95,13 @@ class TedPtEn(SentencePairs, skip_registration=True):
     """Builds the Portuguese-English pairs of TED talks, TFDS's `ted_hrlr_translate/pt_to_en`."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar = {"1.0.0": "The official splits, by talk, less what they share."}
+    RELEASE_NOTES: ClassVar = {"1.0.0": "The official splits, by talk, without what they share."}
     DESCRIPTION = """\
 Sentences of TED talks in Portuguese, with the English that was spoken: about 52,000 pairs to train
 on, in lower case, words and punctuation separated by spaces. The official splits keep talks apart.
-Test is whole; a pair which agrees with one of test in the letters and digits of its Portuguese or
-of its English ("thank you .") is left out of validation and train, and train gives way to
-validation likewise."""
+Test is complete; a pair with the letters and digits of a test pair in Portuguese or in English
+("thank you .") is left out of validation and train, and pairs like those of validation are left out
+of train."""
     CITATION = """\
 @inproceedings{qi2018when,
   title = {When and Why are Pre-trained Word Embeddings Useful for Neural Machine Translation?},
@@ -141,7 +140,7 @@ validation likewise."""
 
 
 def lines(content: bytes) -> list[str]:
-    """Return the lines of a text; only a line feed ends one."""
+    """Return the lines of a text; only a line feed ends a line."""
     return content.decode("utf-8").removesuffix("\n").split("\n")
 
 

@@ -28,12 +28,12 @@ def prepare(source: str = "jupyterlab", data_dir: str | os.PathLike | None = Non
 def load(
     split: str, source: str = "jupyterlab", data_dir: str | os.PathLike | None = None
 ) -> tuple[list[str], list[str]]:
-    """Return the sentences of a split and their translations, as they are written.
+    """Return the sentences of a split and their translations, unchanged.
 
     Args:
         split: "train", "validation" or "test".
         source: one of `SOURCES`.
-        data_dir: where data sets are kept, see `rnnjax.datasets.preparing.prepare`.
+        data_dir: the folder of all data sets, see `rnnjax.datasets.preparing.prepare`.
 
     Raises:
         ValueError: there is no such split or source; others as `prepare`.

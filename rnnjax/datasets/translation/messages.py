@@ -20,11 +20,10 @@ def bare(text: str) -> str:
 
 
 def by_message(pairs: Iterable[Pair]) -> dict[str, Iterator[Pair]]:
-    """Return the splits of pairs such that those that agree in a side's `bare` text stay together.
+    """Return splits of the pairs that keep pairs together if their `bare` text agrees on a side.
 
-    That is transitive: a group is a connected component of the graph in which sources and targets
-    are nodes and pairs are edges. The first of its bare sources in the alphabet says where it
-    falls, the same for ever.
+    This is transitive: a group is a connected component of the graph in which sources and targets
+    are nodes and pairs are edges. Its alphabetically first bare source determines its split.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -48,9 +47,9 @@ def by_message(pairs: Iterable[Pair]) -> dict[str, Iterator[Pair]]:
 
 
 def apart(splits: Mapping[str, Iterable[Pair]]) -> dict[str, Iterator[Pair]]:
-    """Return given splits, each without pairs that agree in a `bare` side with one before it.
+    """Return the splits without pairs that agree on a `bare` side with a pair of an earlier split.
 
-    Pairs with an empty side are left out. Within a split nothing else is dropped.
+    Pairs with an empty side are left out. Nothing else is dropped within a split.
     """
     seen: tuple[set[str], set[str]] = set(), set()
     kept = {}

@@ -7,7 +7,7 @@ class Source(NamedTuple):
     """One collection of pairs."""
 
     languages: tuple[str, str]
-    description: str  # for reports: what it is, and of which scale
+    description: str  # for reports: the content and its scale
 
 
 SOURCES = {

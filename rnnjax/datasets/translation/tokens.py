@@ -12,10 +12,10 @@ def plain(text: str) -> str:
 
 
 def tokenize(text: str) -> list[str]:
-    """Return the words, placeholders and punctuation marks of a text, made `plain`.
+    """Return the words, placeholders and punctuation marks of the `plain` text.
 
-    What stands before an apostrophe is a word with it, as French articles are: "L'extension n'a pas
-    de %1." is `["l'", "extension", "n'", "a", "pas", "de", "%1", "."]`. Hyphens do not part words.
+    Letters before an apostrophe form a word with it, like French articles: "L'extension n'a pas
+    de %1." is `["l'", "extension", "n'", "a", "pas", "de", "%1", "."]`. Hyphens do not split words.
     """
     return re.findall(
         r"%\d+|(?<!\S)'(?:s|t|re|ve|ll|d|m)\b|\w+'(?=\w)|\w+(?:-\w+)*|[^\w\s]", plain(text)
@@ -23,6 +23,6 @@ def tokenize(text: str) -> list[str]:
 
 
 def detokenize(tokens: Iterable[str]) -> str:
-    """Return tokens as a text, with a space between two unless punctuation says otherwise."""
+    """Return tokens as a text, separated by spaces except beside punctuation."""
     text = re.sub(r"(?<=\w') (?=\w)", "", " ".join(tokens))
     return re.sub(r" (?=[.,…)\]}])|(?<=[(\[{]) ", "", text)
