@@ -240,7 +240,7 @@ def draw(run):
     plot = functools.partial(
         figures.curves,
         x="lag",
-        xlabel="lag k (steps back from the end)",
+        xlabel="lag k = T - t (steps before the end)",
         ylabel="share of the gradient",
         natural_logs=True,
     )

@@ -346,7 +346,7 @@ def draw(run):
         "lag",
         "lambda",
         names={decay: f"λ = {decay:.4g}" for decay in gradient["lambda"].tolist()},
-        xlabel="lag k (steps back from the end)",
+        xlabel="lag k = T - t (steps before the end)",
         ylabel=r"gradient $|\partial h_T / \partial h_{T-k}|$",
         log_x=True,
     )

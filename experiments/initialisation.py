@@ -238,7 +238,7 @@ def draw(run):
         "draw",
         panel="cell",
         names=names,
-        xlabel="lag k (steps back from the end)",
+        xlabel="lag k = T - t (steps before the end)",
         ylabel="gradient norm relative to lag 0",
         natural_logs=True,
     )

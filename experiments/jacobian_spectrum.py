@@ -307,7 +307,7 @@ def draw(run):
 
     from rnnjax import figures
 
-    lag = "lag k (steps back from the end)"
+    lag = "lag k = T - t (steps before the end)"
     plot = functools.partial(figures.curves, x="lag", xlabel=lag, natural_logs=True)
     labels = {"leading": "leading singular value", "condition": "condition number"}
     for table, ylabel in labels.items():

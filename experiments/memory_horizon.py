@@ -246,7 +246,7 @@ def draw(run):
             "at",
             panel="cell",
             names={at: f"{SWEEPS[sweep].split(' of ')[0]} {at:g}" for at in chosen["at"].tolist()},
-            xlabel="lag k (steps back from the end)",
+            xlabel="lag k = T - t (steps before the end)",
             ylabel="gradient norm relative to lag 0",
             natural_logs=True,
             log_x=True,

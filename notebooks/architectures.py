@@ -391,7 +391,7 @@ for ax, (name, curves) in zip(axes.flat, profiles.items(), strict=True):
     ax.set_title(name, fontsize=10)
     ax.set_ylim(-13, 4)
     ax.legend(fontsize=7, loc="upper center", ncols=2)
-figure.supxlabel("lag k (steps back from the end)")
+figure.supxlabel("lag k = T - t (steps before the end)")
 figure.supylabel("log10 of the gradient's norm")
 plt.show()
 

@@ -263,7 +263,7 @@ def _index(words, name):
     index = {}
     for word in words:
         if word in index:
-            raise ValueError(f"{name} must not repeat a word, but {word!r} stands in it twice")
+            raise ValueError(f"{name} must not repeat a word, but {word!r} appears twice")
         index[word] = len(index)
     if not index:
         raise ValueError(f"{name} must hold at least one word")

@@ -11,7 +11,7 @@ def draw(run: Run) -> None:
         run.read_table("gradients"),
         x="lag",
         series="layer",
-        xlabel="lag k (steps back from the end)",
+        xlabel="lag k = T - t (steps before the end)",
         ylabel="share of the gradient",
         natural_logs=True,
     )

@@ -91,7 +91,7 @@ class ManyToMany(nn.Module):
             ValueError: the layer reads from the end of a sequence.
         """
         if reads_backwards(self.layer):
-            raise ValueError("a layer that reads from the end cannot go on step by step")
+            raise ValueError("a layer that reads from the end cannot run step by step")
         given = jnp.asarray(inputs)[:, None]
         carry, outputs = self(given, initial_carry=carry, return_carry=True, deterministic=True)
         return carry, outputs[:, 0]

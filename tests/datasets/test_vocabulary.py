@@ -19,7 +19,7 @@ def test_vocabulary_is_by_frequency_and_says_what_is_unknown():
     assert Vocabulary.fit(["abca"], min_count=2).tokens[2:] == ("a",)
     assert Vocabulary(tuple(json.loads(json.dumps(vocabulary.tokens)))) == vocabulary
     for arguments in ({"size": 2}, {"min_count": 5}):
-        with pytest.raises(ValueError, match="no token is left"):
+        with pytest.raises(ValueError, match="leave no token"):
             Vocabulary.fit(["abca"], **arguments)
 
 

@@ -113,7 +113,7 @@ def test_a_stack_is_a_value():
 
 def test_what_models_refuse():
     backwards = models.ManyToMany(Stack([RNN(GRU(H), reverse=True)]), layers.LinearHead(1))
-    with pytest.raises(ValueError, match="reads from the end cannot go on step by step"):
+    with pytest.raises(ValueError, match="reads from the end cannot run step by step"):
         backwards.apply(backwards.init(KEY, XS), None, XS[:, 0], method="step")
     decoder = models.OneToMany(RNN(GRU(H)), layers.SoftmaxHead(V), layers.Embed(V, D))
     tokens = jnp.zeros((B, T), jnp.int32)
