@@ -1,4 +1,4 @@
-"""Terms to add to a loss, that act on how gradients pass through time."""
+"""Terms to add to a loss that act on how gradients pass through time."""
 
 import functools
 from typing import Any
@@ -25,7 +25,7 @@ def omega(
     *,
     exponent: int = 1,
 ) -> Float[Array, ""]:
-    """Return Pascanu's regulariser, which asks that no step changes the length of the gradient.
+    """Return Pascanu's regulariser, which is zero if no step changes the norm of the gradient.
 
         Omega = mean over examples of sum over t of (ratio_t^exponent - 1)^2,
         ratio_t = ||J_t^T a_{t+1}|| / ||a_{t+1}||,    t = 0 .. T-2
@@ -33,10 +33,11 @@ def omega(
     J_t depends on the parameters through the recurrent kernel U alone: carries, slopes and the
     adjoints a are constants, as in the paper, so its gradient is one matmul over all steps. It is
     zero for a linear network with orthogonal U; for U = c I each term is (c^exponent - 1)^2. Steps
-    that no gradient reaches count nothing.
+    that no gradient reaches contribute zero. Where the cell has a `prepare`, U is the effective
+    kernel, and the gradient passes back through `prepare`.
 
-    The state here is the carry, as everywhere in this library; the paper writes it for the
-    pre-activation, where the slopes stand one step later. For an LSTM the whole of (c, h) counts.
+    The state is the carry, as everywhere in this library. The paper uses the pre-activation, whose
+    slopes come one step later. For an LSTM the whole of (c, h) counts.
 
     Args:
         cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
@@ -73,7 +74,7 @@ def _omega(cell, batch_ndim, exponent, params, constants):
     kernel = cell.recurrent_kernel(ready)
     direct, recurrent = pull_apart(cell, lax.stop_gradient(ready), steps, unit, kernel)
     earlier = [a + b for a, b in zip(direct, recurrent, strict=True)]
-    square = sum(jnp.sum(v**2, tuple(range(ndim, v.ndim))) for v in earlier)
+    square = sum(jnp.sum((v * v.conj()).real, tuple(range(ndim, v.ndim))) for v in earlier)
     reached = length > 0
     ratio = square
     if exponent == 1:

@@ -6,14 +6,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 from rnnjax.cells.base import Cell, check_size
 from rnnjax.diagnostics import products
-from rnnjax.diagnostics.linear import linearise, precise, run
-from rnnjax.recurrence.carries import flatten, partition, unflatten
+from rnnjax.diagnostics.linear import in_real_coordinates, linearise, precise, run
+from rnnjax.recurrence.carries import flatten, partition, real_sizes, unflatten
 from rnnjax.recurrence.options import batch_shape, checked_lags
 
 PyTree = Any
@@ -32,8 +31,10 @@ def jacobians(
 ) -> Float[Array, "T *batch N N"]:
     """Return J_t = d s_{t+1} / d s_t for every step, each example by itself.
 
-    The N floating entries of the carry lie in the order of its leaves: for an LSTM first c, then
-    h. All T matrices are kept, so this is for small states, and an oracle for the rest.
+    The N entries of the carry follow the order of its leaves: for an LSTM first c, then h. Integer
+    leaves have no derivative and are left out. A complex entry counts as two real dimensions, its
+    real and its imaginary part, so J is real. All T matrices are kept, so this is for small
+    states, and an oracle for the other diagnostics.
 
     Args:
         cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
@@ -63,22 +64,23 @@ def jacobian_singular_values(
 ) -> SingularValues:
     """Return ln of the singular values of d s_T / d s_{T-k} at each lag k, and condition numbers.
 
-    Products are kept as Q R with Q orthonormal and the rows of R scaled apart, so that values hold
-    where the product itself would under- or overflow, and the small ones beside the large. With
-    `num=None` all N are found by two sweeps, backward and forward. With `num` the leading ones are,
-    by block iteration on num + `oversampling` vectors, J^T J V, V orthonormalised on the way: no
-    N x N matrix is made. Values between which there is no gap converge slowly, short lags (which
-    cost little) most of all.
+    N counts real dimensions: each complex entry of the carry counts twice. Products are kept as
+    Q R, Q orthonormal and the rows of R scaled separately. So values are right where the product
+    itself would underflow or overflow, the small ones as well as the large. With `num=None` two
+    sweeps, backward and forward, find all N. With `num` a block iteration J^T J V on
+    num + `oversampling` vectors finds the leading ones, without an N x N matrix. It converges
+    slowly where neighbouring values lie close together, above all at short lags (which cost
+    little).
 
     Args:
         cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
         lags: integers in 1..T.
         num: how many of the N singular values; None means all.
-        interval: steps between two factorisations. Within them the vectors must not become parallel
-            to the accuracy of the type: None means 1 for all values and 4 for the leading ones.
+        interval: steps between two factorisations, so few that the vectors do not become parallel
+            to within rounding. None means 1 for all values and 4 for the leading ones.
         oversampling: vectors beyond `num`, for faster convergence.
         tolerance: iterate until no logarithm changes by more.
-        max_iterations: or this often.
+        max_iterations: the largest number of iterations.
 
     Raises:
         ValueError: a lag is not in 1..T, `num` is not in 1..N, or a shape does not fit.
@@ -89,15 +91,15 @@ def jacobian_singular_values(
     """
     batch, total = batch_shape(cell, xs), jax.tree.leaves(xs)[0].shape[0]
     lags = checked_lags(lags, total, "T")
-    size = carry_size(cell, batch, initial_carry)
-    if num is not None and not 1 <= num <= size:
-        raise ValueError(f"num must lie in 1..N = 1..{size}, got {num}")
     for name, value in (("interval", interval), ("max_iterations", max_iterations)):
         if value is not None:
             check_size(name, value)
+    trajectory = run(cell, params, xs, initial_carry)
+    size = carry_size(trajectory.entering, len(batch))
+    if num is not None and not 1 <= num <= size:
+        raise ValueError(f"num must lie in 1..N = 1..{size}, got {num}")
     width = size if num is None else min(size, num + oversampling)
     interval = interval or (1 if width == size else 4)
-    trajectory = run(cell, params, xs, initial_carry)
     found = [
         _singular_values(
             cell,
@@ -117,11 +119,9 @@ def jacobian_singular_values(
     return SingularValues(logs, logs[..., 0] - logs[..., -1])
 
 
-def carry_size(cell: Cell, batch: tuple[int, ...], carry: PyTree = None) -> int:
-    """Return N, the number of floating entries in one example's carry."""
-    shapes = jax.eval_shape(lambda: cell.initial_carry(batch)) if carry is None else carry
-    floats = partition(shapes)[0]
-    return sum(int(np.prod(np.shape(leaf)[len(batch) :])) for leaf in floats)
+def carry_size(carries: PyTree, batch_ndim: int) -> int:
+    """Return N, the real dimensions of one example's carry, from carries `[T, *batch, ...]`."""
+    return sum(real_sizes(partition(carries)[0], 1 + batch_ndim))
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "batch_ndim"))
@@ -153,12 +153,13 @@ def _singular_values(
     rounds = -(-lag // interval)
 
     def move(which, leaves, first, last, way):
-        """Apply J or J^T of the steps first, first + way, ... before last."""
+        """Apply J (`which` = 0) or J^T (1) of the steps first, first + way, ... before last."""
 
         def one(i, leaves):
             t = first + way * i
             step = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, t, keepdims=False), steps)
-            return jax.vmap(linearise(cell, ready, step)[which])(leaves)
+            push, pull = linearise(cell, ready, step)
+            return jax.vmap((push, in_real_coordinates(pull))[which])(leaves)
 
         return lax.fori_loop(0, way * (last - first), one, leaves)
 
@@ -201,5 +202,5 @@ def _singular_values(
     logs = jnp.full((*flat.shape[:-1], num), jnp.inf, flat.dtype)
     state = vectors, logs, jnp.asarray(jnp.inf, flat.dtype), 0
     if width == flat.shape[-1]:
-        return iterate(state)[1]  # nothing to converge: the vectors span everything
+        return iterate(state)[1]  # the vectors span everything: one iteration is exact
     return lax.while_loop(unfinished, iterate, state)[1]

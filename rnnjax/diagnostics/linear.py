@@ -21,11 +21,11 @@ from rnnjax.recurrence.sequential import unroll
 PyTree = Any
 
 precise = jax.default_matmul_precision("float32")
-"""Decorator: matrix products in full precision, where an accelerator would take less by default."""
+"""Decorator: matrix products in full precision, also where accelerators use less by default."""
 
 
 class Trajectory(NamedTuple):
-    """A run of a cell. The first three are what `linearise` needs, a step at a time."""
+    """A run of a cell. `linearise` needs the first three, one step at a time."""
 
     entering: Any  # s_0 .. s_{T-1}, leaves [T, *batch, ...]
     inputs: Any  # the cell's projected inputs u
@@ -36,16 +36,16 @@ class Trajectory(NamedTuple):
 
     @property
     def steps(self):
-        """What a scan over the steps takes."""
+        """The inputs of a scan over the steps."""
         return self[:3]
 
 
 def run(
     cell: Cell, params: PyTree, xs: PyTree, initial_carry: PyTree = None, seq_lengths: Any = None
 ) -> Trajectory:
-    """Unroll the cell and keep all that a linearisation needs.
+    """Unroll the cell and keep everything that a linearisation needs.
 
-    The recurrent products depend on carries that are known by now, so they are one large matmul.
+    The recurrent products are one large matmul, since all carries are known by then.
 
     Raises:
         ValueError: a shape does not fit, as for `unroll`.
@@ -78,6 +78,7 @@ def linearise(cell: Any, ready: PyTree, step: Any) -> tuple[Callable, Callable]:
 
     J = d s_{t+1} / d s_t at the carry, input and product of `step`, an entry of
     `Trajectory.steps`. For many vectors at once, `jax.vmap` either over their leading axis.
+    Complex cotangents follow JAX's convention, dL/dx - i dL/dy; see `in_real_coordinates`.
     """
     carry, u, v = step
     floats, merge = partition(carry)
@@ -104,12 +105,17 @@ def linearise(cell: Any, ready: PyTree, step: Any) -> tuple[Callable, Callable]:
     return push, pull
 
 
+def in_real_coordinates(pull: Callable) -> Callable:
+    """Return `pull` for cotangents dL/dx + i dL/dy: J^T in the coordinates of `carries.flatten`."""
+    return lambda later: [v.conj() for v in pull([v.conj() for v in later])]
+
+
 def _multiplied(cell, merge, u):
     return exact(lambda floats: cell.recurrent_input(merge(floats), u))
 
 
 def linearise_elementwise(cell: GatedStep, ready: PyTree, step: Any) -> tuple[Callable, Callable]:
-    """Return `push` and `pull` of a gated cell's elementwise half, about its carry and product."""
+    """Return `push` and `pull` of `gates`, as a function of the carry and the recurrent product."""
     carry, u, v = step
     floats, merge = partition(carry)
     elementwise = cell.elementwise(ready)
@@ -123,7 +129,7 @@ def pull_apart(
 ) -> tuple[list, list]:
     """Return J^T times a cotangent in two parts: around the recurrent product, and through it.
 
-    `kernel` is the recurrent kernel, if it is not that of `ready`.
+    `kernel` is the recurrent kernel; None means that of `ready`.
     """
     carry, u, _ = step
     floats, merge = partition(carry)
@@ -135,7 +141,7 @@ def pull_apart(
 
 
 def need_gated(cell: Cell, what: str) -> None:
-    """Raise a TypeError that says why `what` needs a cell of the gated form."""
+    """Raise a TypeError that says that `what` needs a gated cell, unless the cell is one."""
     if not is_gated(cell):
         raise TypeError(
             f"{what} needs a gated cell (one recurrent matmul, then elementwise: a subclass of "

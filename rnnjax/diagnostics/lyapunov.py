@@ -44,7 +44,8 @@ def lyapunov_spectrum(
         Q_{t+1} R_{t+1} = J_t Q_t,    lambda_i = mean over t of ln R_ii, per step
 
     with natural logs. Only `num` vectors are pushed forward. All N exponents add up to the mean of
-    ln |det J_t|.
+    ln |det J_t|. N counts real dimensions: a complex entry of the carry has two exponents, so
+    z' = a z with complex a has ln |a| twice.
 
     Args:
         cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
@@ -52,15 +53,14 @@ def lyapunov_spectrum(
         num: how many exponents; None means all N.
         interval: steps between two factorisations. Q deteriorates by exp((lambda_1 - lambda_num)
             interval) between them.
-        transient: first steps that are not counted, in which the carry comes to the attractor and Q
-            to its directions; rounded up to a multiple of `interval`.
+        transient: number of first steps that are not counted, while the carry approaches the
+            attractor and Q its directions; rounded up to a multiple of `interval`.
 
     Returns:
-        Exponents, their standard errors (from means over 20 successive blocks of time, so that
-        neighbouring steps may depend on each other; NaN where there are fewer than two
-        factorisations), and the largest condition number of Q. An exponent is -inf if a direction
-        dies, in a singular Jacobian or in one that is so up to rounding; the condition number is
-        infinite then.
+        Exponents, their standard errors and the largest condition number of Q. The errors come
+        from the means over 20 successive blocks of time, because neighbouring steps depend on
+        each other; they are NaN with fewer than two factorisations. An exponent is -inf where a
+        Jacobian is singular, exactly or up to rounding; the condition number is then infinite.
 
     Raises:
         ValueError: `num` is not in 1..N, `interval` is not positive, `transient` does not leave a
@@ -68,18 +68,15 @@ def lyapunov_spectrum(
         FloatingPointError: a carry is not finite.
 
     Warns:
-        RuntimeWarning: Q became too ill-conditioned for its type, so that the last exponents may be
-            wrong (not seen under a transformation: look at `condition`).
+        RuntimeWarning: Q became too ill-conditioned for its type, and the last exponents may be
+            wrong (no warning under a transformation: look at `condition`).
 
     Source: Benettin et al. 1980, "Lyapunov characteristic exponents for smooth dynamical systems";
     for recurrent networks Engelken, Wolf, Abbott 2023, "Lyapunov spectra of chaotic recurrent
     neural networks", section II.
     """
     batch, total = batch_shape(cell, xs), jax.tree.leaves(xs)[0].shape[0]
-    size = carry_size(cell, batch, initial_carry)
     check_size("interval", interval)
-    if num is not None and not 1 <= num <= size:
-        raise ValueError(f"num must lie in 1..N = 1..{size} (the carry's entries), got {num}")
     skipped = -(-transient // interval)
     if transient < 0 or skipped * interval >= total:
         raise ValueError(
@@ -87,6 +84,11 @@ def lyapunov_spectrum(
             f"(it counts in multiples of interval = {interval}), got {transient}"
         )
     trajectory = run(cell, params, xs, initial_carry)
+    size = carry_size(trajectory.entering, len(batch))
+    if num is not None and not 1 <= num <= size:
+        raise ValueError(
+            f"num must lie in 1..N = 1..{size} (the carry's real dimensions), got {num}"
+        )
     found = _spectrum(
         cell, len(batch), num or size, interval, skipped, trajectory.ready, trajectory.steps
     )
@@ -128,7 +130,7 @@ def _spectrum(cell, batch_ndim, num, interval, skipped, ready, steps):
     start = jax.random.normal(jax.random.key(0), (num, *flat.shape), flat.dtype)
     vectors = unflatten(products.orthonormalise(start)[0], floats, batch_ndim)
     vectors, (logs, condition) = lax.scan(factor, vectors, chunks)
-    if whole < total:  # what is left over, less than an interval
+    if whole < total:  # the remaining steps, fewer than an interval
         _, last = factor(vectors, jax.tree.map(lambda a: a[whole:], steps))
         logs, condition = (
             jnp.concatenate([a, b[None]]) for a, b in zip((logs, condition), last, strict=True)

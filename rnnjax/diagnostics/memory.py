@@ -1,4 +1,4 @@
-"""How far back a network remembers, in one number or one curve, and how sure the number is."""
+"""How far back a network remembers, as a number or a curve, with confidence intervals."""
 
 import math
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from rnnjax.cells.base import Cell, check_size
+from rnnjax.recurrence.carries import flatten, partition, unflatten
 
 PyTree = Any
 
@@ -76,20 +76,20 @@ def confidence_interval(
         low, high = the (1 -+ level) / 2 quantiles of statistic(samples[..., i]),
 
     i drawn with replacement, `resamples` times. The quantiles are order statistics, rounded
-    outwards, so an infinite half-life may be a bound; if the statistic is NaN of any resample, the
-    bounds are NaN. With few units (under ten, say) the interval is narrower than it claims to be.
+    outwards, so a bound may be an infinite half-life. If the statistic of any resample is NaN, so
+    are the bounds. With fewer than about ten units the interval is narrower than its level says.
 
-    Example, the half-life of a profile `[K, S]` with the interval that S seeds leave:
+    Example: the half-life of a profile `[K, S]` over S seeds:
 
         confidence_interval(lambda p: half_life(jnp.median(p, -1)), log_profile)
 
     Args:
         statistic: `[..., n]` to a number or an array of fixed shape.
-        samples: `[..., n]`; the last axis holds what is independent: seeds, or examples. What
-            stands along the others is kept together.
-        level: of confidence, between 0 and 1.
-        resamples: how many; the ends of an interval of 0.95 need a thousand.
-        seed: of the resampling. The same one draws the same units.
+        samples: `[..., n]`; independent units along the last axis: seeds, or examples. The other
+            axes are kept together.
+        level: the confidence level, between 0 and 1.
+        resamples: the number of resamples; the bounds at level 0.95 need about a thousand.
+        seed: of the resampling. The same seed draws the same units.
 
     Raises:
         ValueError: fewer than two units, `level` is not between 0 and 1, or `resamples` is not a
@@ -118,25 +118,27 @@ def confidence_interval(
 def fisher_memory_curve(
     cell: Cell, params: PyTree, lags: Any, direction: Any = None
 ) -> Float[np.ndarray, "K"]:
-    """Return how much the state of a noisy linear network tells about the input k steps ago.
+    """Return how much the state of a noisy linear network tells about an earlier input.
 
         s' = W s + v x + z,   z ~ N(0, I),   C = sum_j W^j W^jT,   J(k) = v^T W^kT C^-1 W^k v
 
-    J(k) is the Fisher information of the state about x_{t-k}, in units of what a noisy v x alone
-    would tell: v has unit length. Over all lags a normal W has 1 of it, any other at most N.
-    Computed in float64 from W and v in the precision of the parameters.
+    J(k) is the Fisher information about the input that was read k steps before the last one read,
+    in units of what a noisy v x alone would tell: v has unit length. (The paper's k: the last input
+    has k = 0 and lag 1.) The sum over all k is 1 for a normal W and at most N for any other.
+    Computed in float64, from W and v in the precision of the parameters.
 
     Args:
-        cell: a linear one of N state variables, such as `Elman` with `activation_fn=identity`. W
-            is the Jacobian of its step (of the whole carry), v that of `project` and step along
-            `direction`, divided by its length; a bias is no matter.
-        lags: K integers from 0 on, 0 the input just taken in.
-        direction: `[D]`, the input x varies along; None for a cell of one input.
+        cell: a linear cell with a state of N real dimensions, such as `Elman` with
+            `activation_fn=identity`; a complex entry counts as two, integer leaves do not count. W
+            is the Jacobian of its step, v that of `project` and `step` along `direction`, divided
+            by its length. A bias makes no difference.
+        lags: K integers k >= 0.
+        direction: `[D]`, the direction in which x varies; None for a cell with one input.
 
     Raises:
-        ValueError: a lag is negative or no integer; the cell is not linear; the spectral radius of
-            W is not below 1, so that noise piles up without end; the direction does not fit or
-            does not reach the state.
+        ValueError: a lag is negative or not an integer; the cell is not linear; the spectral
+            radius of W is not below 1, and noise accumulates without bound; the direction does not
+            fit or does not reach the state.
 
     Source: Ganguli, Huh, Sompolinsky 2008, "Memory traces in dynamical systems", PNAS 105.
     """
@@ -161,12 +163,15 @@ def fisher_memory_curve(
 @jax.default_matmul_precision("float32")
 def _linear_map(cell, params, direction):
     """Return W `[N, N]` and v `[N]` of a linear cell, `s' = W s + v x + constant`."""
-    start, unflatten = ravel_pytree(cell.initial_carry(()))
+    carry = cell.initial_carry(())
+    like, merge = partition(carry)
+    start = flatten(like, 0)
     ready = cell.prepare(params)
 
     def step(flat, x):
         u = cell.project(ready, x * jnp.asarray(direction, start.dtype))
-        return ravel_pytree(cell.step(ready, unflatten(flat), u))[0]
+        after = cell.step(ready, merge(unflatten(flat, like, 0)), u)
+        return flatten(partition(after, like=carry)[0], 0)
 
     away = jax.random.normal(jax.random.key(0), start.shape, start.dtype)
     here, *others = (
@@ -176,7 +181,7 @@ def _linear_map(cell, params, direction):
     tolerance = math.sqrt(jnp.finfo(start.dtype).eps) * np.max(np.abs(others))
     if not all(np.max(np.abs(other - here)) <= tolerance for other in others):
         raise ValueError(
-            f"cell must be linear; the Jacobian of {type(cell).__name__}'s step depends on where "
-            "it is taken"
+            f"cell must be linear; the Jacobian of {type(cell).__name__}'s step depends on the "
+            "state or the input"
         )
     return here[:, :-1], here[:, -1]

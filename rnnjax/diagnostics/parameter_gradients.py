@@ -1,4 +1,4 @@
-"""Which steps the gradient of the parameters comes from, and what of it is signal."""
+"""Which steps the gradient of the parameters comes from, and how much of it is signal."""
 
 import functools
 from collections.abc import Callable
@@ -27,19 +27,20 @@ def parameter_gradient_by_lag(
     loss: Callable[[Array], Array],
     initial_carry: PyTree = None,
 ) -> PyTree:
-    """Return what each step contributes to dL/dtheta; the contributions add up to all of it.
+    """Return what each step contributes to dL/dtheta; the contributions add up to dL/dtheta.
 
         g_t = (d s_{t+1} / d theta)^T dL/ds_{t+1},   sum over t of g_t = dL/dtheta
 
     with the first factor at fixed s_t, and dL/ds_{t+1} the total derivative, output y_t included.
+    theta are the raw parameters; the gradient passes back through `cell.prepare`.
 
     Args:
         cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
-        loss: any function of the outputs `[T, *batch, H]` to a scalar. At the last step only, g_t
-            is the part of lag T - t; a loss at every step mixes lags.
+        loss: any function of the outputs `[T, *batch, H]` to a scalar. With a loss at the last
+            step only, g_t is the part of lag T - t; a loss at every step mixes lags.
 
     Returns:
-        A pytree like `params` with a leading T: T times their memory.
+        A pytree like `params` with a leading T, so T times their memory.
 
     Raises:
         ValueError: a shape does not fit, as for `unroll`, or `loss` returns no scalar.
@@ -63,9 +64,10 @@ def gradient_signal_to_noise(
     """Return ||E g_t||^2 / E ||g_t - E g_t||^2 over the examples of a batch, for every step t.
 
     g_t is one example's part of the gradient that `parameter_gradient_by_lag` returns, all
-    parameters together; the value is of one example's gradient, so that a batch of B has B times
-    it. Even B examples of pure noise have about 1 / (B - 1), since E is their own mean. Zero where
-    there is no gradient at all. Arguments and errors as there; the batch needs two examples.
+    parameters together. The ratio is that of a single example's gradient; a batch of B has B times
+    as much. B examples of pure noise give about 1 / (B - 1), because E is their own mean. Zero
+    where there is no gradient. Arguments and errors as for `parameter_gradient_by_lag`; the batch
+    needs two examples.
     """
     batch = batch_shape(cell, xs)
     if len(batch) != 1 or batch[0] < 2:
@@ -79,31 +81,35 @@ def _along(cell, params, xs, loss, initial_carry):
     return trajectory.entering, arriving_along(cell, trajectory, loss)
 
 
-def _local(cell, params, x, carry, arriving):
-    """Return the gradient of the parameters through one step."""
+def _local(cell, prepared, x, carry, arriving):
+    """Return the gradient of the raw parameters through one step."""
+    ready, pull_to_raw = prepared
 
-    def advance(params):
-        ready = cell.prepare(params)
+    def advance(ready):
         return partition(cell.step(ready, carry, cell.project(ready, x)))[0]
 
-    return jax.vjp(exact(advance), params)[1](partition(arriving, like=carry)[0])[0]
+    (of_ready,) = jax.vjp(exact(advance), ready)[1](partition(arriving, like=carry)[0])
+    return pull_to_raw(of_ready)[0]
 
 
 @functools.partial(jax.jit, static_argnames="cell")
 def _gradients(cell, params, xs, entering, arriving):
-    return lax.map(lambda now: _local(cell, params, *now), (xs, entering, arriving))
+    prepared = jax.vjp(cell.prepare, params)
+    return lax.map(lambda now: _local(cell, prepared, *now), (xs, entering, arriving))
 
 
 @functools.partial(jax.jit, static_argnames="cell")
 def _signal_to_noise(cell, params, xs, entering, arriving):
+    prepared = jax.vjp(cell.prepare, params)
+
     def one(now):
-        own = jax.vmap(functools.partial(_local, cell, params))(*now)
-        # Dead steps, and gradients whose squares underflow, are measured against the largest entry.
+        own = jax.vmap(functools.partial(_local, cell, prepared))(*now)
+        # Relative to the largest entry: squares of small gradients would underflow.
         peak = jnp.max(jnp.stack([jnp.max(jnp.abs(g)) for g in jax.tree.leaves(own)]))
         own = jax.tree.map(lambda g: g / jnp.where(peak > 0, peak, 1), own)
         mean = jax.tree.map(lambda g: g.mean(0), own)
-        signal = sum(jnp.sum(m**2) for m in jax.tree.leaves(mean))
-        away = jax.tree.map(lambda g, m: jnp.sum((g - m) ** 2) / g.shape[0], own, mean)
+        signal = sum(jnp.sum(jnp.abs(m) ** 2) for m in jax.tree.leaves(mean))
+        away = jax.tree.map(lambda g, m: jnp.sum(jnp.abs(g - m) ** 2) / g.shape[0], own, mean)
         noise = sum(jax.tree.leaves(away))
         return jnp.where(peak > 0, signal / jnp.where(peak > 0, noise, 1), 0)
 

@@ -1,6 +1,7 @@
-"""A loss over a plane through parameter space, and the path of an optimiser seen in that plane."""
+"""A loss over a plane through parameter space, and an optimiser's path projected onto it."""
 
 import functools
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -32,24 +33,24 @@ def surface(
     xs: Any,
     ys: Any,
 ) -> Surface:
-    """Return a function and the log of its gradient's norm on a grid in parameter space.
+    """Return a function and the logarithm of its gradient's norm on a grid in parameter space.
 
         E(x, y) = function(center + x d_1 + y d_2),   ln ||grad function|| there
 
-    The gradient is that of all parameters, not only along the plane. One row of the grid is
-    evaluated at a time. A cliff can be much narrower than a cell of the grid, which then says
-    nothing about its height.
+    The gradient is with respect to all parameters, not only along the plane. One row of the grid is
+    evaluated at a time. A cliff can be much narrower than the spacing of the grid, which then does
+    not show its height.
 
     Args:
-        function: of parameters to a scalar; a static argument, so give the same object to reuse
-            what was compiled.
+        function: of parameters to a scalar; a static argument, so pass the same object to reuse
+            the compiled program.
         center: parameters, a pytree.
         directions: (d_1, d_2), pytrees like `center`.
         xs, ys: `[X]` and `[Y]`, coordinates along d_1 and d_2.
 
     Raises:
-        ValueError: there are not two directions like `center`, the coordinates have not one axis,
-            or `function` returns no scalar.
+        ValueError: there are not two directions like `center`, a coordinate array does not have
+            one axis, or `function` returns no scalar.
 
     Source: Pascanu, Mikolov, Bengio 2013, figure 6; Li et al. 2018, section 4.
     """
@@ -83,7 +84,7 @@ def _log_norm(tree):
     leaves = [leaf.ravel() for leaf in jax.tree.leaves(tree)]
     largest = functools.reduce(jnp.maximum, [jnp.max(jnp.abs(v), initial=0) for v in leaves])
     scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-    return jnp.log(scale) + jnp.log(sum(jnp.sum((v / scale) ** 2) for v in leaves)) / 2
+    return jnp.log(scale) + jnp.log(sum(jnp.sum(jnp.abs(v / scale) ** 2) for v in leaves)) / 2
 
 
 def entry_direction(params: PyTree, path: str, index: int | Sequence[int]) -> PyTree:
@@ -112,13 +113,13 @@ def entry_direction(params: PyTree, path: str, index: int | Sequence[int]) -> Py
 
 
 def random_directions(key: Array, params: PyTree, count: int) -> tuple[PyTree, ...]:
-    """Return random Gaussian directions, filter by filter as long as the parameters.
+    """Return random Gaussian directions; each filter has the norm of the parameters' filter.
 
         d_f <- d_f ||w_f|| / ||d_f||
 
-    A filter is what one unit reads with: a column of a kernel `[in, out]`, and of anything with
-    more axes. A vector (a bias) is one filter as a whole. Where the parameters are zero, so is the
-    direction.
+    A filter holds the weights of one unit: a column of a kernel `[in, out]`, or everything at one
+    index of the last axis where there are more axes. A vector (a bias) is one filter. Where the
+    parameters are zero, so is the direction.
 
     Args:
         key: of the draw.
@@ -145,19 +146,19 @@ def random_directions(key: Array, params: PyTree, count: int) -> tuple[PyTree, .
 def _like_filters(key, weights):
     draw = jax.random.normal(key, weights.shape, weights.dtype)
     axes = tuple(range(weights.ndim - 1)) if weights.ndim > 1 else None
-    norms = [jnp.sqrt(jnp.sum(a**2, axes, keepdims=True)) for a in (weights, draw)]
+    norms = [jnp.sqrt(jnp.sum(jnp.abs(a) ** 2, axes, keepdims=True)) for a in (weights, draw)]
     return draw * (norms[0] / norms[1])
 
 
 class Projection(NamedTuple):
-    """An optimiser's path seen in a plane. float64."""
+    """An optimiser's path projected onto a plane, in float64."""
 
     coordinates: Float[np.ndarray, "steps directions"]  # along each direction
     distance: Float[np.ndarray, " steps"]  # from the plane
 
 
 def project_path(path: PyTree, center: PyTree, directions: Sequence[PyTree]) -> Projection:
-    """Return where the points of a path lie in a plane, and how far off it.
+    """Return where the points of a path lie in a plane, and how far from it.
 
         (x, y) = argmin ||p - center - x d_1 - y d_2||,   distance = that minimum
 
@@ -175,8 +176,8 @@ def project_path(path: PyTree, center: PyTree, directions: Sequence[PyTree]) -> 
     check_like(path, jax.tree.map(lambda c: np.empty((steps, *np.shape(c))), center), "path")
     for i, direction in enumerate(directions):
         check_like(direction, center, f"directions[{i}]")
-    moved = jax.tree.map(lambda p, c: np.float64(p) - np.float64(c), path, center)
-    flat = [p.reshape(steps, int(np.prod(p.shape[1:]))) for p in jax.tree.leaves(moved)]
+    moved = jax.tree.map(lambda p, c: _wide(p) - _wide(c), path, center)
+    flat = [p.reshape(steps, math.prod(p.shape[1:])) for p in map(_real, jax.tree.leaves(moved))]
     points, basis = np.concatenate(flat, axis=1), np.stack([*map(_flat, directions)], axis=1)
     lengths = np.linalg.norm(basis, axis=0)
     unit = basis / np.where(lengths > 0, lengths, 1)
@@ -187,4 +188,15 @@ def project_path(path: PyTree, center: PyTree, directions: Sequence[PyTree]) -> 
 
 
 def _flat(tree):
-    return np.concatenate([np.float64(leaf).ravel() for leaf in jax.tree.leaves(tree)])
+    return np.concatenate([_real(_wide(leaf)).ravel() for leaf in jax.tree.leaves(tree)])
+
+
+def _wide(leaf):
+    """Return an array as float64 or complex128."""
+    leaf = np.asarray(leaf)
+    return leaf.astype(np.complex128 if np.iscomplexobj(leaf) else np.float64)
+
+
+def _real(values):
+    """Return the real and imaginary parts of complex values along a new last axis."""
+    return np.stack([values.real, values.imag], -1) if np.iscomplexobj(values) else values

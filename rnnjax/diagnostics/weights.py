@@ -1,17 +1,19 @@
-"""What is in the parameters, or in their gradients: by gate, spectra, health, histograms.
+"""Parameters, or their gradients: blocks by gate, spectra, health and histograms.
 
-On the host, in NumPy. Everything takes leading axes before those of one network: a population
-`[S, ...]`, a history `[T, S, ...]`.
+Computed on the host, in NumPy. Every function takes leading axes before those of one network: a
+population `[S, ...]`, a history `[T, S, ...]`.
 """
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rnnjax.cells.base import Cell, check_size
-from rnnjax.cells.gated import Gated, GatedParams
+from rnnjax.cells.gated import Gated, GatedParams, GatedStep, is_gated
+from rnnjax.cells.wrapper import Wrapper
 
 PyTree = Any
 
@@ -27,30 +29,34 @@ def by_gate(cell: Cell, params: PyTree) -> dict[str, dict[str, np.ndarray]]:
 
         W = [W_1 ... W_G],   W_g [..., D, H]
 
-    A gated cell's `input_kernel`, `recurrent_kernel` and `bias` are cut along the last axis. What
-    does not belong to one gate has one block, whose gate is "": a gated cell's other parameters
-    (a GRU's `recurrent_bias`), and every leaf, by its path, of a cell that is not `Gated`.
+    The `input_kernel`, `recurrent_kernel` and `bias` of a `Gated` cell are cut along the last axis,
+    also within a wrapper around it. Everything else has one block, whose gate is "": the other
+    parameters of a gated cell (a GRU's `recurrent_bias`), and every leaf, by its path, of a cell
+    that is not `Gated`. The blocks are those of `params` as given: for the effective weights of a
+    cell with a `prepare` pass `cell.prepare(params)`.
 
     Args:
         cell: whose parameters they are.
-        params: its parameters or anything of the same structure, such as their gradients, with
-            any number of leading axes.
+        params: its parameters, raw or effective, or anything of the same structure, such as their
+            gradients, with any number of leading axes.
 
     Raises:
-        ValueError: a gated cell's parameter has not the G*H columns of its gates.
+        ValueError: a gated cell's parameter does not have the G*H columns of its gates.
     """
-    blocks = {}
+    blocks, gated = {}, cell
+    while isinstance(gated, Wrapper):
+        gated = gated.cell
     for path, leaf in by_path(params).items():
         values = np.asarray(leaf)
-        if isinstance(cell, Gated) and path in GatedParams._fields:
-            columns = len(cell.gate_names) * cell.features
+        if isinstance(gated, Gated) and path.rpartition(".")[2] in GatedParams._fields:
+            columns = len(gated.gate_names) * gated.features
             if values.shape[-1:] != (columns,):
                 raise ValueError(
                     f"{path} must have G*H = {columns} columns for the gates "
-                    f"{', '.join(cell.gate_names)}, got shape {values.shape}"
+                    f"{', '.join(gated.gate_names)}, got shape {values.shape}"
                 )
-            parts = np.split(values, len(cell.gate_names), axis=-1)
-            blocks[path] = dict(zip(cell.gate_names, parts, strict=True))
+            parts = np.split(values, len(gated.gate_names), axis=-1)
+            blocks[path] = dict(zip(gated.gate_names, parts, strict=True))
         else:
             blocks[path] = {"": values}
     return blocks
@@ -59,43 +65,77 @@ def by_gate(cell: Cell, params: PyTree) -> dict[str, dict[str, np.ndarray]]:
 class Spectrum(NamedTuple):
     """Of one recurrent block. NaN where the block has an entry that is not finite."""
 
-    eigenvalues: np.ndarray  # complex [..., H], by falling modulus
-    singular_values: np.ndarray  # [..., H], falling
+    eigenvalues: np.ndarray  # complex [..., H], largest modulus first
+    singular_values: np.ndarray  # [..., H], largest first
 
 
 def block_spectra(cell: Cell, params: PyTree) -> dict[str, Spectrum]:
     """Return the eigenvalues and the singular values of each gate's recurrent block, in float64.
 
-        U_g = V diag(lambda) V^-1 = P diag(sigma) Q^T,   U_g [..., H, H]
+        U_g = V diag(lambda) V^-1 = P diag(sigma) Q^H,   U_g [..., H, H]
+
+    U is the effective kernel, `cell.recurrent_kernel(cell.prepare(params))`. A block-diagonal U_g
+    has the values of all its heads; those of a diagonal U_g are its entries and their moduli.
 
     Args:
-        cell: a gated cell.
-        params: as for `by_gate`.
+        cell: a gated cell, or a wrapper around one.
+        params: its raw parameters, with any number of leading axes.
 
     Raises:
-        TypeError: the cell is not `Gated`, so that its recurrent blocks are not known.
-        ValueError: as for `by_gate`.
+        TypeError: the cell is not gated, so its recurrent blocks are not known.
+        ValueError: a block does not have H rows, so it has no eigenvalues, or G blocks of H columns
+            do not fit.
     """
-    if not isinstance(cell, Gated):
+    if not (isinstance(cell, GatedStep) and is_gated(cell)):
         raise TypeError(f"cell must be a Gated cell, got {type(cell).__name__}")
-    return {
-        gate: _spectrum(block.astype(np.float64))
-        for gate, block in by_gate(cell, params)["recurrent_kernel"].items()
-    }
+    one = jax.eval_shape(lambda: cell.init(jax.random.key(0), 1))
+    leading = np.ndim(jax.tree.leaves(params)[0]) - len(jax.tree.leaves(one)[0].shape)
+
+    def effective(params):
+        return cell.recurrent_kernel(cell.prepare(params))
+
+    form = len(jax.eval_shape(effective, one).shape)
+    for _ in range(leading):
+        effective = jax.vmap(effective)
+    with jax.enable_x64(True):
+        kernel = np.asarray(effective(jax.tree.map(jnp.asarray, params)))
+    if kernel.shape[-1] % len(cell.gate_names):
+        raise ValueError(
+            f"recurrent_kernel must have equally many columns for each of the gates "
+            f"{', '.join(cell.gate_names)}, got shape {kernel.shape}"
+        )
+    blocks = np.split(kernel, len(cell.gate_names), axis=-1)
+    return {g: _spectrum(_wide(b), form) for g, b in zip(cell.gate_names, blocks, strict=True)}
 
 
-def _spectrum(block):
-    finite = np.isfinite(block).all((-2, -1), keepdims=True)
-    block = np.where(finite, block, 0)
-    eigenvalues = np.linalg.eigvals(block).astype(complex)
+def _spectrum(block, form):
+    """Return the spectrum of a block: diagonal, dense or block-diagonal if `form` is 1, 2 or 3."""
+    if form > 1 and block.shape[-2] != block.shape[-1]:
+        raise ValueError(
+            f"a recurrent block must be square to have eigenvalues, got {block.shape[-2:]}"
+        )
+    finite = np.isfinite(block).all(tuple(range(-form, 0)))[..., None]
+    if form == 1:
+        eigenvalues, singular_values = block.astype(complex), np.abs(block)
+    else:
+        block = np.where(finite[(..., *[None] * (form - 1))], block, 0)
+        eigenvalues = np.linalg.eigvals(block).astype(complex)
+        singular_values = np.linalg.svd(block, compute_uv=False)
+    if form == 3:  # all heads together
+        shape = *finite.shape[:-1], -1
+        eigenvalues, singular_values = eigenvalues.reshape(shape), singular_values.reshape(shape)
     order = np.argsort(-np.abs(eigenvalues), axis=-1, kind="stable")
     eigenvalues = np.take_along_axis(eigenvalues, order, axis=-1)
-    singular_values = np.linalg.svd(block, compute_uv=False)
-    return Spectrum(*(np.where(finite[..., 0], v, np.nan) for v in (eigenvalues, singular_values)))
+    singular_values = -np.sort(-singular_values, axis=-1)
+    return Spectrum(*(np.where(finite, v, np.nan) for v in (eigenvalues, singular_values)))
+
+
+def _wide(values):
+    return values.astype(np.complex128 if np.iscomplexobj(values) else np.float64)
 
 
 class Health(NamedTuple):
-    """How many entries a parameter has, and how many of them something is wrong with."""
+    """The number of entries of a parameter, and of those that are not healthy."""
 
     size: int
     nan: int
@@ -106,14 +146,14 @@ class Health(NamedTuple):
 def health(tree: PyTree, leading: int = 0) -> dict[str, Health]:
     """Return, for each leaf of a pytree by its path, how many entries are NaN, infinite or dead.
 
-    An entry is dead if it is exactly zero at every index of the leading axes, NaN or infinite if
-    it is so at any of them. In a history of gradients `[T, ...]`, `leading=1`, the dead entries
-    are those that nothing was ever learnt by.
+    An entry is dead if it is exactly zero at every index of the leading axes, and NaN or infinite
+    if it is so at any of them. A complex entry is NaN or infinite if either of its parts is. In a
+    history of gradients `[T, ...]`, `leading=1`, dead entries are those that were never trained.
 
     Args:
-        tree: parameters or gradients.
-        leading: how many leading axes its leaves have before those of one network; they are not
-            counted in `size`.
+        tree: parameters or gradients, raw or effective (`cell.prepare(params)`).
+        leading: the number of leading axes before those of one network; they do not count in
+            `size`.
 
     Raises:
         ValueError: `leading` is negative, or a leaf has fewer axes or an empty leading one.
@@ -137,7 +177,7 @@ def _health(path, values, leading):
 
 
 def health_report(health: Mapping[str, Health]) -> str:
-    """Return a line of text for each parameter: its size, and what is wrong with it."""
+    """Return one line of text per parameter: its size, and how many entries are not healthy."""
     width = max(map(len, health), default=0)
     return "\n".join(f"{path:{width}}  {_health_line(row)}" for path, row in health.items())
 
@@ -151,10 +191,10 @@ def _health_line(row):
 class Histogram(NamedTuple):
     """Counts of entries for each index s of the leading axis.
 
-    `counts.sum(-1) + zero + not_finite` is the number of entries.
+    `counts.sum(-1) + zero + not_finite` is the number of counted values.
     """
 
-    edges: np.ndarray  # [N + 1], of the bins; the last one holds its upper edge too
+    edges: np.ndarray  # [N + 1], of the bins; the last bin includes its upper edge
     counts: np.ndarray  # [S, N], entries that are finite and not zero
     zero: np.ndarray  # [S], entries that are exactly zero
     not_finite: np.ndarray  # [S]
@@ -163,21 +203,24 @@ class Histogram(NamedTuple):
 def histogram(blocks: Mapping[str, Any], bins: int = 50) -> dict[str, Histogram]:
     """Count the entries of each block in bins of equal width, the same for all blocks and seeds.
 
+    Of a complex entry the real and the imaginary part are counted as two values.
+
     Args:
-        blocks: arrays `[S, ...]` by name, such as one kernel of `by_gate`; each s is counted by
-            itself, so that seeds can be drawn as a band.
+        blocks: arrays `[S, ...]` by name, such as one kernel of `by_gate`; each s is counted
+            separately, so that seeds can be drawn as a band.
         bins: N.
 
     Raises:
         ValueError: `bins` is not a positive integer, or a block has no axis S.
     """
-    return _histogram(blocks, bins, np.positive, np.linspace)
+    return _histogram(blocks, bins, _real_and_imaginary, np.linspace)
 
 
 def log_histogram(blocks: Mapping[str, Any], bins: int = 50) -> dict[str, Histogram]:
     """Count |entry| in bins of equal width in its logarithm, the same for all blocks and seeds.
 
-    Arguments and errors as for `histogram`; the edges are those of |entry| itself.
+    A complex entry is counted once, by its modulus. Arguments and errors as for `histogram`; the
+    edges are those of |entry|, not of its logarithm.
     """
     return _histogram(blocks, bins, np.abs, np.geomspace)
 
@@ -190,7 +233,7 @@ def _histogram(blocks, bins, scale, space):
         if values.ndim == 0:
             raise ValueError(f"block {name!r} must have a leading axis S, got a scalar")
         flat = values.reshape(len(values), int(np.prod(values.shape[1:])))
-        rows[name] = scale(flat.astype(np.float64))
+        rows[name] = scale(_wide(flat))
     counted = {name: np.isfinite(row) & (row != 0) for name, row in rows.items()}
     edges = _edges([row[counted[name]] for name, row in rows.items()], bins, space)
     return {
@@ -204,8 +247,12 @@ def _histogram(blocks, bins, scale, space):
     }
 
 
+def _real_and_imaginary(rows):
+    return np.concatenate([rows.real, rows.imag], axis=1) if np.iscomplexobj(rows) else rows
+
+
 def _edges(values, bins, space):
-    """Return edges around all the values, or around 1 if there are none."""
+    """Return edges that span all values, or edges around 1 if there are none."""
     found = np.concatenate([[], *values])
     low, high = (found.min(), found.max()) if found.size else (1.0, 1.0)
     if low == high:

@@ -1,11 +1,15 @@
 """Carries as lists of their floating leaves, and marks on the gradients that pass them.
 
-Tangents and cotangents of a carry are lists of its floating leaves, `[*batch, ...]`. Carries may
-hold other leaves (a step counter, a random key); no gradient flows through those.
+Tangents and cotangents of a carry are lists of its floating or complex leaves, `[*batch, ...]`.
+Carries may hold other leaves (a step counter, a random key); no gradient flows through those.
+
+A complex entry z = x + i y has two real dimensions. Cotangents follow JAX's convention,
+dL/dx - i dL/dy for a real L, whose modulus is the norm of the real gradient (dL/dx, dL/dy).
 """
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -18,7 +22,11 @@ PyTree = Any
 
 
 def partition(tree: PyTree, like: PyTree = None) -> tuple[list[Any], Callable]:
-    """Return the leaves of `tree` that are floating in `like`, and how to put others there."""
+    """Return the leaves of `tree` that are floating or complex in `like`, and `merge`.
+
+    `merge(floats, rest)` returns a tree with `floats` in their places and the other leaves of
+    `rest`, by default those of `tree`.
+    """
     leaves, structure = jax.tree.flatten(tree)
     kinds = leaves if like is None else jax.tree.leaves(like)
     floating = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in kinds]
@@ -49,7 +57,7 @@ def norm(leaves: list[Array], batch_ndim: int) -> Array:
         jnp.sum(jnp.abs(v / expand(safe, v)) ** 2, axis)
         for v, axis in zip(leaves, axes, strict=True)
     )
-    # The slope of a norm of zero is given as zero, where the root's would be NaN.
+    # At zero the slope of the norm is set to zero, where that of the root would be NaN.
     return safe * jnp.sqrt(jnp.where(zero, 1, squares)) * ~zero
 
 
@@ -59,22 +67,39 @@ def expand(a: Array, like: Array) -> Array:
 
 
 def flatten(leaves: list[Array], batch_ndim: int) -> Array:
-    """Return leaves `[*batch, ...]` side by side as `[*batch, N]`."""
-    flat = [v.reshape(*v.shape[:batch_ndim], -1) for v in leaves]
+    """Return leaves `[*batch, ...]` side by side as real vectors `[*batch, N]`.
+
+    A complex entry takes two places, its real part and then its imaginary part.
+    """
+    flat = [_as_real(v).reshape(*v.shape[:batch_ndim], -1) for v in leaves]
     return jnp.concatenate(flat, axis=-1)
+
+
+def real_sizes(leaves: Iterable[Any], batch_ndim: int) -> list[int]:
+    """Return the number of real dimensions of each leaf `[*batch, ...]` of one example."""
+    return [math.prod(v.shape[batch_ndim:]) * (2 if jnp.iscomplexobj(v) else 1) for v in leaves]
 
 
 def unflatten(flat: Array, like: list[Array], batch_ndim: int) -> list[Array]:
     """Undo `flatten`: the vectors `[..., *batch, N]` as leaves `[..., *batch, *shape]`."""
-    shapes = [v.shape[batch_ndim:] for v in like]
-    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
-    parts = jnp.split(flat, ends[:-1], axis=-1)
-    pairs = zip(parts, like, shapes, strict=True)
-    return [p.reshape(*p.shape[:-1], *shape).astype(v.dtype) for p, v, shape in pairs]
+    ends = np.cumsum(real_sizes(like, batch_ndim))
+    found = []
+    for part, v in zip(jnp.split(flat, ends[:-1], axis=-1), like, strict=True):
+        shape = *part.shape[:-1], *v.shape[batch_ndim:]
+        if jnp.iscomplexobj(v):
+            pairs = part.reshape(*shape, 2)
+            found.append(lax.complex(pairs[..., 0], pairs[..., 1]).astype(v.dtype))
+        else:
+            found.append(part.reshape(shape).astype(v.dtype))
+    return found
+
+
+def _as_real(v):
+    return jnp.stack([v.real, v.imag], axis=-1) if jnp.iscomplexobj(v) else v
 
 
 def clip_gradient(leaves: list[Array], largest: Array, batch_ndim: int) -> list[Array]:
-    """Return `leaves`; scale the gradient that comes back to a norm of at most `largest`."""
+    """Return `leaves`; the gradient that passes back is scaled to a norm of at most `largest`."""
     return _clip(leaves, largest, batch_ndim)
 
 
