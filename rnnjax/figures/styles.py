@@ -57,10 +57,10 @@ def series(values: Iterable[Any], names: Mapping[Any, str] | None = None) -> dic
     for place, (value, short) in enumerate(zip(values, labels, strict=True)):
         text = short if labels.count(short) == 1 else (names or {}).get(value, str(value))
         if value in COLOURS:
-            look = COLOURS[value], _MARKERS[value], _DASHES[value]
+            colour, marker, dash = COLOURS[value], _MARKERS[value], _DASHES[value]
         else:
-            look = next(colours), next(markers), next(dashes)
-        found[value] = Style(text, *look, place)
+            colour, marker, dash = next(colours), next(markers), next(dashes)
+        found[value] = Style(text, colour, marker, dash, place)
     return found
 
 
