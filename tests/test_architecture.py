@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "recurrence": {"cells"},
     "regularizers": {"cells", "diagnostics", "recurrence"},
     "runs": set(),
-    "sweep": {"command_line", "experiment", "figures", "runs"},
+    "sweep": {"command_line", "experiment", "figures", "networks", "runs"},
     "tasks": set(),
     "testing": {"cells", "recurrence"},
     "training": {"checkpoint", "runs"},

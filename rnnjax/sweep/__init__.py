@@ -1,7 +1,7 @@
 """Hyperparameter search across programs and machines, on Optuna.
 
-A sweep lives in a directory. Its trials are runs of an experiment's script, each in a process of
-its own, taken from a queue by any number of workers on any number of machines:
+A sweep is a directory. Its trials are runs of an experiment's script, each in its own process. Any
+number of workers, on any number of machines, take them from a queue:
 
     from rnnjax import sweep
 
@@ -12,15 +12,18 @@ its own, taken from a queue by any number of workers on any number of machines:
         objective="*.final_loss",
     )
     sweep.create("sweeps/a", settings)
-    sweep.work("sweeps/a")      # in as many processes as you like, or sweep.run_workers
+    sweep.work("sweeps/a")      # in any number of processes, or sweep.run_workers
     sweep.report("sweeps/a")
 
-`python -m rnnjax.sweep` is the same from a shell. What is guaranteed is in docs/sweeps.md.
+`python -m rnnjax.sweep` does the same from a shell. The guarantees are in docs/sweeps.md.
 """
 
+from rnnjax.sweep.create import create
 from rnnjax.sweep.local import run_workers
-from rnnjax.sweep.results import Trial, report, trials
-from rnnjax.sweep.study import Settings, Sweep, create, load, open_study
+from rnnjax.sweep.results import report
+from rnnjax.sweep.settings import Settings, Sweep, load
+from rnnjax.sweep.storage import open_study
+from rnnjax.sweep.trial_table import Trial, trials
 from rnnjax.sweep.worker import work
 
 __all__ = [

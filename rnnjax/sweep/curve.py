@@ -1,4 +1,4 @@
-"""The learning curve of a script that runs, read from its metrics.jsonl for the pruner."""
+"""The learning curve of a running script, read from its metrics.jsonl for the pruner."""
 
 import json
 import math
@@ -8,12 +8,12 @@ from typing import Any
 
 
 class Curve:
-    """The median over members of a metric at each recorded step, as it is written.
+    """The median over members of a metric at each recorded step, read while it is written.
 
-    A step counts as recorded when rows of another follow, or the script has ended. A member
-    whose metric is not finite counts as worse than every other. If parts with other labels follow
-    one another (cells, say), their steps are counted on from the last of the part before, so one
-    trial's curve is that of all its parts in a row.
+    A step is complete when rows of another step follow, or the script has ended. A metric that is
+    not finite counts as worse than every other. If rows with other labels follow (of another cell,
+    for example), their steps are counted from the last step before, so the curve of a trial is that
+    of all its trainings in sequence.
 
     Args:
         path: of metrics.jsonl; it may not exist yet. Rows are labels, `seed`, `step`, metrics.
@@ -25,21 +25,21 @@ class Curve:
         self._path, self._metric = path, metric
         self._worst = math.inf if direction == "minimize" else -math.inf
         self._last = -1  # the last step returned
-        self._again()
+        self._reset()
 
     def read(self, *, ended: bool = False) -> list[tuple[int, float]]:
-        """Return the steps that are new since the last call, and their medians (NaN for none).
+        """Return the steps completed since the last call, and their medians (NaN if not finite).
 
         Args:
-            ended: nothing more will be written.
+            ended: whether the script has ended.
 
-        Only whole lines are read. A file that was cut, because a run goes on from its checkpoint,
-        is read again; the steps that were returned already are not returned twice.
+        Only whole lines are read. A file that was cut, because a run resumes from a checkpoint, is
+        read from the start; steps that were returned before are not returned twice.
         """
         if not self._metric or not self._path.exists():
             return []
         if self._path.stat().st_size < self._read:
-            self._again()
+            self._reset()
         with open(self._path, "rb") as file:
             file.seek(self._read)
             data = file.read()
@@ -50,12 +50,12 @@ class Curve:
             row = json.loads(line)
             found += self._add(row, row.get("step"), row.get(self._metric))
         if ended:
-            found += self._finished()
+            found += self._complete_step()
         new = [(step, value) for step, value in found if step > self._last]
         self._last = max([self._last, *(step for step, _ in new)])
         return new
 
-    def _again(self):
+    def _reset(self):
         self._read, self._labels, self._start = 0, None, 0
         self._step, self._values = 0, []
 
@@ -66,16 +66,16 @@ class Curve:
         labels = [row[name] for name in names[: names.index("seed")]] if "seed" in row else []
         found = []
         if labels != self._labels or step != self._step:
-            found = self._finished()
+            found = self._complete_step()
             if labels != self._labels and self._labels is not None:
                 self._start += self._step
             self._labels, self._step = labels, step
         self._values.append(value if math.isfinite(value) else self._worst)
         return found
 
-    def _finished(self):
+    def _complete_step(self):
         if not self._values:
             return []
-        middle = statistics.median(self._values)
+        median = statistics.median(self._values)
         self._values = []
-        return [(self._start + self._step, middle if math.isfinite(middle) else math.nan)]
+        return [(self._start + self._step, median if math.isfinite(median) else math.nan)]

@@ -1,4 +1,4 @@
-"""How a sweep tells how far it is: a line for each trial that ends, and a bar on a terminal."""
+"""The progress of a sweep: a line for each trial that ends, and a bar on a terminal."""
 
 import contextlib
 import re
@@ -6,16 +6,16 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rnnjax.sweep.worker import say
+from rnnjax.sweep.worker import print_line
 
 DONE = re.compile(r"; (\d+) of (\d+) done$")
 
 
 @contextlib.contextmanager
 def progress(out: Path) -> Iterator[Callable[[str], None]]:
-    """Give the way to tell a worker's line; on a terminal there is a bar below the lines."""
+    """Yield a function that prints a worker's line; on a terminal a bar is below the lines."""
     if not sys.stderr.isatty():
-        yield say
+        yield print_line
         return
 
     from rich.console import Console
@@ -26,10 +26,10 @@ def progress(out: Path) -> Iterator[Callable[[str], None]]:
     with Progress(*columns, Remaining(), console=Console(stderr=True)) as bar:
         task = bar.add_task(str(out), total=None)
 
-        def tell(line):
+        def report_line(line):
             bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
             if found := DONE.search(line):
                 completed, total = map(int, found.groups())
                 bar.update(task, completed=completed, total=total, refresh=True)
 
-        yield tell
+        yield report_line

@@ -1,4 +1,4 @@
-"""Workers as jobs of a cluster, through submitit."""
+"""Workers as jobs of a cluster, submitted through submitit."""
 
 import contextlib
 import os
@@ -11,14 +11,15 @@ from typing import Any
 
 from rnnjax.command_line import ArgumentError
 from rnnjax.sweep import processes
-from rnnjax.sweep.study import load
+from rnnjax.sweep.settings import load
 
 
 class Job:
-    """What a job runs: a worker, in a process of its own.
+    """A job: it runs a worker as a child process.
 
-    Slurm's warning before a time limit or a preemption reaches `checkpoint`: the worker stops its
-    script (which saves a checkpoint), puts the trial back and leaves, and the job is queued again.
+    Slurm's warning before a time limit or a preemption calls `checkpoint`: the worker stops its
+    script (which saves a checkpoint), puts the trial back into the queue and ends, and the job is
+    queued again.
     """
 
     def __init__(self, out: Path):
@@ -29,9 +30,9 @@ class Job:
         command = [sys.executable, "-m", "rnnjax.sweep", "work", "--out", str(self.out)]
         self._worker = processes.start(command)
         while (code := self._worker.poll()) is None:
-            time.sleep(processes.SOON)  # not `wait`, within which `checkpoint` could not wait
+            time.sleep(processes.POLL)  # not `wait`: `checkpoint` has to wait for it meanwhile
         if code:
-            raise RuntimeError(f"the worker ended with exit code {code}; its last lines say why")
+            raise RuntimeError(f"the worker ended with exit code {code}; see its last lines")
         return code
 
     def checkpoint(self) -> Any:
@@ -52,14 +53,13 @@ def submit(
     at_once: int | None = None,
     parameters: Mapping[str, Any] | None = None,
 ) -> list[Any]:
-    """Submit workers of a sweep that has been created, as one array of jobs; return the jobs.
+    """Submit workers of an existing sweep as one array of jobs, and return the jobs.
 
     Args:
-        out: the sweep's directory, on a file system that the machines share. The jobs' logs go to
-            its folder jobs.
-        workers: how many.
-        cluster: `slurm`, or `local` for processes of this machine, to try it out.
-        at_once: how many of them may run at a time.
+        out: the sweep's directory, on a shared file system. The jobs' logs are in its folder jobs.
+        workers: number of jobs.
+        cluster: `slurm`, or `local` for processes on this machine, to try it out.
+        at_once: number of jobs that may run at the same time.
         parameters: of submitit's `AutoExecutor`, such as `timeout_min`, `mem_gb`, `cpus_per_task`,
             `gpus_per_node`, `slurm_partition`, `slurm_additional_parameters`.
 

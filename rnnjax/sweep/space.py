@@ -1,11 +1,11 @@
-"""What a search tries: `clip=0.5,1,5`, `learning_rate=log:1e-4:1e-1`, as typed and as points.
+"""The values that a search tries: `clip=0.5,1,5`, `learning_rate=log:1e-4:1e-1`.
 
-lin:LOW:HIGH[:POINTS]  numbers between two, evenly (whole ones for a field that holds whole numbers)
-log:LOW:HIGH[:POINTS]  the same, evenly in the logarithm
-int:LOW:HIGH[:POINTS]  whole numbers; in a grid without POINTS, each of them
-A,B,C                  these; the elements of a field that holds several are joined by +: lstm+gru
+lin:LOW:HIGH[:POINTS]  numbers in a range, uniform (whole numbers for an integer field)
+log:LOW:HIGH[:POINTS]  the same, uniform in the logarithm
+int:LOW:HIGH[:POINTS]  whole numbers; a grid without POINTS has every one
+A,B,C                  these values; + joins the elements of a field that takes several: lstm+gru
 
-POINTS say how many of a range are in a grid, and belong to a grid alone.
+POINTS is the number of values of a range in a grid; other samplers do not take it.
 """
 
 import contextlib
@@ -20,41 +20,41 @@ from rnnjax.command_line import ArgumentError
 
 RANGES = "lin", "log", "int"
 FORMS = "A,B,C or lin:LOW:HIGH, log:LOW:HIGH, int:LOW:HIGH"
-PLUS = re.compile(r"(?<![0-9][eE])\+")  # not that of 1e+5
+PLUS = re.compile(r"(?<![0-9][eE])\+")  # not the + of 1e+5
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """Numbers between two, both included."""
+    """Numbers between two limits, both included."""
 
     low: int | float
     high: int | float
     log: bool
     whole: bool
-    points: int | None = None  # of a grid
+    points: int | None = None  # in a grid
 
     def suggest(self, trial: Any, name: str) -> Any:
         suggest = trial.suggest_int if self.whole else trial.suggest_float
         return suggest(name, self.low, self.high, log=self.log)
 
     def grid(self) -> list[Any]:
-        """Return the points of a grid, from the lowest to the highest, both as they were given."""
+        """Return the points of a grid in increasing order; the limits are exact."""
         if self.points is None:
             return list(range(int(self.low), int(self.high) + 1))
         if self.points == 1:
             return [self.low]
-        shares = [i / (self.points - 1) for i in range(1, self.points - 1)]
+        fractions = [i / (self.points - 1) for i in range(1, self.points - 1)]
         if self.log:
-            between = [self.low * (self.high / self.low) ** share for share in shares]
+            between = [self.low * (self.high / self.low) ** f for f in fractions]
         else:
-            between = [self.low + (self.high - self.low) * share for share in shares]
+            between = [self.low + (self.high - self.low) * f for f in fractions]
         points = [self.low, *between, self.high]
         return list(dict.fromkeys(round(p) for p in points)) if self.whole else points
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One of some values: numbers, words, True and False, None; elements of several joined by +."""
+    """One of several values: numbers, words, True, False or None; + joins several elements."""
 
     values: tuple[Any, ...]
 
@@ -69,10 +69,10 @@ Space = dict[str, Range | Choice]
 
 
 def assignments(items: Sequence[str], option: str) -> dict[str, str]:
-    """Split NAME=VALUE items as they are typed after an option; - and _ in names are the same.
+    """Split NAME=VALUE items typed after an option; - and _ in names are equivalent.
 
     Raises:
-        ArgumentError: one has no = or no value, or a name comes twice.
+        ArgumentError: an item has no = or no value, or a name is repeated.
     """
     found: dict[str, str] = {}
     for item in items:
@@ -87,17 +87,17 @@ def assignments(items: Sequence[str], option: str) -> dict[str, str]:
 
 
 def parse(name: str, text: str, types: Collection[str], *, grid: bool) -> Range | Choice:
-    """Return what a search tries for a field, as it was typed.
+    """Parse the values that a search tries for a field.
 
     Args:
         name: of the field.
         text: as in this module's docstring.
-        types: names of those that the field takes: `int`, `float`, `bool`, `None`, else `word`; for
-            one that holds several, those of its elements and `tuple`.
-        grid: the points of a range must be known.
+        types: names of the types that the field takes: `int`, `float`, `bool`, `None`, or `word`;
+            for a field that takes several values, the types of its elements and `tuple`.
+        grid: whether the points of a range must be known.
 
     Raises:
-        ArgumentError: the text is none of the forms, or the range is empty.
+        ArgumentError: the text has none of these forms, or the range is empty.
     """
     kind, *numbers = text.split(":")
     if kind not in RANGES:
@@ -106,7 +106,7 @@ def parse(name: str, text: str, types: Collection[str], *, grid: bool) -> Range 
             raise ArgumentError(f"--search {name} has an empty value in {text!r}; write {FORMS}")
         values = tuple(value(word.strip(), types) for word in words)
         if len(set(map(repr, values))) < len(values):
-            raise ArgumentError(f"--search {name} names a value twice in {text!r}")
+            raise ArgumentError(f"--search {name} repeats a value in {text!r}")
         return Choice(values)
     try:
         low, high, *rest = map(float, numbers[:2])
@@ -124,10 +124,10 @@ def parse(name: str, text: str, types: Collection[str], *, grid: bool) -> Range 
     if points is not None and points < (1 if low == high else 2):
         raise ArgumentError(f"--search {name} needs at least 2 points, got {text!r}")
     if grid and points is None and kind != "int":
-        raise ArgumentError(f"--search {name} needs a number of points in a grid: {text}:5, say")
+        raise ArgumentError(f"--search {name} needs a number of points in a grid, such as {text}:5")
     if points is not None and not grid:
         raise ArgumentError(
-            f"--search {name}={text} names {points} points, which only --sampler grid tries; "
+            f"--search {name}={text} has {points} points, which only --sampler grid takes; "
             f"give {kind}:{numbers[0]}:{numbers[1]}"
         )
     if whole:
@@ -142,7 +142,7 @@ def points(space: Space) -> list[dict[str, Any]]:
 
 
 def corners(space: Space) -> list[dict[str, Any]]:
-    """Return points that between them hold every choice and both ends of every range."""
+    """Return points that together hold every choice and both limits of every range."""
     values = [
         [part.low, part.high] if isinstance(part, Range) else list(part.values)
         for part in space.values()
@@ -155,7 +155,7 @@ def corners(space: Space) -> list[dict[str, Any]]:
 
 
 def value(word: str, types: Collection[str]) -> Any:
-    """Return a word as what a field of these types takes; the elements of several stay one word."""
+    """Convert a word to a type of the field; several elements stay one word."""
     if "tuple" in types:
         return word
     known = {"true": ("bool", True), "false": ("bool", False), "none": ("None", None)}
@@ -171,17 +171,17 @@ def value(word: str, types: Collection[str]) -> Any:
 
 
 def text(value: Any) -> str:
-    """Return a value as it is typed: a float as the shortest text that reads back the same."""
+    """Return a value as it is typed; a float as the shortest text that reads back exactly."""
     return repr(float(value)) if isinstance(value, float) else str(value)
 
 
 def elements(value: Any) -> list[str]:
-    """Return the elements of a value of a field that holds several."""
+    """Return the elements of a value of a field that takes several."""
     return PLUS.split(text(value))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return `NAME was OLD and is now NEW` for what differs between two mappings."""
+    """Return a line `NAME was OLD, now NEW` for each difference between two mappings."""
     found = []
     for name in [*old, *(n for n in new if n not in old)]:
         before, now = old.get(name), new.get(name)

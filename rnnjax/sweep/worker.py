@@ -1,4 +1,4 @@
-"""A worker: takes one trial after another from the queue until none is left."""
+"""A worker: it runs one trial after another until the queue is empty."""
 
 import contextlib
 import signal
@@ -8,86 +8,88 @@ from pathlib import Path
 from typing import Any
 
 from rnnjax.sweep import processes, space
-from rnnjax.sweep.study import done, load, locked, opened, original, quiet, revive
-from rnnjax.sweep.trial import CrashedError, FailedError, LeftError, run_trial
+from rnnjax.sweep.retries import done, original, retry_interrupted
+from rnnjax.sweep.settings import load
+from rnnjax.sweep.storage import locked, opened, quiet
+from rnnjax.sweep.trial import CrashedError, FailedError, WorkerStoppedError, run_trial
 
 
-def say(line: str) -> None:
-    """Print a line on standard error at once."""
+def print_line(line: str) -> None:
+    """Print a line on standard error immediately."""
     print(line, file=sys.stderr, flush=True)
 
 
-def work(out: str | Path, *, tell: Callable[[str], None] = say) -> int:
-    """Join a sweep: run trials until none is waiting and none is run by another live worker.
+def work(out: str | Path, *, report_line: Callable[[str], None] = print_line) -> int:
+    """Join a sweep: run trials until none is waiting and no other live worker runs one.
 
-    Any number of workers may do so, on any machines that share the directory and the storage, and
+    Any number of workers may join, on all machines that share the directory and the storage. They
     may be killed at any time.
 
     Args:
-        out: the directory of a sweep that `create` has made.
-        tell: called with a line for each trial that ends.
+        out: the directory of a sweep, from `create`.
+        report_line: called with a line for each trial that ends.
 
     Returns:
-        How many trials this worker has ended.
+        The number of trials that ended in this worker.
 
     Raises:
-        ArgumentError: there is no sweep in `out`, its storage cannot be reached, or it turns out
-            that summary.json does not have the objective.
-        KeyboardInterrupt, SystemExit: on SIGINT, or with 143 on SIGTERM; the script that ran has
-            been stopped, and its trial put back.
+        ArgumentError: there is no sweep in `out`, its storage cannot be reached, or summary.json
+            does not have the objective.
+        KeyboardInterrupt, SystemExit: on SIGINT, or on SIGTERM with code 143; the running script
+            has been stopped, and its trial is back in the queue.
     """
     sweep = load(out)
-    with processes.leaving() as leave, quiet(), opened(sweep) as study:
+    with processes.stop_requests() as request, quiet(), opened(sweep) as study:
         ended = 0
         poll = min(5, sweep.settings.heartbeat / 2)
-        while not leave.signal:
+        while not request.signal:
             with contextlib.ExitStack() as lock:
                 lock.enter_context(locked(sweep.out))
-                revive(sweep, study)
+                retry_interrupted(study)
                 waiting, running = (_in_state(study, name) for name in ("WAITING", "RUNNING"))
                 if waiting:
                     study.sampler = _sampler(sweep, original(waiting[0]))
-                    with contextlib.suppress(LeftError):
-                        ended += _run_next(sweep, study, leave, lock.close, tell)
+                    with contextlib.suppress(WorkerStoppedError):
+                        ended += _run_next(sweep, study, request, lock.close, report_line)
                     continue
             if not running:
                 break
-            processes.pause(poll, leave)
-        if leave.signal:
+            processes.pause(poll, request)
+        if request.signal:
             with locked(sweep.out):
-                revive(sweep, study)  # ours among them, at once
-    if leave.signal == signal.SIGINT:
+                retry_interrupted(study)  # including the trial of this worker
+    if request.signal == signal.SIGINT:
         raise KeyboardInterrupt
-    if leave.signal:
-        raise SystemExit(128 + leave.signal)
+    if request.signal:
+        raise SystemExit(128 + request.signal)
     return ended
 
 
-def _run_next(sweep, study, leave, begun, tell):
-    """Run the trial that is first in the queue; return whether it has ended here."""
+def _run_next(sweep, study, request, on_start, report_line):
+    """Run the first trial of the queue; return whether it ended in this worker."""
     import optuna
 
     mine: list[Any] = []
 
     def objective(trial):
         mine.append(trial)
-        return run_trial(sweep, study, trial, leave, begun)
+        return run_trial(sweep, study, trial, request, on_start)
 
     try:
         study.optimize(objective, n_trials=1, catch=(FailedError, CrashedError))
     except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
-        # We were silent for so long, suspended perhaps, that another worker has put it back.
+        # Without a heartbeat (suspended, perhaps), another worker considered this one dead.
         trial = _frozen(study, mine[0]) if mine else None
         if trial is None or trial.state == optuna.trial.TrialState.RUNNING:
             raise
-        tell(f"trial {original(trial)}: another worker goes on with it")
+        report_line(f"trial {original(trial)}: another worker has taken it over")
         return False
-    tell(_line(sweep, study, _frozen(study, mine[0])))
+    report_line(_line(sweep, study, _frozen(study, mine[0])))
     return True
 
 
 def _line(sweep, study, trial):
-    """Return what became of a trial, and how far the sweep is."""
+    """Return the result of a trial and the progress of the sweep as one line."""
     trials = study.get_trials(deepcopy=False)
     complete = [t for t in trials if t.state.name == "COMPLETE"]
     number = original(trial)
@@ -98,7 +100,8 @@ def _line(sweep, study, trial):
     elif "reason" in trial.user_attrs:
         text = f"failed: {trial.user_attrs['reason']}"
     else:
-        text = f"{trial.user_attrs.get('crash')}; it is {'given up' if done(trial) else 'put back'}"
+        then = "given up" if done(trial) else "back in the queue"
+        text = f"{trial.user_attrs.get('crash')}; it is {then}"
     settings = ", ".join(f"{name}={space.text(value)}" for name, value in trial.params.items())
     parts = [f"trial {number} ({settings}): {text}"]
     if complete:
@@ -110,9 +113,9 @@ def _line(sweep, study, trial):
 
 
 def _sampler(sweep, number):
-    """Return the sampler for the trial of a number: what it draws depends on no other worker.
+    """Return the sampler of a trial; its draws depend on the seed and the trial's number.
 
-    (But that of `tpe` learns from the trials before.)
+    The sampler `tpe` also learns from earlier trials.
     """
     import numpy as np
     import optuna

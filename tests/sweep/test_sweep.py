@@ -1,4 +1,4 @@
-"""Sweeps: every trial once, whatever happens to workers; tables that read back; what is refused."""
+"""Sweeps: every trial runs once even if workers are killed; tables read back; what is refused."""
 
 import csv
 import dataclasses
@@ -22,7 +22,7 @@ from databases import postgresql
 from rnnjax import sweep
 from rnnjax.command_line import ArgumentError
 from rnnjax.runs import Run
-from rnnjax.sweep import __main__, local, processes, study, trial
+from rnnjax.sweep import __main__, local, processes, retries, storage, trial
 
 QUICK = Path(__file__).parents[1] / "quick_script.py"
 WORKERS = multiprocessing.get_context("forkserver")
@@ -44,7 +44,7 @@ def until(true, seconds=600):
     """Wait for what another process does; the limit is far from what a busy machine needs."""
     end = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < end, "it did not happen"
+        assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.01)
 
 
@@ -59,7 +59,7 @@ def states(out):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A grid of everything that can become of a trial, run once."""
+    """A grid with every possible result of a trial, run once."""
     out = tmp_path_factory.mktemp("sweeps") / "grid"
     search = {
         "name": "good,refused,non-finite,killed,nan,silent",
@@ -68,7 +68,7 @@ def finished(tmp_path_factory):
     }
     told = []
     made = sweep.create(out, settings(search, {"steps": "2"}))
-    assert sweep.work(out, tell=told.append) == 12 + 2 * study.MOST_CRASHES
+    assert sweep.work(out, report_line=told.append) == 12 + 2 * retries.MOST_CRASHES
     assert repr(sweep.report(out)) == repr(sweep.trials(out))  # NaN
     return out, made, told
 
@@ -80,7 +80,7 @@ def test_every_point_of_a_grid_is_run_once(finished):
     points = [(n, x, c) for n in names for x in (0.0, 3.0) for c in ("gru+lstm",)]
     assert [tuple(t.settings.values()) for t in found] == points
     for t, (name, x, cells) in zip(found, points, strict=True):
-        starts = 1 + study.MOST_CRASHES if name == "killed" else 1
+        starts = 1 + retries.MOST_CRASHES if name == "killed" else 1
         ends = [] if name in ("refused", "non-finite", "killed") else ["ended"]
         assert notes(out, t.number) == ["started"] * starts + ends
         words = shlex.split(t.command)
@@ -94,7 +94,7 @@ def test_every_point_of_a_grid_is_run_once(finished):
     assert sweep.work(out) == 0  # nothing is left to do
 
 
-def test_what_becomes_of_a_trial_and_why(finished):
+def test_the_state_of_a_trial_and_its_reason(finished):
     out, *_ = finished
     for t in sweep.trials(out):
         name, loss = t.settings["name"], (t.settings["x"] - 1) ** 2
@@ -114,14 +114,14 @@ def test_what_becomes_of_a_trial_and_why(finished):
             == {
                 "refused": "the loss became nan at step 3",
                 "non-finite": "the loss became nan at step 3",
-                "killed": "given up after 6 crashes; the last: killed by SIGKILL",
+                "killed": "failed after 6 crashes; the last: killed by SIGKILL",
                 "nan": "objective *.all is not finite: 1 of 3 seeds",
                 "silent": "it ended without a summary.json",
             }[name]
         )
 
 
-def test_tables_read_back_as_the_trials(finished):
+def test_tables_read_back(finished):
     import pyarrow.parquet
 
     out, *_ = finished
@@ -144,7 +144,7 @@ def test_tables_read_back_as_the_trials(finished):
                 assert row[name] == value and line[name] == str(value)
 
 
-def test_the_best_is_told_with_its_spread_and_how_to_run_it_again(finished, tmp_path):
+def test_the_best_trial_has_its_spread_and_a_command_to_run_it_again(finished, tmp_path):
     out, *_ = finished
     best = json.loads((out / "best.json").read_text())
     assert best["settings"] == {"name": "good", "x": 0.0, "cells": "gru+lstm"}
@@ -156,7 +156,7 @@ def test_the_best_is_told_with_its_spread_and_how_to_run_it_again(finished, tmp_
     assert again == json.loads((out / best["folder"] / "summary.json").read_text())
 
 
-def test_figures_have_their_numbers_beside_them(finished):
+def test_figures_have_tables(finished):
     out, *_ = finished
     for name in ("parallel_coordinates", "heat_map"):
         assert (out / f"{name}.png").stat().st_size > 1000 and (out / f"{name}.svg").exists()
@@ -170,7 +170,7 @@ def test_figures_have_their_numbers_beside_them(finished):
     np.testing.assert_array_equal(table["objective"], want)
 
 
-def test_a_creator_that_was_killed_half_way_leaves_no_gap(tmp_path, monkeypatch):
+def test_a_creation_that_was_killed_is_completed(tmp_path, monkeypatch):
     import optuna
 
     given, enqueue, left = settings({"n": "int:1:7"}), optuna.Study.enqueue_trial, iter(range(3))
@@ -215,8 +215,8 @@ def test_a_budget_is_exact_and_can_be_extended(tmp_path, sampler):
 
 @pytest.mark.multiprocess
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_worker_that_is_asked_leaves_at_once(tmp_path, number):
-    """Its script is stopped, and goes on in the same folder with another worker."""
+def test_a_worker_that_is_asked_to_stop_stops(tmp_path, number):
+    """Its script is stopped, and another worker resumes it in the same folder."""
     out, go = tmp_path / "a", tmp_path / "go"
     sweep.create(out, settings({"n": "4"}, {"wait_for": str(go)}))
     leaver = start_worker(out)
@@ -230,12 +230,12 @@ def test_a_worker_that_is_asked_leaves_at_once(tmp_path, number):
     assert notes(out, 0) == ["started", "stopped", "started", "ended"]
     (t,) = sweep.trials(out)
     assert (t.state, t.retries) == ("complete", 1)
-    assert len(Run(out / t.folder).read_rows("metrics.jsonl")) == 9  # it went on
+    assert len(Run(out / t.folder).read_rows("metrics.jsonl")) == 9  # it resumed
 
 
 @pytest.mark.slow
 @pytest.mark.multiprocess
-def test_a_script_that_outlives_its_worker_is_waited_for(tmp_path, monkeypatch):
+def test_a_worker_waits_for_a_script_that_outlives_its_worker(tmp_path, monkeypatch):
     out, go = tmp_path / "a", tmp_path / "go"
     sweep.create(out, settings({"n": "4"}, {"wait_for": str(go)}))
     command = [sys.executable, "-c", f"from rnnjax import sweep; sweep.work({str(out)!r})"]
@@ -257,7 +257,7 @@ def test_a_script_that_outlives_its_worker_is_waited_for(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_before_its_first_sign_of_life_is_noticed(tmp_path):
+def test_a_worker_that_dies_before_its_first_heartbeat_is_noticed(tmp_path):
     out = tmp_path / "a"
     sweep.create(out, settings({"n": "4"}))
     (first,), storage = queue(out)
@@ -271,7 +271,7 @@ def queue(out):
     return found.get_trials(), found._storage
 
 
-def test_a_folder_that_another_process_writes_to_is_waited_for(tmp_path, monkeypatch):
+def test_a_worker_waits_for_a_folder_that_another_process_writes_to(tmp_path, monkeypatch):
     out = tmp_path / "a"
     sweep.create(out, settings({"n": "4"}))
     folder = out / "trials" / "0000"
@@ -289,8 +289,8 @@ def test_a_folder_that_another_process_writes_to_is_waited_for(tmp_path, monkeyp
     assert len(paused) == 1 and notes(out, 0) == ["started", "ended"]
 
 
-def test_a_worker_that_was_thought_dead_does_no_harm(tmp_path, monkeypatch):
-    """Another has put its trial back meanwhile; what it measured counts all the same."""
+def test_a_worker_that_was_considered_dead_changes_nothing(tmp_path, monkeypatch):
+    """Another worker has returned its trial to the queue; its measurements still count."""
     out, told = tmp_path / "a", []
     sweep.create(out, settings({"n": "4"}))
     watch = trial._watch
@@ -298,21 +298,21 @@ def test_a_worker_that_was_thought_dead_does_no_harm(tmp_path, monkeypatch):
     def slow_watch(*arguments):
         result = watch(*arguments)
         if not told:
-            with study.opened(sweep.load(out)) as its:
+            with storage.opened(sweep.load(out)) as its:
                 (running,) = its.get_trials()
                 its.tell(running.number, state=type(running.state).FAIL)
         return result
 
     monkeypatch.setattr(trial, "_watch", slow_watch)
-    assert sweep.work(out, tell=told.append) == 1
-    assert "another worker goes on with it" in told[0] and len(told) == 2
+    assert sweep.work(out, report_line=told.append) == 1
+    assert "another worker has taken it over" in told[0] and len(told) == 2
     assert notes(out, 0) == ["started", "ended"] and states(out) == ["complete"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pruner", ["median", "halving", "hyperband"])
-def test_pruning_stops_what_is_worse_than_others(tmp_path, monkeypatch, pruner):
-    monkeypatch.setattr(trial, "LOOK", 0.01)
+def test_pruning_stops_bad_trials(tmp_path, monkeypatch, pruner):
+    monkeypatch.setattr(trial, "POLL", 0.01)
     out = tmp_path / "a"
     options = {"pruner": pruner, "prune_on": "loss", "seed": 1}
     sweep.create(
@@ -321,7 +321,7 @@ def test_pruning_stops_what_is_worse_than_others(tmp_path, monkeypatch, pruner):
     sweep.work(out)
     found = sweep.trials(out)
     stopped = [t for t in found if t.state == "pruned"]
-    if pruner == "hyperband":  # which has too little to go by
+    if pruner == "hyperband":  # it has too few trials to compare
         assert len(found) == len(stopped) + states(out).count("complete")
         return
     last = found[-1]
@@ -348,19 +348,19 @@ def test_another_sweep_in_the_same_directory_is_refused(tmp_path):
             sweep.create(out, dataclasses.replace(given, **change))
     url = sweep.load(out).url
     other = dataclasses.replace(given, storage=url, study="a")
-    with pytest.raises(ArgumentError, match="its study 'a' is another sweep's; .* --study"):
+    with pytest.raises(ArgumentError, match="the study 'a' belongs to another sweep; .* --study"):
         sweep.create(tmp_path / "b", other)
 
 
-def test_an_objective_that_is_not_there_stops_the_sweep_and_can_be_corrected(tmp_path):
+def test_a_missing_objective_stops_the_sweep_and_can_be_corrected(tmp_path):
     out = tmp_path / "a"
     sweep.create(out, settings({"n": "4,5"}, objective="gru.all"))
     for objective, words in (
-        ("gru.all", "summary.json has not gru, but lstm"),
-        ("lstm.mean", "lstm has not mean, but loss, all"),
+        ("gru.all", "summary.json has no gru, only lstm"),
+        ("lstm.mean", "lstm has no mean, only loss, all"),
         ("lstm", "lstm is neither a number nor a list of numbers; it holds loss, all"),
         ("lstm.loss.x", "lstm.loss holds no x"),
-        ("lstm.*", "lstm has not one entry, but loss, all"),
+        ("lstm.*", "lstm has no single entry, only loss, all"),
     ):
         sweep.create(out, settings({"n": "4,5"}, objective=objective))
         with pytest.raises(ArgumentError) as error:
@@ -373,6 +373,45 @@ def test_an_objective_that_is_not_there_stops_the_sweep_and_can_be_corrected(tmp
     assert [notes(out, i) for i in range(2)] == [["started", "ended"]] * 2
     with pytest.raises(ArgumentError, match=r"objective was lstm\.loss, now lstm\.all"):
         sweep.create(out, settings({"n": "4,5"}, objective="lstm.all"))
+
+
+def test_a_network_of_ones_own_is_found_from_another_directory(tmp_path, monkeypatch):
+    for folder in ("there", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "there" / "mine.py").write_text("class MyCell: ...\n")
+    monkeypatch.chdir(tmp_path / "there")
+    given = settings({"network": "lstm,./mine.py:MyCell", "n": "4,5"}, {"steps": "1"})
+    for _ in range(2):  # the same arguments are the same sweep
+        sweep.create(tmp_path / "a", given)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert sweep.work(tmp_path / "a") == 4
+    found = sweep.report(tmp_path / "a")
+    assert [t.state for t in found] == ["complete"] * 4, [t.reason for t in found]
+    own = f"{tmp_path}/there/mine.py:MyCell"
+    assert [t.settings["network"] for t in found] == ["lstm", "lstm", own, own]
+    assert f"--network {own}" in found[-1].command
+    table = Run(tmp_path / "a").read_table("heat_map")  # axes have the name of the class alone
+    assert {*table["network"]} == {"lstm", "MyCell"} and len(table["objective"]) == 4
+
+
+@pytest.mark.slow
+def test_an_experiment_is_swept_over_a_cell_of_ones_own(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("import rnnjax\n\n\nclass MyCell(rnnjax.GRU): ...\n")
+    monkeypatch.chdir(tmp_path)
+    options = {"length": "3", "features": "4", "steps": "2", "seeds": "1", "batch_size": "4"}
+    given = sweep.Settings(
+        script=str(Path(__file__).parents[2] / "experiments" / "vanishing_gradients.py"),
+        search={"cells": "gru,./mine.py:MyCell"},
+        set={**options, "snapshots": "1", "checkpoint_every": "1"},
+        objective="*.final_loss",
+    )
+    sweep.create("a", given)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert sweep.work(tmp_path / "a") == 2
+    found = sweep.trials(tmp_path / "a")
+    assert [t.state for t in found] == ["complete"] * 2, [t.reason for t in found]
+    assert found[0].objective == found[1].objective  # the same cell under another name
 
 
 def test_curves_are_medians_over_members(tmp_path):
@@ -409,9 +448,9 @@ def test_curves_are_medians_over_members(tmp_path):
     assert Curve(path, "", "minimize").read() == []
 
 
-def test_workers_share_cores_and_gpus(monkeypatch):
-    assert local.share([0, 1, 2, 3, 4], 2) == [[0, 1], [2, 3, 4]]
-    assert local.share([4, 5], 3) == [[4], [5], [4]]
+def test_cores_and_gpus_are_divided_among_workers(monkeypatch):
+    assert local.divide([0, 1, 2, 3, 4], 2) == [[0, 1], [2, 3, 4]]
+    assert local.divide([4, 5], 3) == [[4], [5], [4]]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 3,GPU-a,7")
     got = [e["CUDA_VISIBLE_DEVICES"] for e in local.environments(2, 2)]
     assert got == ["2,3", "GPU-a,7"]
@@ -436,6 +475,10 @@ WRONG = {
     "--out a --search x=lin:0:1 --objective a": "--search x needs a number of points in a grid",
     "--out a --search x=1 --set x=2 --objective a": "x is both in --search and in --set",
     "--out a --search x=1 --objective a..b": "--objective must be names joined by dots",
+    "--out a --search mesh=data=2 --objective a": "--search mesh: this option changes no number",
+    "--out a --search checkpoint-every=5,9 --objective a": "--search checkpoint_every: this",
+    "--out a --search keep=1 --objective a": "--search keep: quick_script.py has no such field",
+    "--out a --search x=1 --set out=b --objective a": "--set out: a sweep sets --out of its trials",
     "--out a --search x=1 --objective a --trials 3": "--trials is for the samplers random and tpe",
     "--out a --search x=1 --objective a --sampler tpe": "--sampler tpe needs --trials",
     "--out a --search x=1 --objective a --pruner median": "--pruner median needs --prune-on",
@@ -448,7 +491,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("line", WRONG)
-def test_what_is_refused_before_anything_starts(line, capsys, tmp_path, monkeypatch):
+def test_wrong_arguments_are_refused_before_anything_starts(line, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["x"])
     with pytest.raises(SystemExit) as stop:
@@ -502,7 +545,7 @@ def test_help_imports_nothing_heavy_and_has_examples():
 
 @pytest.mark.slow
 @pytest.mark.multiprocess
-def test_jobs_are_workers_that_put_their_trial_back_when_preempted(tmp_path):
+def test_preempted_jobs_return_their_trial_to_the_queue(tmp_path):
     from rnnjax.sweep.slurm import submit
 
     out, go = tmp_path / "a", tmp_path / "go"
@@ -523,7 +566,7 @@ def test_jobs_are_workers_that_put_their_trial_back_when_preempted(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.multiprocess
-def test_killed_workers_leave_every_point_of_a_grid_done_once(tmp_path):
+def test_with_killed_workers_every_point_of_a_grid_is_done_once(tmp_path):
     """Four workers on one study (PostgreSQL's, or SQLite's) are killed at random."""
     with postgresql() as url:
         hit = kill_at_random(tmp_path / "grid", url)
@@ -557,6 +600,6 @@ def kill_at_random(out, url, workers=4, kills=15):
     for t, (x, n) in zip(found, points, strict=True):
         assert (t.state, t.objective) == ("complete", (x - 1) ** 2 + (n - 4) ** 2 + 1)
         assert notes(out, t.number).count("ended") == 1, "done twice, or never"
-    with study.opened(sweep.load(out)) as its:
+    with storage.opened(sweep.load(out)) as its:
         assert sum(t.state.name == "COMPLETE" for t in its.get_trials()) == 100
     return sum(t.retries > 0 for t in found)

@@ -1,4 +1,4 @@
-"""What is typed after --search and --set, and what of it is refused before anything starts."""
+"""The values of --search and --set, and what is refused before anything starts."""
 
 import dataclasses
 import itertools
@@ -32,13 +32,13 @@ def test_a_range_holds_points_evenly_between_its_ends(a, b, count, log):
 
 
 @given(st.integers(-50, 50), st.integers(0, 60))
-def test_whole_numbers_without_a_count_are_all_of_them(low, more):
+def test_a_range_of_whole_numbers_without_a_count_has_all(low, more):
     part = space.parse("n", f"int:{low}:{low + more}", ["int"], grid=True)
     assert part.grid() == [*range(low, low + more + 1)]
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, unique=True))
-def test_numbers_are_read_as_they_were_written(values):
+def test_numbers_read_back_exactly(values):
     text = ",".join(map(space.text, values))
     part = space.parse("x", text, ["float"], grid=False)
     assert part.grid() == values
@@ -62,12 +62,12 @@ def test_numbers_are_read_as_they_were_written(values):
         ("int:1:3", ["float"], [1, 2, 3]),
     ],
 )
-def test_values_are_of_the_fields_types(text, types, want):
+def test_values_have_the_types_of_the_field(text, types, want):
     found = space.parse("f", text, types, grid=True).grid()
     assert found == want and [*map(type, found)] == [*map(type, want)]
 
 
-def test_elements_of_several_are_joined_by_plus():
+def test_plus_joins_elements():
     assert space.elements("lstm+gru") == ["lstm", "gru"]
     assert space.elements("1e+5+2E+3+1.5e-3") == ["1e+5", "2E+3", "1.5e-3"]
     types = {"cells": ["tuple", "word"], "twice": ["bool"], "length": ["None", "int"]}
@@ -87,20 +87,22 @@ WRONG = {
     "int:0.5:2": "must go between whole numbers",
     "lin:0:1:1": "at least 2 points",
     "1,,2": "has an empty value",
-    "1,2,1.0": "names a value twice",
+    "1,2,1.0": "repeats a value",
 }
 
 
 @pytest.mark.parametrize("text", WRONG)
-def test_what_is_no_search_says_so(text):
+def test_wrong_searches_are_refused(text):
     with pytest.raises(ArgumentError, match=f"^--search x .*{WRONG[text]}"):
         space.parse("x", text, ["float"], grid=True)
 
 
 def test_points_belong_to_grids_and_ranges_to_numbers():
-    with pytest.raises(ArgumentError, match="needs a number of points in a grid: log:1:2:5, say"):
+    with pytest.raises(
+        ArgumentError, match="needs a number of points in a grid, such as log:1:2:5"
+    ):
         space.parse("x", "log:1:2", ["float"], grid=True)
-    with pytest.raises(ArgumentError, match="names 7 points, which only --sampler grid tries"):
+    with pytest.raises(ArgumentError, match="has 7 points, which only --sampler grid takes"):
         space.parse("x", "log:1:2:7", ["float"], grid=False)
     with pytest.raises(ArgumentError, match="takes no numbers"):
         space.parse("cells", "int:1:2", ["tuple", "word"], grid=True)
@@ -116,18 +118,18 @@ def test_assignments_are_names_and_values():
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=3))
 def test_a_grid_has_every_combination_once(counts):
-    parts = {f"f{i}": space.Choice(tuple(range(n))) for i, n in enumerate(counts)}
+    parts: space.Space = {f"f{i}": space.Choice(tuple(range(n))) for i, n in enumerate(counts)}
     points = [tuple(point.values()) for point in space.points(parts)]
     assert len(set(points)) == len(points) == math.prod(counts) and points == sorted(points)
 
 
-def test_corners_hold_every_choice_and_both_ends():
+def test_corners_hold_every_choice_and_both_limits():
     parts = {"x": space.Range(0, 1, False, False), "c": space.Choice(("a", "b", "c"))}
     corners = space.corners(parts)
     assert {p["c"] for p in corners} == {*"abc"} and {p["x"] for p in corners} == {0, 1}
 
 
-def test_differences_name_what_was_and_what_is():
+def test_differences_name_old_and_new_values():
     old = {"search": {"x": "1,2", "y": "3"}, "seed": 0, "set": {}}
     new = {"search": {"x": "1", "z": "3"}, "seed": 0, "set": {"a": "1"}}
     assert space.differences(old, new) == [
@@ -155,18 +157,58 @@ def test_values_are_refused_as_the_script_refuses_them(values, words):
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
-def test_fields_that_are_not_there_or_not_to_be_set():
+def test_fields_that_do_not_exist_or_change_no_number():
     loaded = script.load(QUICK)
     for name, words in (
         ("step", "quick_script.py has no such field; perhaps you meant steps"),
         ("learning", "no such field; there are x, n, cells, name, twice"),
-        ("out", "the sweep sets --out of its trials itself"),
+        ("mesh", "this option changes no number; give it with --set"),
+        ("checkpoint_every", "this option changes no number; give it with --set"),
+        ("out", "a sweep sets --out of its trials itself"),
     ):
         with pytest.raises(ArgumentError, match=f"^--search {name}: .*{words}"):
             loaded.check_field(name, "--search")
+    loaded.check_field("mesh", "--set")
+    with pytest.raises(ArgumentError, match="^--set out: a sweep sets --out"):
+        loaded.check_field("out", "--set")
 
 
-def test_scripts_that_are_none(tmp_path):
+def test_no_option_of_runs_can_be_searched():
+    """All options of the one list, in every experiment."""
+    for path in sorted(EXPERIMENTS.glob("*.py")):
+        loaded = script.load(path)
+        refused = loaded.run_options()
+        assert {"out", "overwrite", "redraw", "mesh", "checkpoint_every", "keep"} <= refused
+        assert not refused & {*loaded.fields()}
+        for name in refused:
+            with pytest.raises(ArgumentError, match=f"^--search {name}: ") as error:
+                loaded.check_field(name, "--search")
+            assert "\n" not in str(error.value)
+
+
+def test_files_of_cells_become_absolute_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("")
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside" / "near.py").write_text("")
+    (tmp_path / "near.py").write_text("")
+    path = tmp_path / "beside" / "script.py"
+    mine = f"{tmp_path}/mine.py:MyCell"
+    for word, want in {
+        "./mine.py:MyCell": mine,
+        "mine.py:MyCell": mine,
+        "mine:MyCell": mine,
+        "deep_./mine.py:MyCell": f"deep_{mine}",
+        "near:Cell": "near:Cell",  # a module beside the script
+        "./near.py:Cell": f"{tmp_path}/near.py:Cell",
+        "./missing.py:Cell": "./missing.py:Cell",
+        "lstm": "lstm",
+        "log:1:2": "log:1:2",
+    }.items():
+        assert script.absolute_cell(word, path) == want
+
+
+def test_files_that_are_not_experiments(tmp_path):
     (tmp_path / "empty.py").write_text("")
     (tmp_path / "broken.py").write_text("import no_such_module")
     for name, words in (
