@@ -102,12 +102,12 @@ def without(config: Config, pieces: Any) -> tuple[list[float], Any]:
 
 
 def with_them(config: Config, pieces: Any) -> tuple[list[float], Any]:
-    """The same through a journal."""
+    """The same through `ResumableTraining`."""
     options = {"steps": config.every * config.checkpoints, "chunk_size": config.every}
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / "run", config)
-        journal = training.ResumableTraining(run, {}, [0], checkpoint_every=config.every)
-        trained = journal.train_on_samples(*pieces, **options)
+        resumable = training.ResumableTraining(run, {}, [0], checkpoint_every=config.every)
+        trained = resumable.train_on_samples(*pieces, **options)
         moments = [row["time"] for row in run.read_rows("times.jsonl")]
     return np.diff(moments).tolist(), trained.state.params
 
@@ -138,7 +138,7 @@ def measure(config: Config, name: str) -> dict[str, Any]:
 
 
 def run(config: Config) -> list[dict[str, Any]]:
-    """Time every cell, print the table, and write what was asked for."""
+    """Time every cell, print the table, and write the requested files."""
     training.use_all_cores()
     rows = []
     for name in config.cells:

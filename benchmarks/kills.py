@@ -1,9 +1,9 @@
-"""Runs that are killed at random and begun again: is every number what it would have been?
+"""Runs that are killed at random times and resumed: is every number that of a whole run?
 
-A run of experiments/vanishing_gradients.py is killed (SIGKILL) at a random time, begun again with
-the same arguments, killed again, ..., and at last left to finish. Then everything it wrote, and the
-parameters and the optimiser's state in its last checkpoint, are compared with those of a run that
-nobody disturbed, byte by byte.
+A run of experiments/vanishing_gradients.py is killed (SIGKILL) at a random time, started again with
+the same arguments, killed again, ..., and finally left to finish. All that it wrote, and the
+parameters and the optimiser's state in its last checkpoint, are then compared with those of an
+uninterrupted run, byte by byte.
 
     python benchmarks/kills.py
     python benchmarks/kills.py --kills 12 --cells gru --at-once 1
@@ -29,27 +29,27 @@ from rnnjax.command_line import ArgumentError, at_least, parse
 
 CELLS = "elman", "lstm", "gru"
 SCRIPT = Path(__file__).parents[1] / "experiments" / "vanishing_gradients.py"
-OWN_TIME = "times.jsonl", ".rnnjax"  # what differs between two runs: when, and in which order
+OWN_TIME = "times.jsonl", ".rnnjax"  # these differ between runs: times, and the order of writing
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Kill runs at random times, let them go on, and compare what comes out with a whole run."""
+    """Kill runs at random times, resume them, and compare the result with an uninterrupted run."""
 
     kills: int = 200
-    """How many processes to kill, over all cells."""
+    """Number of processes to kill, over all cells."""
     cells: tuple[Literal[CELLS], ...] = CELLS  # pyright: ignore[reportInvalidTypeForm]
-    """Which cells."""
+    """Cells to train."""
     kills_of_a_run: int = 4
-    """How often a run is killed before it may finish, at most."""
+    """Largest number of kills of one run."""
     steps: int = 400
     """Updates of a run."""
     checkpoint_every: int = 20
     """Updates between two checkpoints."""
     seed: int = 0
-    """Of the times at which processes are killed."""
+    """Seed of the times of the kills."""
     at_once: int = 2
-    """Runs at once."""
+    """Number of runs at the same time."""
     out: Path | None = None
     """Directory for kills.json."""
 
@@ -61,7 +61,7 @@ class Config:
 
 
 def command(config: Config, cell: str, out: Path) -> list[str]:
-    """Return the command of a run, short but with everything in it that a long one has."""
+    """Return the command of a short run, which has all parts of a long one."""
     arguments = (
         f"--cells {cell} --length 15 --features 8 --steps {config.steps} --snapshots 5 --seeds 2 "
         f"--batch-size 8 --record-every 5 --checkpoint-every {config.checkpoint_every} --out {out}"
@@ -82,7 +82,7 @@ def fingerprint(out: Path) -> dict[str, str]:
             found[path.name] = hashlib.sha256(text).hexdigest()
     for step in sorted(out.glob("training/*/steps/*")):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it is put where it was
+            warnings.simplefilter("ignore")  # it warns about loading without a sharding
             tree = ocp.load_checkpointables(str(step))["tree"]
         digest = hashlib.sha256()
         for name, leaf in leaves(tree):
@@ -93,7 +93,7 @@ def fingerprint(out: Path) -> dict[str, str]:
 
 
 def leaves(tree: Any) -> list[tuple[str, Any]]:
-    """Return the arrays of a tree by name, keys as their words."""
+    """Return the arrays of a tree by name, typed keys as integers."""
     import jax
     import numpy as np
 
@@ -106,7 +106,7 @@ def leaves(tree: Any) -> list[tuple[str, Any]]:
 
 
 def finish(command: list[str], log: Path) -> float:
-    """Run a command to its end, and return the seconds that it took."""
+    """Run a command to its end, and return the time in seconds."""
     start = time.monotonic()
     with open(log, "ab") as file:
         done = subprocess.run(command, stdout=file, stderr=file, env=environment())
@@ -134,17 +134,19 @@ def killed(command: list[str], after: float, log: Path) -> bool:
     return process.returncode == -signal.SIGKILL
 
 
-def disturbed(config: Config, cell: str, number: int, times: int, whole: Any, place: Path) -> dict:
-    """Kill a run so many times, let it finish, and compare it with an undisturbed one."""
+def interrupted_run(
+    config: Config, cell: str, number: int, times: int, whole: Any, place: Path
+) -> dict:
+    """Kill a run the given number of times, let it finish, and compare it with a whole one."""
     want, seconds = whole[cell]
     chance = random.Random(f"{config.seed} {cell} {number}")
     out, log = place / f"{cell}-{number}", place / f"{cell}-{number}.log"
     run = command(config, cell, out)
-    moments = []
-    while len(moments) < times:
+    kill_times = []
+    while len(kill_times) < times:
         after = chance.uniform(0, seconds)
         if killed(run, after, log):
-            moments.append(round(after, 2))
+            kill_times.append(round(after, 2))
         elif not (out / ".finished").exists():
             raise RuntimeError(f"{out} ended without a result")
         else:
@@ -152,12 +154,12 @@ def disturbed(config: Config, cell: str, number: int, times: int, whole: Any, pl
     finish(run, log)
     got = fingerprint(out)
     differ = sorted(n for n in want.keys() | got.keys() if want.get(n) != got.get(n))
-    timing.say(f"{cell} {number}: killed after {moments} s; {differ or 'the same'}")
-    return {"cell": cell, "run": number, "killed_after_s": moments, "differ": differ}
+    timing.say(f"{cell} {number}: killed after {kill_times} s; {differ or 'the same'}")
+    return {"cell": cell, "run": number, "killed_after_s": kill_times, "differ": differ}
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Kill and compare; print what came out."""
+    """Kill runs, compare them with whole runs, and print the result."""
     with tempfile.TemporaryDirectory() as folder:
         place, whole = Path(folder), {}
         for cell in config.cells:
@@ -165,9 +167,9 @@ def run(config: Config) -> dict[str, Any]:
             seconds = finish(command(config, cell, out), place / f"{cell}.log")
             whole[cell] = fingerprint(out), seconds
             timing.say(
-                f"{cell}: {seconds:.1f} s undisturbed, {len(whole[cell][0])} things compared"
+                f"{cell}: {seconds:.1f} s uninterrupted, {len(whole[cell][0])} files compared"
             )
-        one = functools.partial(disturbed, config, whole=whole, place=place)
+        one = functools.partial(interrupted_run, config, whole=whole, place=place)
         rows, number = [], 0
         with concurrent.futures.ThreadPoolExecutor(config.at_once) as pool:
             while (left := config.kills - sum(len(r["killed_after_s"]) for r in rows)) > 0:

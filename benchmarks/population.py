@@ -1,7 +1,7 @@
-"""Many small networks at once: a population in one program, or one after another.
+"""Many small networks: a population in one program, or one network after another.
 
-Gradients of the mean square of the last output with respect to the parameters, for each member its
-own parameters and inputs. Before anything is timed, all ways are compared with Flax Linen's.
+Gradients of the mean square of the last output with respect to the parameters; each member has its
+own parameters and inputs. Before anything is timed, all results are compared with Flax Linen's.
 
     python benchmarks/population.py
     python benchmarks/population.py --cells lstm --members 16 --many 128
@@ -225,7 +225,7 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(config: Config) -> list[dict[str, Any]]:
-    """Time every cell, print the table, and write what was asked for."""
+    """Time every cell, print the table, and write the requested files."""
     training.use_all_cores()
     rows = []
     for name in config.cells:

@@ -1,9 +1,9 @@
-"""Many small networks: a population in one program, or each in a process of its own.
+"""Many small networks: a population in one program, or one process per network.
 
-The same script, `small_training.py`, trains them all or one of them; what is timed is the whole of
-its processes, with start-up and compilation. Processes of their own are scheduled in several ways,
-and the bound is meant for the fastest. Before anything is told, what each process computes is
-compared with the population's: to the last bit, where both are compiled alike.
+The same script, `small_training.py`, trains all networks or one. The time includes start-up and
+compilation of all processes. Separate processes are scheduled in several ways, and the bound is for
+the fastest. First, the results of the processes are compared with those of the population: to the
+last bit, if both are compiled in the same way.
 
     python benchmarks/processes.py
     python benchmarks/processes.py --cells lstm --sample 64 --rounds 1     # no extrapolation
@@ -37,7 +37,7 @@ CACHE = "JAX_COMPILATION_CACHE_DIR"
 CACHE_ALL = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 ONE_DEVICE = {"JAX_NUM_CPU_DEVICES": "1"}
 WAYS = {
-    "as many processes as cores": "one device each, one begun as soon as another ends",
+    "as many processes as cores": "one device each, the next one started when one ends",
     "the same, each pinned to a core": "of its own",
     "one process after another": "each with all cores, over which its batch is split",
     "pinned, code cached": "the second, with compiled code kept on disk by JAX from one run before",
@@ -217,7 +217,7 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(config: Config) -> list[dict[str, Any]]:
-    """Time every cell, print the table, and write what was asked for."""
+    """Time every cell, print the table, and write the requested files."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for cell in config.cells:

@@ -1,4 +1,4 @@
-"""Runs that are killed at random times and begun again: nothing tells them from whole ones."""
+"""Runs that are killed at random times and resumed equal uninterrupted ones."""
 
 import shutil
 import sys
@@ -32,7 +32,7 @@ def test_ten_kills_leave_no_trace(kills, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("10 of 10 kills left no trace, in ")
 
 
-def test_any_other_byte_is_seen(kills, tmp_path):
+def test_every_changed_byte_is_found(kills, tmp_path):
     def run(name, number=1, text="1", more="1"):
         out = tmp_path / name
         with Checkpoints(out / "training" / "x", keep=1) as saved:
@@ -43,7 +43,7 @@ def test_any_other_byte_is_seen(kills, tmp_path):
 
     whole = run("whole")
     assert set(whole) == {"metrics.jsonl", "training/x/steps/1"}
-    assert run("same", more="2") == whole  # at other times, and elsewhere
+    assert run("same", more="2") == whole  # at another time, in another folder
     changes = {"numbers": {"number": 2}, "rows": {"text": "2"}}
     for name, change in changes.items():
         got = run(name, **change)
@@ -52,7 +52,7 @@ def test_any_other_byte_is_seen(kills, tmp_path):
     assert kills.fingerprint(tmp_path / "same") != whole
 
 
-def test_what_becomes_of_a_process_is_told_apart(kills, tmp_path):
+def test_killed_failed_and_finished_processes_are_told_apart(kills, tmp_path):
     def python(code):
         return [sys.executable, "-c", code]
 

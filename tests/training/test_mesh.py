@@ -1,4 +1,4 @@
-"""How devices are shared out between members and batches: eight of them against one."""
+"""The mesh of members and batches: eight devices against one."""
 
 import functools
 import json
@@ -75,13 +75,13 @@ SPLIT = [
     {"members": 4, "data": 4, "population": 2},
     {"members": 3, "data": 2, "population": 2},
     {"members": 4, "data": 8},
-    {"members": 3},  # of no asking: each gets two, and two are left
+    {"members": 3},  # without a mesh shape: two devices each, and two are left
 ]
 
 
 @functools.cache
 def on_eight():
-    """What several meshes of eight devices give, and one device: by their options, as JSON."""
+    """The results of several meshes of eight devices, and of one device, by their options."""
     options = [{"members": 4, **ONE}, {"members": 3, **ONE}, *WHOLE, *SPLIT]
     texts = [json.dumps(o) for o in options]
     done = subprocess.run(
@@ -99,7 +99,7 @@ def on_eight():
 @pytest.mark.slow
 @pytest.mark.multiprocess
 @pytest.mark.parametrize("options", WHOLE, ids=str)
-def test_however_members_are_spread_not_a_bit_changes(options):
+def test_the_split_of_members_over_devices_changes_no_bit(options):
     _, runs = on_eight()
     got, one = runs[json.dumps(options)], runs[json.dumps({"members": options["members"], **ONE})]
     assert (got["words"], got["loss"]) == (one["words"], one["loss"])
@@ -110,7 +110,7 @@ def test_however_members_are_spread_not_a_bit_changes(options):
 @pytest.mark.slow
 @pytest.mark.multiprocess
 @pytest.mark.parametrize("options", SPLIT, ids=str)
-def test_a_batch_that_is_split_is_summed_in_another_order(options):
+def test_a_split_batch_changes_only_the_order_of_sums(options):
     _, runs = on_eight()
     got, one = runs[json.dumps(options)], runs[json.dumps({"members": options["members"], **ONE})]
     assert got["batch"] == options.get("data", 2)
@@ -121,13 +121,13 @@ def test_a_batch_that_is_split_is_summed_in_another_order(options):
 
 @pytest.mark.slow
 @pytest.mark.multiprocess
-def test_a_member_of_any_mesh_is_trained_as_if_it_were_alone():
+def test_a_member_of_any_mesh_is_trained_as_if_alone():
     alone, runs = on_eight()
     for run in runs.values():
         np.testing.assert_allclose(np.array(run["loss"])[:, 2], alone, rtol=1e-5)
 
 
-def test_devices_are_shared_out_within_a_context_only():
+def test_a_mesh_shape_holds_within_its_context_only():
     def layout():
         found = set()
 
@@ -150,14 +150,14 @@ def test_devices_are_shared_out_within_a_context_only():
     assert layout() == (2, 1)
 
 
-def test_a_context_that_is_left_by_an_error_is_left():
+def test_an_error_ends_the_context_of_a_mesh_shape():
     with pytest.raises(KeyError), use_mesh_shape(MeshShape(data=2)):
         raise KeyError
     assert population_mesh(5).shape == {"member": 2, "batch": 1}
 
 
 @pytest.mark.parametrize("members", [1, 2, 3])
-def test_a_tree_is_placed_where_a_population_is_computed(members):
+def test_a_sharded_tree_is_on_the_devices_of_its_population(members):
     tree = {
         "a": np.arange(3.0 * members).reshape(members, 3),
         "key": jax.random.split(jax.random.key(0), members),
@@ -167,12 +167,12 @@ def test_a_tree_is_placed_where_a_population_is_computed(members):
     for a, b in zip(jax.tree.leaves(placed), jax.tree.leaves(computed), strict=True):
         assert a.sharding.is_equivalent_to(b.sharding, a.ndim)
         assert a.sharding.is_equivalent_to(training.population_sharding(members), a.ndim)
-    assert training.gather(placed) is placed  # of one process everything is at hand
+    assert training.gather(placed) is placed  # one process has all devices
     np.testing.assert_array_equal(placed["a"], tree["a"])
 
 
 class Device:
-    """Of a machine that is not there: enough of a device to be shared out."""
+    """A device of another machine, with what `arrange_devices` needs."""
 
     def __init__(self, process_index, number):
         self.process_index, self.number = process_index, number
@@ -192,7 +192,7 @@ class Device:
     ],
 )
 def test_every_process_takes_part(processes, own, members, shares, want):
-    devices = [Device(p, n) for n in range(own) for p in range(processes)]  # in turns
+    devices = [Device(p, n) for n in range(own) for p in range(processes)]  # alternating
     grid = arrange_devices(devices, members, shares)
     assert grid.shape == want
     found = [(device.process_index, device.number) for device in grid.ravel()]
@@ -207,7 +207,7 @@ def test_every_process_takes_part(processes, own, members, shares, want):
         ("population=2,data=1", MeshShape(population=2, data=1)),
     ],
 )
-def test_shares_are_read(text, want):
+def test_mesh_shapes_are_parsed(text, want):
     assert MeshShape.parse(text) == want
 
 
@@ -225,13 +225,13 @@ def test_shares_are_read(text, want):
         ("data=2,population=2", "data=2,population=2 needs 4 devices, there are 2"),
     ],
 )
-def test_wrong_shares(text, why):
+def test_wrong_mesh_shapes(text, why):
     with pytest.raises(ValueError) as error:
         MeshShape.parse(text)
     assert str(error.value) == why
 
 
-def test_shares_of_several_processes(monkeypatch):
+def test_mesh_shapes_of_several_processes(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(ValueError, match="needs 1 devices, which must be a multiple of the 2 proc"):
         MeshShape.parse("data=1")
@@ -256,7 +256,7 @@ def test_shares_of_several_processes(monkeypatch):
         ),
     ],
 )
-def test_wrong_arguments_are_one_line(monkeypatch, capsys, tmp_path, arguments, message):
+def test_wrong_arguments_are_errors_of_one_line(monkeypatch, capsys, tmp_path, arguments, message):
     monkeypatch.setattr(sys, "argv", ["script", *arguments.split()])
     with pytest.raises(SystemExit) as stop:
         script(lambda config, run: pytest.fail("it ran"), tmp_path)
@@ -264,7 +264,7 @@ def test_wrong_arguments_are_one_line(monkeypatch, capsys, tmp_path, arguments, 
     assert capsys.readouterr().err == f"error: {message}\n"
 
 
-def test_a_port_that_is_taken_is_one_line(monkeypatch, capsys, tmp_path):
+def test_a_port_in_use_is_an_error_of_one_line(monkeypatch, capsys, tmp_path):
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
         hosts = f"--coordinator 127.0.0.1:{port} --num-processes 2 --process-id 0"

@@ -1,4 +1,4 @@
-"""One program of several processes, over the loopback: the same files as of one process."""
+"""One program of several processes, over the loopback device: the same files as one process."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ TINY = (
     *("--cells", "elman", "--length", "8", "--features", "4", "--batch-size", "8", "--seeds", "4"),
     *("--steps", "8", "--snapshots", "2", "--record-every", "1", "--checkpoint-every", "2"),
 )
-SLURM_PORTS = 65535 - 2**12 + 1  # where JAX puts a job's port, from its number on
+SLURM_PORTS = 65535 - 2**12 + 1  # the first of the ports that JAX chooses by a job's number
 COMPARED = "metrics.jsonl", "summary.json", "gradient_profiles.csv", "learning_curves.csv"
 
 # The script, but a signal comes when a checkpoint is about to be saved and those before are.
@@ -48,7 +48,7 @@ class Done(NamedTuple):
 
 
 def free_port(least=0):
-    """Return a port that is free, of any number or the first from `least`."""
+    """Return a free port, the first one from `least` on if that is given."""
     for port in range(least, 2**16):
         with socket.socket() as listening, contextlib.suppress(OSError):
             listening.bind(("127.0.0.1", port))
@@ -108,7 +108,7 @@ def files(out):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """What one process writes."""
+    """The files of one process."""
     out = tmp_path_factory.mktemp("hosts") / "one"
     (done,) = finish(start(out))
     assert (done.code, done.err) == (0, "")
@@ -117,11 +117,11 @@ def uninterrupted(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory):
-    """A run of two processes, of which one was killed, and then one terminated."""
+    """A run of two processes; one was killed, and after resuming one was terminated."""
     out = tmp_path_factory.mktemp("hosts") / "interrupted"
     first, second = finish(start(out, 2, signalled=(2, signal.SIGKILL.value)))
     assert second.code == -signal.SIGKILL
-    assert first.code == 1  # and it does not wait for the dead
+    assert first.code == 1  # it does not wait for the killed one
     assert first.err.startswith("error: ") and first.err.count("\n") == 1
     assert not (out / "summary.json").exists()
     ended = finish(start(out, 2, signalled=(1, signal.SIGTERM.value)))
@@ -134,12 +134,12 @@ def interrupted(tmp_path_factory):
 
 
 @pytest.mark.parametrize("processes", [1, 4])
-def test_any_number_of_processes_goes_on_to_the_same_bits(
+def test_any_number_of_processes_resumes_to_the_same_bits(
     uninterrupted, interrupted, tmp_path, processes
 ):
     out = tmp_path / "run"
     shutil.copytree(interrupted, out)
-    mesh = ["--mesh", f"population={processes}"]  # another one than the checkpoint's
+    mesh = ["--mesh", f"population={processes}"]  # not the mesh of the checkpoint
     ended = finish(start(out, processes, *mesh))
     assert [done.code for done in ended] == [0] * processes
     assert files(out) == uninterrupted
@@ -148,7 +148,7 @@ def test_any_number_of_processes_goes_on_to_the_same_bits(
     assert said == [i == 0 for i in range(processes)]
 
 
-def test_all_refuse_what_the_first_refuses(tmp_path):
+def test_an_error_of_the_first_process_is_an_error_of_all(tmp_path):
     out = tmp_path / "file"
     out.write_text("not a run")
     for done in finish(start(out, 2)):
@@ -160,7 +160,7 @@ def test_all_refuse_what_the_first_refuses(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_of_one_process_everything_is_its_own(tmp_path):
+def test_one_process_needs_no_others(tmp_path):
     assert training.is_first_process()
     assert training.on_first_process(lambda: 3) == 3
     assert (training.any_process(True), training.any_process(False)) == (True, False)

@@ -1,4 +1,4 @@
-"""Members with settings of their own: against loops with plain optax, and constants."""
+"""Members with their own settings, against loops with plain optax and constant settings."""
 
 import dataclasses
 
@@ -50,7 +50,7 @@ def test_a_wrong_grid_is_refused(axes, words):
         training.grid(**axes)
 
 
-def test_over_seeds_is_a_loop_over_settings():
+def test_aggregate_seeds_is_a_loop_over_settings():
     members = training.grid(a=[2.0, 1.0], seed=range(3), b=[0, 1])
     value = np.array([5, 1, 3, 2, 4, np.nan, 7, 6, np.nan, 8, np.nan, 9], float)
     got = training.aggregate_seeds(members, value)
@@ -68,7 +68,7 @@ def test_the_median_of_an_even_number_of_seeds():
     assert got["median"].tolist() == [2, np.inf] and got["stopped"].tolist() == [0, 1]
 
 
-def test_over_seeds_refuses_what_does_not_fit():
+def test_aggregate_seeds_refuses_inconsistent_arguments():
     members = training.grid(a=[1.0, 2.0], seed=range(2))
     with pytest.raises(ValueError, match="'key' is none of the settings a, seed"):
         training.aggregate_seeds(members, np.zeros(4), seed="key")
@@ -132,7 +132,7 @@ def population():
 @pytest.mark.parametrize("member", [0, 5, 23])
 def test_a_member_is_a_plain_loop_with_its_settings(population, member):
     """Python numbers, plain optax, one update after another."""
-    members, begun, ended, losses = population
+    members, started, ended, losses = population
     own = {name: column[member].item() for name, column in members.items()}
     plain = optax.chain(optax.clip_by_global_norm(own["clip"]), optax.adam(own["learning_rate"]))
     cell = rnnjax.LSTM(
@@ -140,7 +140,7 @@ def test_a_member_is_a_plain_loop_with_its_settings(population, member):
     )
     init_key, key = jax.random.split(jax.random.key(own["seed"]))
     params = cell.init(init_key, D)
-    same(take(begun.params, member), params)  # to the last bit
+    same(take(started.params, member), params)  # to the last bit
     opt_state, step = plain.init(params), jax.jit(jax.value_and_grad(loss_fn))
     for t in range(STEPS):
         key, now = jax.random.split(key)
@@ -153,7 +153,7 @@ def test_a_member_is_a_plain_loop_with_its_settings(population, member):
     assert ended.settings["clip"][member] == np.float32(own["clip"])
 
 
-def test_accelerators_map_members_with_their_settings_at_once(population, monkeypatch):
+def test_accelerators_vmap_members_with_their_settings(population, monkeypatch):
     members, _, ended, losses = population
     monkeypatch.setattr(training.population, "_platform", lambda sharding: "gpu")
     monkeypatch.setattr(training.population, "_in_turn", None)
@@ -163,7 +163,7 @@ def test_accelerators_map_members_with_their_settings_at_once(population, monkey
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
 
 
-def test_a_setting_is_a_constant_to_the_last_bit(population):
+def test_a_setting_equals_a_constant_to_the_last_bit(population):
     """The seeds of one setting, trained with that setting as constants of the program."""
     members, _, ended, losses = population
     fixed = {"learning_rate": 0.1, "clip": 0.01, "gain": 0.5, "forget_bias": 2.0}
@@ -195,7 +195,7 @@ def test_a_setting_is_a_constant_to_the_last_bit(population):
         (lambda v: rnnjax.Elman(H, recurrent_kernel_init=SpectralRadius(v)), False),
     ],
 )
-def test_traced_hyperparameters_draw_what_numbers_do(make, exact):
+def test_traced_hyperparameters_draw_the_same_as_numbers(make, exact):
     key = jax.random.key(1)
     got = jax.jit(lambda v: make(v).init(key, D))(2.7)
     want = jax.jit(lambda: make(2.7).init(key, D))()

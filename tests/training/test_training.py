@@ -1,4 +1,4 @@
-"""The training loop against Python loops, to the last bit; and how it stops."""
+"""The training loop against Python loops, to the last bit; stops; progress."""
 
 import functools
 import io
@@ -76,7 +76,7 @@ def exact_state(members=S):
 
 @functools.cache
 def loop_over_samples(steps=STEPS, members=S):
-    """What `train_on_samples` documents, in Python: states after every step, and metrics."""
+    """The documented loop of `train_on_samples` in Python: states after every step, and metrics."""
     split, draw = jax.jit(jax.random.split), jax.jit(exact_sample)
     states, metrics = [], {"low": np.zeros((steps, members), np.float32)}
     metrics["high"] = np.zeros((steps, members), np.uint32)
@@ -93,7 +93,7 @@ def loop_over_samples(steps=STEPS, members=S):
 
 
 def consume(iterator):
-    """The chunks; one program must serve for all, the last and shorter one included."""
+    """Return the chunks; one program must serve all, also the shorter last one."""
     chunks, before = [next(iterator)], len(COMPILED)
     chunks += iterator
     assert before > 0 and len(COMPILED) == before
@@ -173,7 +173,7 @@ def test_a_population_is_close_to_a_loop_with_rounding():
         np.testing.assert_allclose(state.params["U"][member], one.params["U"], rtol=1e-4, atol=1e-6)
 
 
-def test_accelerators_map_members_at_once(monkeypatch):
+def test_accelerators_vmap_members(monkeypatch):
     state, metrics = train_network(3, 7)
     monkeypatch.setattr(training.population, "_platform", lambda sharding: "gpu")
     monkeypatch.setattr(training.population, "_one_by_one", None)
@@ -183,11 +183,11 @@ def test_accelerators_map_members_at_once(monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_members_share_keyword_arguments_and_may_come_from_anywhere():
+def test_members_share_keyword_arguments_and_may_be_on_any_device():
     scale = over_population(lambda a, *, by: a * by)
     five = scale(np.arange(5), by=3)
     assert_same_bits(five, jnp.arange(5) * 3)
-    assert_same_bits(scale(five[:1], by=2), jnp.array([0]))  # it lay on two devices
+    assert_same_bits(scale(five[:1], by=2), jnp.array([0]))  # it was on two devices
     assert_same_bits(scale(jax.device_put(jnp.arange(4), jax.devices()[1]), by=1), jnp.arange(4))
     before = len(COMPILED)
     scale(scale(scale(np.arange(5), by=5), by=6), by=7)
@@ -214,7 +214,7 @@ def test_training_on_samples_is_the_documented_loop(chunk_size):
         assert_same_bits(chunk.metrics, {name: v[rows] for name, v in metrics.items()})
 
 
-def test_cutting_training_into_chunks_changes_no_bit():
+def test_the_chunk_size_changes_no_bit():
     whole = train_network(3, 7)
     assert_same_bits(train_network(3, 3), whole)
     assert_same_bits(train_network(3, 1), whole)
@@ -230,7 +230,7 @@ def batch_step(state, batch):
 
 
 @pytest.mark.parametrize("chunk_size", [STEPS, 3])
-def test_training_on_batches_is_a_loop_and_takes_no_more_than_it_needs(chunk_size):
+def test_training_on_batches_is_a_loop_and_takes_only_what_it_needs(chunk_size):
     iterators = [iter(batches_of(m, STEPS + 1)) for m in range(S)]
     options = {"steps": STEPS, "chunk_size": chunk_size}
     chunks = consume(train_on_batches(batch_step, exact_state(), iterators, **options))
@@ -256,7 +256,7 @@ def test_batches_that_end_early():
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"steps": -3}, {"chunk_size": 0}], ids=str)
-def test_too_few_steps_are_an_error_at_once(wrong):
+def test_too_few_steps_are_an_immediate_error(wrong):
     (name, value), options = *wrong.items(), {"steps": 3, "chunk_size": 2} | wrong
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got {value}"):
         train_on_samples(exact_step, exact_state(), exact_sample, **options)
@@ -273,7 +273,7 @@ def test_a_metric_must_be_a_scalar():
         next(chunks)
 
 
-def test_metrics_may_be_none_at_all():
+def test_there_may_be_no_metrics():
     def step(state, _):
         return state._replace(step=state.step + 1), {}
 
@@ -294,7 +294,7 @@ SUDDEN = {
 @pytest.mark.parametrize(
     ("which", "train"), [*((w, "samples") for w in SUDDEN), ("later", "batches")]
 )
-def test_a_member_stops_before_its_first_number_that_is_not_finite(which, train):
+def test_a_member_stops_before_its_first_non_finite_metric(which, train):
     def step(state, bits):
         word, done = state.params["word"] + bits, state.step + 1
         state = state._replace(params=state.params | {"word": word}, step=done)
@@ -356,7 +356,7 @@ def test_a_member_that_stops_changes_no_bit_of_the_others():
 
 
 @pytest.mark.parametrize("train", ["samples", "batches"])
-def test_when_the_last_member_stops_training_does(train):
+def test_training_stops_with_the_last_member(train):
     def step(state, _):
         done = state.step + 1
         bad = done >= 3 + state.params
@@ -419,10 +419,10 @@ def test_progress_is_silent_elsewhere(capfd, monkeypatch):
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_interrupt_gives_the_terminal_back(monkeypatch):
+def test_an_interrupt_restores_the_terminal(monkeypatch):
     terminal = show_on_terminal(monkeypatch)
     chunks = steady()
-    next(chunks)  # it may come while the experiment works, or while a chunk does
+    next(chunks)  # it may come between chunks, or during one
     assert SHOW_CURSOR not in terminal.getvalue()
     chunks.close()
     assert terminal.getvalue().endswith(SHOW_CURSOR)
@@ -437,7 +437,7 @@ def test_an_interrupt_gives_the_terminal_back(monkeypatch):
     assert terminal.getvalue().count(SHOW_CURSOR) == 2
 
 
-def test_use_all_cores_respects_what_the_user_chose():
+def test_use_all_cores_respects_the_users_choice():
     def python(code, **environment):
         code = f"import jax, os; from rnnjax.training import use_all_cores; {code}"
         kept = {
