@@ -38,7 +38,7 @@ def distinct(config: Any, *names: str) -> None:
             raise ArgumentError(f"{option(name)} needs one or more values, each once, got {given}")
 
 
-def finite(config: Any, *names: str, above: float = -math.inf) -> None:
+def finite(config: Any, *names: str, above: int | float = -math.inf) -> None:
     """Raise an ArgumentError for the first named option that is not distinct finite numbers.
 
     Args:
