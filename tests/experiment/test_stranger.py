@@ -10,8 +10,6 @@ from scripts import ROOT
 from rnnjax import networks
 from rnnjax.testing import check_cell
 
-pytestmark = pytest.mark.slow
-
 MINE = '''"""The minimal gated unit: h' = (1 - f) h + f n."""
 import dataclasses
 from typing import Any, NamedTuple
@@ -73,6 +71,7 @@ def test_an_experiment_measures_it_beside_a_built_in_cell(folder):
         assert (folder / f"run/{name}.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_sweep_searches_over_it(folder):
     script = ROOT / "experiments" / "vanishing_gradients.py"
     fixed = ["length=10", "features=4", "steps=6", "snapshots=2", "seeds=1"]

@@ -20,7 +20,6 @@ EXPERIMENTS = ROOT / "experiments"
 SCRIPT = EXPERIMENTS / "vanishing_gradients.py"
 SUMMARY = ("parameters", "half_life_init", "half_life_trained", "final_loss", "chance", "success")
 
-pytestmark = pytest.mark.slow
 vanishing = load(SCRIPT)
 TINY = vanishing.Config(
     cells=("lstm",), length=10, features=3, steps=4, snapshots=2, seeds=2, record_every=2
@@ -61,6 +60,7 @@ def test_a_run_writes_everything_it_promises(tiny_run):
     assert json.loads((out / "config.json").read_text())["length"] == 10
 
 
+@pytest.mark.slow
 def test_the_same_arguments_give_the_same_bytes_from_the_shell(tiny_run, tmp_path):
     out, _ = tiny_run
     done = shell(*FLAGS.split(), "--out", tmp_path / "again", check=0)
@@ -72,6 +72,7 @@ def test_the_same_arguments_give_the_same_bytes_from_the_shell(tiny_run, tmp_pat
     assert row.split()[0] == "lstm"
 
 
+@pytest.mark.slow
 def test_a_seed_is_the_same_in_any_company(tiny_run, tmp_path):
     """To the last bit, with members for all devices; alone, it sums a batch that is split."""
     out, _ = tiny_run
@@ -92,6 +93,7 @@ def read_seed(directory, seed):
     return [line for line in lines if f'"seed": {seed}' in line]
 
 
+@pytest.mark.slow
 def test_figures_can_be_redrawn_from_the_run(tiny_run):
     out, _ = tiny_run
     figures = {path: path.read_bytes() for path in [*out.glob("*.svg"), *out.glob("*.png")]}
@@ -112,6 +114,7 @@ def test_a_run_is_not_overwritten_unless_asked(tiny_run, capsys):
     assert (out / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -174,6 +177,7 @@ def test_matched_cells_have_the_parameters_of_the_largest():
     assert min(counts) > 0.98 * max(counts)
 
 
+@pytest.mark.slow
 def test_training_that_diverges_stops_with_a_message_and_keeps_its_metrics(tmp_path):
     flags = "--cells elman --length 10 --features 3 --steps 6 --record-every 1 --learning-rate 1e38"
     done = shell(*flags.split(), "--seeds", 2, "--out", tmp_path / "run", check=1)
@@ -213,6 +217,7 @@ def test_a_wrong_argument_is_one_line_and_exit_code_2(
     refuses(vanishing, arguments, names)
 
 
+@pytest.mark.slow
 def test_a_wrong_argument_in_the_shell():
     done = shell("--features", "none", check=2)
     assert done.stderr.startswith("error: --features") and done.stderr.count("\n") == 1
@@ -227,6 +232,7 @@ def test_the_long_preset_changes_defaults_only():
     assert vanishing.Config().make_task().length == 100
 
 
+@pytest.mark.slow
 def test_the_claim_holds_in_small(tmp_path):
     """On adding over 40 steps the GRU learns and holds its gradient; the Elman network does not."""
     config = vanishing.Config(
