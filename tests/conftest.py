@@ -18,6 +18,7 @@ import http.server
 import os
 import resource
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -102,8 +103,23 @@ class Memory:
         )
 
 
+class Cache:
+    """A plugin: what scripts cache is kept for this run of the tests, not in the user's folder."""
+
+    def __init__(self):
+        self.folder = tempfile.TemporaryDirectory(
+            prefix="rnnjax-tests-", ignore_cleanup_errors=True
+        )
+        os.environ["XDG_CACHE_HOME"] = self.folder.name  # processes of xdist inherit it
+
+    def pytest_unconfigure(self):
+        self.folder.cleanup()
+
+
 def pytest_configure(config):
     config.pluginmanager.register(Memory(), "memory")
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Cache(), "cache")
 
 
 @pytest.fixture
