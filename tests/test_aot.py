@@ -18,7 +18,10 @@ from aot import CELLS, TARGETS, B, H, Instruction, Program, T
 GATES = {name: len(cell.gate_names) for name, cell in CELLS.items()}
 WHEELS = {"v5e": "libtpu", "v6e": "libtpu", "h100": "jax_cuda13_plugin"}
 
-each_target = pytest.mark.parametrize("target", TARGETS)
+# With --dist=loadgroup the programs of each target are compiled in one test process, once.
+each_target = pytest.mark.parametrize(
+    "target", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in TARGETS]
+)
 each_cell = pytest.mark.parametrize("cell", CELLS)
 
 
@@ -28,7 +31,7 @@ def result(target, cell, *flags):
     if importlib.util.find_spec(WHEELS[target]) is None:
         pytest.skip(f"{WHEELS[target]} is not installed: pip install -e '.[aot]'")
     command = [sys.executable, aot.__file__, target, cell, *flags]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -69,6 +72,7 @@ def test_no_loop_sums_up_a_gradient_of_the_weights(target, cell):
 
 
 @pytest.mark.aot
+@pytest.mark.xdist_group("h100")
 @each_cell
 def test_a_step_is_at_most_twelve_kernels_on_a_gpu(cell):
     compiled = program("h100", cell)
@@ -91,6 +95,7 @@ def test_memory_is_at_most_a_few_times_that_of_the_gates(target, cell):
 
 
 @pytest.mark.aot
+@pytest.mark.xdist_group("sharded")
 @each_cell
 def test_devices_that_share_a_batch_add_up_gradients_once(cell):
     compiled = program("v5e", cell, "sharded")
