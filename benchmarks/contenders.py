@@ -20,7 +20,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from libraries import CELLS, LeftOut
 
-from rnnjax import training
+from rnnjax import networks, training
 
 TOLERANCE = 1e-5  # of the largest entry
 
@@ -68,7 +68,8 @@ def make_problem(name: str, shape: Sequence[int]) -> Problem:
 def reference(problem: Problem) -> dict[str, Any]:
     """Return outputs and gradients by a plain scan over `cell.step` in float64."""
     with jax.enable_x64(True):
-        cell = CELLS[problem.name](problem.features, param_dtype=jnp.float64)
+        options = {"param_dtype": jnp.float64} if problem.name in CELLS else {}
+        cell = networks.make_cell(problem.name, problem.features, **options)
         params, xs, w = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), problem[1:])
 
         def step(params, carry, u):
@@ -87,8 +88,10 @@ def reference(problem: Problem) -> dict[str, Any]:
 
 def results(outputs: Any, by_params: Any, by_inputs: Any) -> dict[str, Any]:
     """Return what is compared: all gradients but that of the second bias, which not all have."""
-    names = "outputs", "input_kernel", "recurrent_kernel", "bias", "inputs"
-    return dict(zip(names, map(np.asarray, (outputs, *by_params[:3], by_inputs)), strict=True))
+    names = "input_kernel", "recurrent_kernel", "bias"  # a Gated cell's first three
+    own = dict(zip(names, jax.tree.leaves(by_params), strict=False))
+    found = {"outputs": outputs, **own, "inputs": by_inputs}
+    return {name: np.asarray(value) for name, value in found.items()}
 
 
 def tolerance(what: str, tokens: int) -> float:
@@ -128,6 +131,8 @@ def make_contender(name: str, problem: Problem) -> Contender:
         if variant:
             raise LeftOut(f"B = {batch} is not split over {mesh.size} devices")
         mesh = None
+    if library != "rnnjax" and problem.name not in CELLS:
+        raise LeftOut(f"it has no {networks.short_name(problem.name)}")
     if name == "torch":
         return torch_contender(problem)
     network = libraries.MAKERS[library](problem.name, problem.input_size, problem.features)

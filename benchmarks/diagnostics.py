@@ -6,7 +6,7 @@ python benchmarks/diagnostics.py --cells elman --out results --docs
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import timing
 
@@ -16,12 +16,12 @@ if __name__ == "__main__":
 import jax
 import jax.numpy as jnp
 import numpy as np
+from libraries import check_cells
 
 import rnnjax
-from rnnjax import diagnostics
+from rnnjax import diagnostics, networks
 from rnnjax.command_line import ArgumentError, at_least, parse
-
-CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
+from rnnjax.networks import CELLS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Config:
     the results are checked against each other.
     """
 
-    cells: tuple[Literal[tuple(CELLS)], ...] = tuple(CELLS)  # pyright: ignore
-    """Which cells."""
+    cells: tuple[str, ...] = tuple(CELLS)
+    """Cells: elman, lstm, gru, or one of your own: ./mine.py:MyCell."""
     batch_size: int = 32
     """B."""
     length: int = 1000
@@ -56,8 +56,7 @@ class Config:
     def __post_init__(self):
         at_least(1, self, "batch_size", "input_size", "features", "values", "rounds")
         at_least(2, self, "length")
-        if not self.cells:
-            raise ArgumentError(f"--cells must name some of {', '.join(CELLS)}")
+        check_cells(self.cells)
         for k in self.exponents:
             if not 1 <= k <= self.features:
                 raise ArgumentError(f"--exponents must lie in 1..{self.features}, got {k}")
@@ -67,7 +66,7 @@ class Config:
 
 def contenders(config: Config, name: str) -> dict[str, Any]:
     """Return what is timed for a cell, by name."""
-    cell = CELLS[name](config.features)
+    cell = networks.make_cell(name, config.features)
     key = jax.random.key(0)
     params = cell.init(key, config.input_size)
     xs = jax.random.normal(key, (config.length, config.batch_size, config.input_size))

@@ -8,7 +8,7 @@ for.
 import functools
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import rnnjax
-
-CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
+from rnnjax import networks
+from rnnjax.command_line import ArgumentError
+from rnnjax.networks import CELLS
 
 
 class Network(NamedTuple):
@@ -44,20 +45,33 @@ def import_library(name: str) -> Any:
         raise LeftOut(f"{name.split('.')[0]} is not installed") from None
 
 
+def check_cells(names: Sequence[str]) -> None:
+    """Raise an ArgumentError for the first name that is not a cell of ours or of the user's."""
+    if not names:
+        raise ArgumentError(f"--cells must name some of {', '.join(CELLS)}")
+    for name in names:
+        try:
+            networks.make_cell(name, 1)
+        except ValueError as error:
+            raise ArgumentError(f"--cells {error}") from None
+
+
 def parameters(name: str, input_size: int, features: int, key: Any = None) -> Any:
     """Draw a cell's parameters, with biases that are not zero.
 
     Only the GRU's second bias stays zero, because one of the libraries has none.
     """
     key = jax.random.key(0) if key is None else key
-    params = CELLS[name](features).init(key, input_size)
+    params = networks.make_cell(name, features).init(key, input_size)
+    if name not in CELLS:
+        return params
     return params._replace(bias=params.bias + 0.1 * jax.random.normal(key, params.bias.shape))
 
 
 def ours(name: str, input_size: int, features: int, **options: Any) -> Network:
     """Return our own network, with options of `rnnjax.unroll`."""
     del input_size
-    cell = CELLS[name](features)
+    cell = networks.make_cell(name, features)
     return Network(lambda params, xs: rnnjax.unroll(cell, params, xs, **options)[1], lambda p: p)
 
 

@@ -13,6 +13,7 @@ sharded split the batch over one device for each.
 
 import dataclasses
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -31,9 +32,10 @@ import jax.numpy as jnp
 import libraries
 import numpy as np
 from contenders import TOLERANCE, gather, make_problem
-from libraries import CELLS, LeftOut
+from libraries import CELLS, LeftOut, check_cells
 
-from rnnjax import training
+import rnnjax
+from rnnjax import networks, training
 from rnnjax.command_line import ArgumentError, at_least, parse
 
 CONTENDERS = (
@@ -58,7 +60,6 @@ GRID = {
     "B": (1, 4, 16, 64, 256),
 }
 MATMULS = 1024, 2048
-FLOPS = {"elman": 6, "lstm": 24, "gru": 18}  # x H (D + H) a token, forward and backward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +69,8 @@ class Config:
     The default run takes half an hour to an hour on two cores and tells what it is timing.
     """
 
-    cells: tuple[Literal[tuple(CELLS)], ...] = tuple(CELLS)  # pyright: ignore
-    """Which cells."""
+    cells: tuple[str, ...] = tuple(CELLS)
+    """Cells: elman, lstm, gru, or one of your own: ./mine.py:MyCell."""
     shapes: tuple[str, ...] = (
         "32,1000,32,128",
         "32,1000,8,64",
@@ -94,9 +95,9 @@ class Config:
     def __post_init__(self):
         at_least(1, self, "rounds")
         at_least(0, self, "warm_ups")
-        for name, allowed in (("cells", CELLS), ("contenders", CONTENDERS)):
-            if not getattr(self, name):
-                raise ArgumentError(f"--{name} must name some of {', '.join(allowed)}")
+        check_cells(self.cells)
+        if not self.contenders:
+            raise ArgumentError(f"--contenders must name some of {', '.join(CONTENDERS)}")
         if not self.shapes and not self.sweep:
             raise ArgumentError("--shapes must name some, unless there is a --sweep")
         for text in self.shapes:
@@ -185,7 +186,7 @@ def rated(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]
     """Return a row with its rate of work, as it is and as a share of a matmul's, and its ratio."""
     batch, length, input_size, features = row["shape"]
     tokens = batch * length
-    flops = FLOPS[row["cell"]] * features * (input_size + features) * tokens
+    flops = flops_per_token(row["cell"], input_size, features) * tokens
     gflops = flops / row["both_ms"] / 1e6
     ours = [other["both_ms"] for other in rows if other["contender"] == "rnnjax"]
     return row | {
@@ -193,6 +194,13 @@ def rated(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]
         "gemm_share": gflops / row["gemm_gflops"],
         "ratio": row["both_ms"] / ours[0] if ours else None,
     }
+
+
+def flops_per_token(name: str, input_size: int, features: int) -> float:
+    """Return the flops of the matmuls, 6 G H (D + H), forward and backward; NaN if G is unknown."""
+    cell = networks.make_cell(name, features)
+    gates = len(cell.gate_names) if isinstance(cell, rnnjax.Gated) else math.nan
+    return 6 * gates * features * (input_size + features)
 
 
 def shown(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -258,19 +266,19 @@ def figure(table: Mapping[str, np.ndarray]) -> Any:
     Args:
         table: columns `cell`, `axis`, `value`, `contender`, `median`, `q25`, `q75`.
     """
-    from rnnjax.figures import drawing
+    from rnnjax.figures import drawing, styles
 
     labels = {"T": "length T", "H": "hidden units H", "B": "batch size B"}
     axes_of = drawing.unique(table["axis"])
     drawn, axes = drawing.panels(len(axes_of))
-    colours = drawing.colours(table["contender"])
+    looks = styles.series(table["contender"].tolist())
     for ax, axis in zip(axes, axes_of, strict=True):
         panel = drawing.rows(table, axis=axis)
         for who in drawing.unique(panel["contender"]):
             rows = drawing.rows(panel, contender=who)
-            drawing.line_with_band(ax, rows["value"], rows, colours[who], who)
+            drawing.line_with_band(ax, rows["value"], rows, looks[who], who)
         ax.set(xscale="log", yscale="log", xlabel=labels[axis])
-    axes[0].set_ylabel(f"{drawing.name(table['cell'][0])}, forward and backward (ms)")
+    axes[0].set_ylabel(f"{styles.name(table['cell'][0])}, forward and backward (ms)")
     axes[0].legend(fontsize="small")
     return drawn
 
