@@ -35,6 +35,7 @@ from libraries import CELLS, check_cells
 import rnnjax
 from rnnjax import training
 from rnnjax.command_line import ArgumentError, at_least, parse
+from rnnjax.networks import make_cell
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "rnnjax": {},
@@ -137,7 +138,7 @@ def cost_per_step(config: Config, name: str) -> list[dict[str, Any]]:
 def long_run(config: Config, name: str) -> dict[str, Any]:
     """Do one update from a loss of the final carry of a long sequence; return what it took."""
     batch, length, input_size, features = config.long_shape
-    cell = CELLS[name](features)
+    cell = make_cell(name, features)
     params = libraries.parameters(name, input_size, features)
     xs: Any = np.random.default_rng(0).standard_normal((length, batch, input_size), np.float32)
     mesh: Any = training.batch_mesh()

@@ -35,7 +35,7 @@ import jax
 import jax.numpy as jnp
 
 import rnnjax
-from rnnjax import diagnostics, experiment, tasks, training
+from rnnjax import diagnostics, experiment, networks, tasks, training
 from rnnjax.command_line import ArgumentError, at_least
 from rnnjax.experiment import CellOptions, TrainingOptions, Verdict, readout
 from rnnjax.networks import short_name
@@ -90,7 +90,7 @@ class Config(CellOptions, TrainingOptions):
         """Return the cell; with --match-parameters, of the width nearest to the largest's count."""
         if not self.match_parameters:
             return self.make_cell(name)
-        names = {*rnnjax.networks.CELLS, *self.cells}
+        names = {*networks.CELLS, *self.cells}
         return readout.matched_cell(name, self.features, task, names)
 
 
