@@ -51,7 +51,10 @@ def cell_class(name: str) -> type[Cell]:
     place, colon, attribute = name.rpartition(":")
     if not (colon and place and attribute):
         raise ValueError(f"must be {', '.join(CELLS)}, or {OWN} for a cell of your own, got {name}")
-    module = _load(place)
+    try:
+        module = _load(place)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error.__cause__
     try:
         found = getattr(module, attribute)
     except AttributeError:

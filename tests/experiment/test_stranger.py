@@ -88,7 +88,7 @@ def test_a_sweep_searches_over_it(folder):
     ("cell", "message"),
     [
         ("./mine.py:YourCell", "error: --cells ./mine.py:YourCell: ./mine.py has no YourCell\n"),
-        ("./yours.py:MyCell", "error: --cells there is no file ./yours.py\n"),
+        ("./yours.py:MyCell", "error: --cells ./yours.py:MyCell: there is no file ./yours.py\n"),
         ("./mine.py:State", "error: --cells ./mine.py:State: State is not a subclass of"),
     ],
 )
