@@ -1,0 +1,62 @@
+"""A cell with a linear head, against a Python loop; its score; widths with equal counts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rnnjax import GRU, LSTM, networks, tasks
+from rnnjax.experiment import readout, sampled_sets
+
+TASK = tasks.AddingArjovsky2016(7)
+
+
+def test_the_outputs_are_linear_in_the_cells_outputs():
+    cell = GRU(5)
+    params = readout.init(cell, TASK, jax.random.key(0))
+    assert params.kernel.shape == (5, 1) and not params.bias.any()
+    params = params._replace(bias=jnp.array([0.5]))
+    inputs = TASK.sample(jax.random.key(1), 3).inputs
+    carry, want = cell.initial_carry((3,)), []
+    for x in inputs:
+        carry = cell.step(params.cell, carry, cell.project(params.cell, x))
+        want.append(np.asarray(carry.h) @ np.asarray(params.kernel) + 0.5)
+    np.testing.assert_allclose(readout.apply(cell, params, inputs), want, rtol=1e-5, atol=1e-6)
+    sizes = [leaf.size for leaf in jax.tree.leaves(params)]
+    assert readout.count(cell, TASK) == sum(sizes)
+
+
+def test_a_score_is_over_seeds():
+    cell = LSTM(3)
+    keys = jax.random.split(jax.random.key(2), 3)
+    params = jax.vmap(lambda key: readout.init(cell, TASK, key))(keys)
+    (batch,) = sampled_sets(TASK, [0, 1, 2], 16)
+    found = readout.score(cell, TASK, params, batch)
+    for seed in range(3):
+        own, data = (jax.tree.map(lambda a, s=seed: a[s], tree) for tree in (params, batch))
+        metrics = TASK.metrics(readout.apply(cell, own, data.inputs), data)
+        assert found["loss_of_seeds"][seed] == pytest.approx(float(metrics["loss"]), rel=1e-5)
+    assert found["final_loss"] == np.median(found["loss_of_seeds"])
+    assert found["chance"] == TASK.chance and found["success"] == 0
+
+
+def test_sets_are_sampled_per_seed_and_apart_from_each_other():
+    probe, held_out = sampled_sets(TASK, [4, 7], 5, 6)
+    assert probe.inputs.shape == (2, 7, 5, 2)
+    for place, seed in enumerate((4, 7)):
+        first, second = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1))
+        for found, key, size in ((probe, first, 5), (held_out, second, 6)):
+            want = TASK.sample(key, size)
+            np.testing.assert_array_equal(found.inputs[place], want.inputs)
+            np.testing.assert_array_equal(found.targets[place], want.targets)
+
+
+@pytest.mark.parametrize("name", networks.CELLS)
+def test_matched_cells_have_nearly_the_count_of_the_largest(name):
+    target = readout.count(LSTM(16), TASK)
+    cell = readout.matched_cell(name, 16, TASK, networks.CELLS)
+    counts = {
+        width: readout.count(networks.make_cell(name, width), TASK) for width in range(16, 49)
+    }
+    best = min(counts, key=lambda width: abs(counts[width] - target))
+    assert cell == networks.make_cell(name, best)
