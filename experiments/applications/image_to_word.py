@@ -11,8 +11,8 @@ depends on the image: least where the previous letters leave no choice.
 
 Verdict: `reproduced` if the network beats the baseline by more than the spread over seeds.
 
-This file has more than 200 lines because it defines a model of its own, and measures how each
-letter depends on the image besides the gradient over time.
+This file has more than 200 lines because it also measures how each letter depends on the image,
+which the gradient over time does not show.
 
     python experiments/applications/image_to_word.py --out runs/words
     python experiments/applications/image_to_word.py --out runs/words --predict seven.png
@@ -24,7 +24,6 @@ import dataclasses
 import functools
 from typing import Any, Literal
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,8 +31,6 @@ import numpy as np
 from rnnjax import decoding, diagnostics, experiment, training
 from rnnjax.datasets import batches, images
 from rnnjax.datasets.vocabulary import Vocabulary
-from rnnjax.layers import LinearHead, SoftmaxHead, masked_mean
-from rnnjax.models import OneToMany, OneToOne, shift_right
 
 END = 1
 
@@ -57,39 +54,14 @@ class Config(experiment.WriterOptions):
 
     def make_model(self, letters):
         """Return the network for a vocabulary of this many letters."""
-        from rnnjax.layers import Embed
+        from rnnjax.layers import Embed, LinearHead, SoftmaxHead
+        from rnnjax.models import Captioner, OneToMany, OneToOne
 
+        head, embed = LinearHead(self.features), Embed(letters, self.features)
         return Captioner(
-            OneToOne(LinearHead(self.features), hidden=(self.features,), activation_fn=nn.relu),
-            OneToMany(self.make_layer(), SoftmaxHead(letters), Embed(letters, self.features)),
+            OneToOne(head, hidden=(self.features,), activation_fn=jax.nn.relu),
+            OneToMany(self.make_layer(), SoftmaxHead(letters), embed),
         )
-
-
-class Captioner(nn.Module):
-    """A decoder whose first state is computed from a perceptron's output, the context."""
-
-    perceptron: OneToOne
-    decoder: OneToMany
-
-    def __call__(self, pixels, previous, *, seq_lengths=None):
-        """Return logits `[B, T, V]` of images `[B, D]`, given the previous letters, `[B, T]`."""
-        return self.decoder(self.perceptron(pixels), previous, seq_lengths=seq_lengths)
-
-    def see(self, pixels):
-        """Return the context, `[B, C]`."""
-        return self.perceptron(pixels)
-
-    def write(self, context, previous, *, seq_lengths=None):
-        """Return the decoder's logits `[B, T, V]`."""
-        return self.decoder(context, previous, seq_lengths=seq_lengths)
-
-    def start(self, pixels):
-        """Return the decoder's state before the first letter."""
-        return self.decoder.start(self.perceptron(pixels))
-
-    def step(self, state, previous):
-        """Return the next state and logits `[B, V]`, given the previous letter, `[B]`."""
-        return self.decoder.step(state, previous)
 
 
 def flat(pixels):
@@ -105,6 +77,9 @@ def spelling(vocabulary, names):
 
 def make_train_step(model, optimizer):
     import optax
+
+    from rnnjax.layers import SoftmaxHead, masked_mean
+    from rnnjax.models import shift_right
 
     def train_step(state, batch):
         targets, lengths = batch["targets"], batch["lengths"]
@@ -183,6 +158,9 @@ def measure(config, run):
 def gradients(model, params, pixels, targets):
     """Return the table of the gradient of the last letter's loss in words of one length."""
 
+    from rnnjax.layers import SoftmaxHead
+    from rnnjax.models import shift_right
+
     def loss(logits):
         return SoftmaxHead.loss(logits[:, -1], targets[:, -1]).sum()
 
@@ -198,14 +176,17 @@ def by_letter(model, params, pixels, targets, lengths):
     L_t is the loss of letter t alone; the quartiles are over words and members.
     """
 
+    from rnnjax.layers import SoftmaxHead
+    from rnnjax.models import shift_right
+
     def one(params, *, pixels, targets):
         variables = {"params": params}
 
         def losses(context):
-            logits = model.apply(variables, context, shift_right(targets, END), method="write")
+            logits = model.apply(variables, context, shift_right(targets, END), method="decode")
             return SoftmaxHead.loss(logits, targets).sum(0)  # [T]
 
-        jacobian = jax.jacrev(losses)(model.apply(variables, pixels, method="see"))  # [T, B, C]
+        jacobian = jax.jacrev(losses)(model.apply(variables, pixels, method="context"))  # [T, B, C]
         return jnp.log(jnp.linalg.norm(jacobian, axis=-1))
 
     logs = np.asarray(training.over_population(one)(params, pixels=pixels, targets=targets))

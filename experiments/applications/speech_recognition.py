@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax import decoding, experiment, models
+from rnnjax import decoding, experiment
 from rnnjax.command_line import ArgumentError, at_least
 from rnnjax.datasets import batches, speech
 from rnnjax.datasets.speech import audio
@@ -69,8 +69,9 @@ class Config(experiment.NetworkOptions):
 
     def make_model(self):
         from rnnjax.layers import SoftmaxHead
+        from rnnjax.models import ManyToMany
 
-        return models.ManyToMany(self.make_layer(window=50), SoftmaxHead(11))
+        return ManyToMany(self.make_layer(window=50), SoftmaxHead(11))
 
 
 def centred_frames(recording):
@@ -101,6 +102,8 @@ def examples(recordings, deviation):
 def make_train_step(model, optimizer, noise):
     import optax
 
+    from rnnjax.models import ctc_loss
+
     def train_step(state, batch):
         key, now = jax.random.split(state.key)
         inputs = batch["inputs"] + noise * jax.random.normal(now, batch["inputs"].shape)
@@ -109,7 +112,7 @@ def make_train_step(model, optimizer, noise):
         def loss_fn(params):
             logits = model.apply({"params": params}, inputs, **lengths)
             counts = {**lengths, "label_lengths": batch["label_lengths"]}
-            return models.ctc_loss(logits, batch["labels"], **counts).mean()
+            return ctc_loss(logits, batch["labels"], **counts).mean()
 
         loss, gradient = jax.value_and_grad(loss_fn)(state.params)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)

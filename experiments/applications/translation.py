@@ -34,7 +34,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax import decoding, experiment, models
+from rnnjax import decoding, experiment
 from rnnjax.command_line import ArgumentError, at_least
 from rnnjax.datasets import batches, translation, vocabulary
 from rnnjax.datasets.translation import detokenize, plain, tokenize
@@ -88,8 +88,9 @@ class Config(experiment.ApplicationOptions):
     def make_model(self, source_size, target_size):
         """Return the model for vocabularies of these sizes."""
         from rnnjax.layers import DotProductAttention, Embed, SoftmaxHead
+        from rnnjax.models import EncoderDecoder, OneToMany
 
-        decoder = models.OneToMany(
+        decoder = OneToMany(
             experiment.make_writer("--decoder", self.decoder, self.features),
             SoftmaxHead(target_size),
             Embed(target_size, self.embedding),
@@ -98,7 +99,7 @@ class Config(experiment.ApplicationOptions):
         encoder = experiment.make_layer(
             "--encoder", self.encoder, self.features, window=self.max_words
         )
-        return models.EncoderDecoder(encoder, decoder, Embed(source_size, self.embedding))
+        return EncoderDecoder(encoder, decoder, Embed(source_size, self.embedding))
 
 
 def load(config, split):
@@ -147,10 +148,11 @@ def make_train_step(model, optimizer, word_dropout):
     import optax
 
     from rnnjax.layers import masked_mean
+    from rnnjax.models import shift_right
 
     def train_step(state, batch):
         key, *keys = jax.random.split(state.key, 3)
-        previous = models.shift_right(batch["targets"], START)
+        previous = shift_right(batch["targets"], START)
         drop = functools.partial(drop_words, rate=word_dropout)
         inputs, previous = map(drop, keys, (batch["inputs"], previous))
         lengths = {"seq_lengths": batch["lengths"], "target_lengths": batch["target_lengths"]}
@@ -180,6 +182,8 @@ def search(model, params, inputs, lengths, *, length, beam):
     Args:
         inputs: `[B, S]`.
     """
+    from rnnjax.models import shift_right
+
     variables = {"params": params}
     state = model.apply(variables, inputs, seq_lengths=lengths, method="start")
     step = functools.partial(model.apply, variables, method="step")
@@ -187,7 +191,7 @@ def search(model, params, inputs, lengths, *, length, beam):
         step, state, START, length=length, beam_width=beam, end=END, length_penalty=1.0
     )
     tokens = found[:, 0]
-    previous = models.shift_right(tokens, START)
+    previous = shift_right(tokens, START)
     _, sown = model.apply(
         variables, inputs, previous, seq_lengths=lengths, mutable=["intermediates"]
     )
@@ -285,6 +289,8 @@ def scores():
 
 def gradients(model, params, rows, count=32):
     """Return the table of gradients of the last word's loss, over the longest sentences."""
+    from rnnjax.models import shift_right
+
     longest = np.argsort(-np.minimum(rows["lengths"], rows["target_lengths"]), kind="stable")
     rows = {name: jnp.asarray(column[longest[:count]]) for name, column in rows.items()}
     words = rows["target_lengths"] - 1  # without the end
@@ -294,7 +300,7 @@ def gradients(model, params, rows, count=32):
         params,
         lambda logits: jnp.where(last, model.decoder.head.loss(logits, rows["targets"]), 0).sum(),
         rows["inputs"],
-        models.shift_right(rows["targets"], START),
+        shift_right(rows["targets"], START),
         seq_lengths=rows["lengths"],
         target_lengths=rows["target_lengths"],
     )

@@ -146,10 +146,10 @@ def test_how_a_letter_depends_on_the_context_is_the_gradient_of_its_own_loss(sma
 
     def loss(context, letter):
         previous = jnp.concatenate([jnp.array([1]), word[:-1]])[None]
-        logits = model.apply({"params": params}, context, previous, method="write")
+        logits = model.apply({"params": params}, context, previous, method="decode")
         return -jax.nn.log_softmax(logits[0, letter])[word[letter]]
 
-    context = model.apply({"params": params}, pixels[:1], method="see")
+    context = model.apply({"params": params}, pixels[:1], method="context")
     gradient = jax.jit(jax.grad(loss))
     for letter in (2, 4):  # which only the longer word has
         expected = np.log(np.linalg.norm(gradient(context, letter)))
