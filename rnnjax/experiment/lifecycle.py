@@ -13,6 +13,7 @@ from typing import Any
 
 from rnnjax import command_line
 from rnnjax.command_line import ArgumentError, option
+from rnnjax.experiment.compilation_cache import compilation_cache
 from rnnjax.experiment.options import RunOptions, run_options
 from rnnjax.experiment.verdict import Verdict, print_verdict
 from rnnjax.runs import Run, locked
@@ -57,10 +58,14 @@ class Experiment:
     def main(self, arguments: Sequence[str] | None = None) -> None:
         """Run the experiment from a shell; errors and exit codes are those of `command_line.main`.
 
+        Compiled programs are kept on disk: see `rnnjax.experiment.compilation_cache`.
+
         Args:
             arguments: None means `sys.argv[1:]`.
         """
-        command_line.main(self.config, self, arguments=arguments, presets=self.presets)
+        command_line.main(
+            self.config, self._with_compilation_cache, arguments=arguments, presets=self.presets
+        )
 
     def __call__(self, config: Any, *, quiet: bool = False) -> Any:
         """Run the experiment and return its summary, which is also written to summary.json.
@@ -95,6 +100,10 @@ class Experiment:
                 raise ArgumentError(str(error)) from error
             except DamagedError as error:
                 raise ArgumentError(str(error)) from error
+
+    def _with_compilation_cache(self, config):
+        with compilation_cache() if config.compilation_cache else contextlib.nullcontext():
+            return self(config)
 
     def _measure_and_judge(self, config, run):
         summary = self.measure(config, run)

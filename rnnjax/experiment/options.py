@@ -28,6 +28,9 @@ class RunOptions:
     """Training updates between two checkpoints. A stopped run resumes from the newest."""
     keep: int = 2
     """How many of the newest checkpoints to keep, besides the best."""
+    compilation_cache: bool = True
+    """Keep compiled programs in the user's cache folder (~/.cache/rnnjax/xla), so that the next run
+    starts sooner."""
     mesh: str | None = None
     """How devices are divided: data=4,population=2 splits every batch over four devices and the
     networks over two groups [default: one group per network, as far as devices suffice]."""
