@@ -45,7 +45,7 @@ class Verdict:
         known = {name: bool(holds) for name, holds in (conditions or {}).items()}
         return cls(Outcome.INCONCLUSIVE, known, reason)
 
-    def unless_quick(self, config: Any, *names: str, **limits: tuple[float, float]) -> "Verdict":
+    def unless_quick(self, config: Any, *names: str, **limits: tuple[Any, Any]) -> "Verdict":
         """Return this verdict, or `quick run only` if an option is below its limit.
 
         Args:
