@@ -178,9 +178,9 @@ class ResumableTraining:
                 if due and active.any():
                     if parts:
                         self._save_history(join_chunks(parts), complete=False)
-                    facts = {"active": active.tolist(), "iterators": positions(iterators)}
-                    facts["platform"] = _platform()
-                    checkpoints.save(chunk.step, chunk.state, facts, _median_loss(chunk))
+                    metadata = {"active": active.tolist(), "iterators": positions(iterators)}
+                    metadata["platform"] = _platform()
+                    checkpoints.save(chunk.step, chunk.state, metadata, _median_loss(chunk))
                 if terminated:
                     break
             stopped = any_process(sigterm())
@@ -234,7 +234,7 @@ class ResumableTraining:
         steps = checkpoints.steps()
         for step in steps:
             try:
-                restored, facts = checkpoints.load(step, state)
+                restored, metadata = checkpoints.load(step, state)
                 load = functools.partial(load_chunks, self._history, ends, step, structure)
                 chunks, partial = on_first_process(load)
             except ValueError as error:
@@ -247,23 +247,27 @@ class ResumableTraining:
                 if is_first_process():
                     print(f"{self._name}: {error}; trying an earlier one", file=sys.stderr)
                 continue
-            restore_positions(iterators, facts["iterators"], step)
-            if facts["platform"] != _platform() and is_first_process():
-                print(
-                    f"{self._name}: started with {facts['platform']}, resumes with {_platform()}; "
-                    "the last bits may differ",
-                    file=sys.stderr,
-                )
+            restore_positions(iterators, metadata["iterators"], step)
+            self._compare_platform(metadata["platform"])
             parts = [] if partial is None else [partial]
             for record in (*chunks, *parts):
                 on_first_process(functools.partial(self._write_metrics, record))
-            return _Position(step, restored, np.array(facts["active"], bool), chunks, parts)
+            return _Position(step, restored, np.array(metadata["active"], bool), chunks, parts)
         if steps or checkpoints.damaged():
             raise ResumeError(
                 f"all checkpoints of {self._name} in {self.run.path} are damaged; give another "
                 "--out, or remove that directory to start again"
             )
         return _Position(0, state, np.ones(len(self.members), bool), [], [])
+
+    def _compare_platform(self, before):
+        """Say on standard error if the run was started on another platform."""
+        if before != _platform() and is_first_process():
+            print(
+                f"{self._name}: started with {before}, resumes with {_platform()}; "
+                "the last bits may differ",
+                file=sys.stderr,
+            )
 
 
 def _platform():
