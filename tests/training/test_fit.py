@@ -172,3 +172,30 @@ def test_the_example_runs():
     found = doctest.DocTestFinder().find(fit, "fit", globs={})
     results = [doctest.DocTestRunner().run(each) for each in found]
     assert [(r.failed, r.attempted > 10) for r in results] == [(0, True)]
+
+
+def test_complex_and_integer_states_train_and_resume(tmp_path):
+    def step(state, noise):
+        z, count = state.params
+        z = z * jnp.exp(0.3j) + noise
+        return state._replace(params=(z, count + 1), step=state.step + 1), {
+            "size": jnp.abs(z).sum()
+        }
+
+    def noise():
+        rows = np.random.default_rng(0).normal(size=(6, 3)) + 1j
+        return iter(rows.astype(np.complex64))
+
+    params = jnp.array([1, 1j, -1], jnp.complex64), jnp.uint8(250)
+    state = TrainState(params, (), jnp.int32(0), jax.random.key(0))
+    z, want = np.asarray(params[0]), []
+    for row in noise():
+        z = z * np.exp(np.complex64(0.3j)) + row
+        want.append(np.abs(z).sum())
+    for steps in (3, 6):  # the second run resumes the first
+        run = Run.resume_or_create(tmp_path / "run", Config(), ignoring=())
+        got = fit(step, state, noise(), steps, run=run, checkpoint_every=1, chunk_size=3)
+        np.testing.assert_allclose(got.metrics["size"], want[:steps], rtol=1e-5)
+    assert got.state.params[0].dtype == jnp.complex64
+    np.testing.assert_allclose(got.state.params[0], z, rtol=1e-5)
+    assert int(got.state.params[1]) == 0 and got.state.params[1].dtype == jnp.uint8
