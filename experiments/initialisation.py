@@ -137,8 +137,7 @@ def measure(config, run):
         profiles = make_profiles(bare, KEEPS.get(name), config)  # compiled once for a cell
         entry: dict[str, Any] = {"forget_bias": DEFAULT_BIAS.get(name, 0.0)}
         if name not in networks.CELLS:
-            axes = "forget bias" if isinstance(bare, rnnjax.Gated) else "gain or forget bias"
-            print(f"{short_name(name)}: no {axes} is varied: only built-in cells say where it acts")
+            print(networks.not_varied(name, bare))
         arrived = []
         for how in DRAWS if name in KEEPS else ("per gate",):
             cell = make_cell(name, how, config)

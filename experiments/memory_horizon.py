@@ -154,8 +154,7 @@ def measure(config, run):
     for name in config.cells:
         cell = config.make_cell(name)
         if name not in networks.CELLS:
-            axes = "forget bias" if isinstance(cell, rnnjax.Gated) else "gain or forget bias"
-            print(f"{short_name(name)}: no {axes} is varied: only built-in cells say where it acts")
+            print(networks.not_varied(name, cell))
         measured = make_profile(cell, config)
         short = short_name(name)
         for sweep, value, cell in progress(settings(config, name), short):

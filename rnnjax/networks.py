@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rnnjax import cells
-from rnnjax.cells import Cell
+from rnnjax.cells import Cell, Gated
 
 CELLS: dict[str, type[Cell]] = {"elman": cells.Elman, "lstm": cells.LSTM, "gru": cells.GRU}
 FORMS = {
@@ -109,6 +109,16 @@ def split(name: str) -> tuple[str, str]:
     """Return the form and the cell of a network's name: `deep_`, `gru`."""
     form = next((form for form in FORMS if form and name.startswith(form)), "")
     return form, name[len(form) :]
+
+
+def not_varied(name: str, cell: Cell) -> str:
+    """Return a line on the settings that an experiment does not vary for a cell of one's own."""
+    known = (
+        "the forget bias is not varied, because only the built-in cells' keeping gates are known"
+    )
+    if isinstance(cell, Gated):
+        return f"{short_name(name)}: {known}"
+    return f"{short_name(name)}: neither gain nor forget bias is varied, because it is not Gated"
 
 
 def causal(name: str) -> bool:

@@ -91,6 +91,13 @@ def test_a_cell_of_ones_own(name, folder):
     assert networks.make_cell("./mine.py:Fixed", 4).output_size == 3
 
 
+def test_what_is_not_varied_is_said_in_one_line(folder):
+    plain = networks.not_varied("./mine.py:Sum", networks.make_cell("./mine.py:Sum", 4))
+    assert plain == "Sum: neither gain nor forget bias is varied, because it is not Gated"
+    gated = networks.not_varied("./mine.py:Mine", rnnjax.Elman(3))
+    assert gated.startswith("Mine: the forget bias is not varied, because ")
+
+
 def test_a_cell_of_an_installed_module():
     assert networks.cell_class("rnnjax.cells:GRU") is rnnjax.GRU
     assert networks.cell_class("rnnjax.cells.lstm:LSTM") is rnnjax.LSTM

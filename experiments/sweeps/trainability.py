@@ -227,8 +227,7 @@ def measure(config, run):
         table = train(config, name, run)
         axes = config.population(name)
         if name not in networks.CELLS:
-            kept = "forget bias" if len(np.unique(axes["gain"])) > 1 else "gain or forget bias"
-            print(f"{short_name(name)}: no {kept} is varied: only built-in cells say where it acts")
+            print(networks.not_varied(name, config.make_cell(name)))
         settings = {key: table[key] for key in axes}
         rows = training.aggregate_seeds(settings, table["loss_of_chance"])
         tables.append(table)
