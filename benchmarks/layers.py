@@ -1,4 +1,4 @@
-"""What the Flax layers add to `rnnjax.unroll`, as ratios to the same computation without Flax.
+"""What Flax layers and wrapper cells cost, as ratios to `rnnjax.unroll` of the bare cell.
 
 python benchmarks/layers.py
 python benchmarks/layers.py --cells elman --out results --docs
@@ -21,21 +21,23 @@ import rnnjax
 from rnnjax.command_line import ArgumentError, at_least, parse
 
 CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
-LAYERS = "rnn", "deep", "bidirectional"
+LAYERS = "rnn", "deep", "bidirectional", "wrappers"
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Time gradients through layers beside hand-written compositions of `unroll`.
 
-    Time-major layers do what `unroll` does; the default, batch-major, also turns inputs and outputs
-    round. All compute the same gradients, which is checked before anything is timed.
+    Time-major layers do what `unroll` does; the default, batch-major, also transposes inputs and
+    outputs. The wrappers are cells around the bare cell, with noise where they have some. Before
+    anything is timed, gradients are checked: of layers against the composition, of wrappers
+    against a plain scan.
     """
 
     cells: tuple[Literal[tuple(CELLS)], ...] = tuple(CELLS)  # pyright: ignore
     """Which cells."""
     layers: tuple[Literal[LAYERS], ...] = LAYERS  # pyright: ignore
-    """One layer, two on top of each other, or two directions."""
+    """One layer, two stacked, two directions, or the wrapper cells."""
     batch_size: int = 32
     """B."""
     length: int = 1000
@@ -124,6 +126,56 @@ def contenders(config: Config, name: str, kind: str) -> dict[str, Any]:
     return calls
 
 
+def wrapper_contenders(config: Config, name: str) -> dict[str, Any]:
+    """Return gradients through the bare cell and through each wrapper, checked, by name."""
+    bare, key = CELLS[name](config.features), jax.random.key(0)
+    xs = jax.random.normal(key, (config.length, config.batch_size, config.input_size))
+    weights = jax.random.normal(key, (*xs.shape[:2], config.features))
+    cells: dict[str, Any] = {
+        "unroll": bare,
+        "LayerNorm": rnnjax.cells.LayerNorm(bare),
+        "Zoneout": rnnjax.cells.Zoneout(bare, 0.1),
+        "VariationalDropout": rnnjax.cells.VariationalDropout(bare, 0.1),
+    }
+    calls = {}
+    for what, cell in cells.items():
+        noise = None
+        if isinstance(cell, rnnjax.cells.Stochastic):
+            noise = cell.with_noise(key, xs).noise
+        params = cell.init(key, config.input_size)
+
+        def loss(params, xs, noise, run, cell=cell):
+            inputs = xs if noise is None else rnnjax.cells.Noisy(xs, noise)
+            return (run(cell, params, inputs) * weights).sum()
+
+        gradient = jax.jit(jax.grad(loss, (0, 1)), static_argnames="run")
+        calls[what] = lambda g=gradient, p=params, n=noise: g(p, xs, n, unrolled)
+        for a, b in zip(
+            jax.tree.leaves(gradient(params, xs, noise, scanned)),
+            jax.tree.leaves(calls[what]()),
+            strict=True,
+        ):
+            np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-4 * float(jnp.abs(a).max()))
+    return calls
+
+
+def unrolled(cell, params, xs):
+    """Return the outputs of `unroll`."""
+    return rnnjax.unroll(cell, params, xs)[1]
+
+
+def scanned(cell, params, xs):
+    """Return the outputs of a plain scan."""
+    ready = cell.prepare(params)
+
+    def step(carry, u):
+        carry = cell.step(ready, carry, u)
+        return carry, cell.output(carry)
+
+    batch = jax.tree.leaves(xs)[0].shape[1:-1]
+    return jax.lax.scan(step, cell.initial_carry(batch), cell.project(ready, xs))[1]
+
+
 def check(want, got, paths, time_major):
     """Assert that a layer's gradients are those of the hand-written composition."""
     (want_params, want_xs), (tree, xs) = want, got
@@ -139,7 +191,11 @@ def check(want, got, paths, time_major):
 
 def measure(config: Config, name: str, kind: str) -> list[dict[str, Any]]:
     """Return a row for each contender."""
-    seconds = timing.interleaved(contenders(config, name, kind), rounds=config.rounds, warm_ups=3)
+    if kind == "wrappers":
+        calls = wrapper_contenders(config, name)
+    else:
+        calls = contenders(config, name, kind)
+    seconds = timing.interleaved(calls, rounds=config.rounds, warm_ups=3)
     unit = timing.median(seconds["unroll"])
     return [
         {
@@ -155,7 +211,7 @@ def measure(config: Config, name: str, kind: str) -> list[dict[str, Any]]:
 
 
 def run(config: Config) -> list[dict[str, Any]]:
-    """Time every layer, print the table, and write what was asked for."""
+    """Time every layer, print the table, and write what was requested."""
     rows = []
     for name in config.cells:
         for kind in config.layers:
@@ -169,7 +225,8 @@ def run(config: Config) -> list[dict[str, Any]]:
         text = (
             f"`python benchmarks/layers.py`: {shape}, H = {config.features}, one device; gradients "
             f"with respect to parameters and inputs, medians of {config.rounds} interleaved "
-            f"rounds. Unroll is the same composition without Flax.\n\n{timing.table(rows)}\n\n"
+            f"rounds. Unroll is the same composition without Flax, and for the wrappers the bare "
+            f"cell.\n\n{timing.table(rows)}\n\n"
             f"{conditions}"
         )
         timing.write_section("Layers", text)

@@ -12,8 +12,11 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
+
+TIMES_KERNEL = "_times_kernel"  # the name by which the fast backward finds `matmul` in a jaxpr
 
 
 def matmul(x: Array, kernel: Array, dtype: Any) -> Array:
@@ -21,6 +24,11 @@ def matmul(x: Array, kernel: Array, dtype: Any) -> Array:
 
     With `dtype=None` both are promoted to a common type, as everywhere in JAX.
     """
+    return _times_kernel(x, kernel, dtype=dtype)
+
+
+@functools.partial(jax.jit, static_argnames="dtype")
+def _times_kernel(x, kernel, *, dtype):
     if dtype is None:
         return x @ kernel
     return jnp.matmul(x.astype(dtype), kernel.astype(dtype), preferred_element_type=kernel.dtype)

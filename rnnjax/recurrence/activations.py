@@ -1,7 +1,7 @@
-"""The elementwise half of a gated cell, cut where its backward pass needs least of it.
+"""The arithmetic of a gated cell, cut where its backward pass needs to keep the least.
 
-The slopes of tanh, the logistic and exp follow from their values. With these kept, the backward
-pass needs neither their arguments nor the functions themselves, four of the LSTM's five.
+The slopes of tanh, the logistic and exp follow from their values. With the values kept, the
+backward pass needs neither the arguments nor the functions themselves: four of the LSTM's five.
 """
 
 import functools
@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Literal, primitives
+from jax.extend.core import primitives
 
-from rnnjax.recurrence.jaxprs import bind, evaluated
+from rnnjax.recurrence.jaxprs import bind, evaluated, used
 
 PyTree = Any
 _SLOPES = {
@@ -25,14 +25,16 @@ _SLOPES = {
 class Half(NamedTuple):
     """A function `half(carry, u, v, shared, flags) -> new carry` in two parts."""
 
-    forward: Callable  # its arguments -> new carry, and kept, a list of arrays
+    forward: Callable  # its arguments -> new carry, and a list of arrays to keep
     backward: Callable  # carry, new carry, kept, shared, flags, cotangent -> d(carry, u, v, shared)
-    same: tuple[bool, ...]  # for each gate, whether du and dv are one array
-    size: int  # of kept
+    same: tuple[int | None, ...]  # for each entry of u, the entry of v with the same cotangent
+    kept: tuple[jax.ShapeDtypeStruct, ...]  # the arrays to keep
 
 
-def cut(half: Callable, carry: PyTree, u: tuple, v: tuple, shared: PyTree, flags: PyTree) -> Half:
+def cut(half: Callable, carry: PyTree, u: list, v: tuple, shared: PyTree, flags: PyTree) -> Half:
     """Return `half` cut in two, for arguments of these shapes; `flags` has no derivative."""
+
+    both = len(u) + len(v)
 
     def record(carry, u, v, shared, flags, note=lambda equation, argument: None):
         values = []
@@ -50,8 +52,7 @@ def cut(half: Callable, carry: PyTree, u: tuple, v: tuple, shared: PyTree, flags
         return new, [*values, *u, *v]
 
     def pull(carry, values, shared, flags, cotangent):
-        gates = len(u)
-        values, us, vs = values[: -2 * gates], values[-2 * gates : -gates], values[-gates:]
+        values, us, vs = values[:-both], values[-both : -len(v)], values[-len(v) :]
 
         def replay(carry, u, v, shared):
             known = iter(values)
@@ -65,11 +66,11 @@ def cut(half: Callable, carry: PyTree, u: tuple, v: tuple, shared: PyTree, flags
 
             return evaluated(half, handle)(carry, u, v, shared, flags)
 
-        _, vjp = jax.vjp(replay, carry, tuple(us), tuple(vs), shared)
+        _, vjp = jax.vjp(replay, carry, us, tuple(vs), shared)
         return vjp(cotangent)
 
-    # What is a leaf of the new carry is there anyway, and what is an activation of one, like the
-    # LSTM's tanh(c'), is cheaper computed again than written and read.
+    # A leaf of the new carry is stored anyway, and an activation of one, like the LSTM's tanh(c'),
+    # is cheaper to compute again than to write and read.
     sources: list[Callable | None] = []
 
     def trace(*args):
@@ -92,8 +93,8 @@ def cut(half: Callable, carry: PyTree, u: tuple, v: tuple, shared: PyTree, flags
     new, values = jax.eval_shape(trace, carry, u, v, shared, flags)
     traced = jax.make_jaxpr(pull)(carry, values, shared, flags, new).jaxpr
     before = len(jax.tree.leaves(carry))
-    needed = _used(traced)[before : before + len(values)]
-    du, dv = (traced.outvars[before + i * len(u) :][: len(u)] for i in (0, 1))
+    needed = used(traced)[before : before + len(values)]
+    du, dv = traced.outvars[before:][: len(u)], traced.outvars[before + len(u) :][: len(v)]
     stored = [need and source is None for need, source in zip(needed, sources, strict=True)]
 
     def forward(*args):
@@ -111,24 +112,16 @@ def cut(half: Callable, carry: PyTree, u: tuple, v: tuple, shared: PyTree, flags
         known = [value(*x) for x in zip(values, needed, sources, strict=True)]
         return pull(carry, known, shared, flags, cotangent)
 
-    same = tuple(a is b for a, b in zip(du, dv, strict=True))
-    return Half(forward, backward, same, sum(stored))
+    same = tuple(next((i for i, b in enumerate(dv) if a is b), None) for a in du)
+    kept = tuple(x for x, store in zip(values, stored, strict=True) if store)
+    return Half(forward, backward, same, kept)
 
 
 def _adds(equation, inputs, u, v):
-    """Return whether an equation is u_g + v_g, a gate's pre-activation."""
+    """Return whether an equation adds an entry of u and one of v: a gate's pre-activation."""
     if equation.primitive is not primitives.add_p:
         return False
     return any(any(a is x for x in u) and any(b is x for x in v) for a, b in (inputs, inputs[::-1]))
-
-
-def _used(jaxpr):
-    """Return which arguments of a jaxpr its results depend on."""
-    live = {atom for atom in jaxpr.outvars if not isinstance(atom, Literal)}
-    for equation in reversed(jaxpr.eqns):
-        if not live.isdisjoint(equation.outvars):
-            live |= {atom for atom in equation.invars if not isinstance(atom, Literal)}
-    return [argument in live for argument in jaxpr.invars]
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -7,9 +7,10 @@ A complex entry z = x + i y has two real dimensions. Cotangents follow JAX's con
 dL/dx - i dL/dy for a real L, whose modulus is the norm of the real gradient (dL/dx, dL/dy).
 """
 
+import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -37,6 +38,31 @@ def partition(tree: PyTree, like: PyTree = None) -> tuple[list[Any], Callable]:
         return structure.unflatten([next(floats) if is_float else leaf for is_float, leaf in pairs])
 
     return [leaf for leaf, is_float in zip(leaves, floating, strict=True) if is_float], merge
+
+
+@dataclasses.dataclass(frozen=True)
+class RealLeaves:
+    """Which leaves of a pytree are real floating arrays: takes them out and puts others in."""
+
+    structure: Any
+    real: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, tree: PyTree) -> "RealLeaves":
+        """Return those of a pytree of arrays or shapes."""
+        leaves, structure = jax.tree.flatten(tree)
+        return cls(structure, tuple(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves))
+
+    def split(self, tree: PyTree) -> tuple[list[Any], list[Any]]:
+        """Return the real leaves of a tree of this structure, and the other ones."""
+        leaves = self.structure.flatten_up_to(tree)
+        pairs = list(zip(leaves, self.real, strict=True))
+        return [leaf for leaf, real in pairs if real], [leaf for leaf, real in pairs if not real]
+
+    def join(self, floats: Sequence[Any], others: Sequence[Any]) -> PyTree:
+        """Undo `split`."""
+        given = iter(others), iter(floats)
+        return self.structure.unflatten([next(given[real]) for real in self.real])
 
 
 def normalise(leaves: list[Array], batch_ndim: int) -> tuple[list[Array], Array]:

@@ -1,4 +1,4 @@
-"""A function evaluated equation by equation, by way of its jaxpr, with a say in each."""
+"""A function evaluated equation by equation from its jaxpr, with a handler for each."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,10 +11,11 @@ Handler = Callable[[Any, Sequence[Any]], Sequence[Any] | None]
 
 
 def evaluated(function: Callable, handle: Handler) -> Callable:
-    """Return `function`, with `handle(equation, inputs)` asked for the outputs of each equation.
+    """Return `function`, with the outputs of each equation given by `handle(equation, inputs)`.
 
-    Where it returns None the equation is evaluated as it stands. Equations inside `jax.jit` are
-    seen, those inside loops, branches and custom derivative rules are not.
+    Where it returns None the equation is evaluated unchanged. A call of a jitted function is
+    offered to `handle` first; if it returns None, the equations inside are. Equations inside
+    loops, branches and custom derivative rules are not seen.
     """
 
     def run(*args):
@@ -32,6 +33,49 @@ def bind(equation: Any, inputs: Sequence[Any]) -> Sequence[Any]:
     return outputs if primitive.multiple_results else [outputs]
 
 
+def used(jaxpr: Any) -> list[bool]:
+    """Return which arguments of a jaxpr its results depend on."""
+    live = {atom for atom in jaxpr.outvars if not isinstance(atom, Literal)}
+    for equation in reversed(jaxpr.eqns):
+        if not live.isdisjoint(equation.outvars):
+            live |= {atom for atom in equation.invars if not isinstance(atom, Literal)}
+    return [argument in live for argument in jaxpr.invars]
+
+
+def elementwise_vectors(jaxpr: Any) -> list[bool]:
+    """Return which arguments `[H]` of a jaxpr are used feature by feature alone.
+
+    They enter elementwise functions of other vectors, and are broadcast along their last axis. Such
+    an argument may be repeated for each example of a batch, where an indexed one may not.
+    """
+    sources = {v: {i} for i, v in enumerate(jaxpr.invars) if v.aval.ndim == 1}
+    others = set()
+    for equation in jaxpr.eqns:
+        atoms = [atom for atom in equation.invars if not isinstance(atom, Literal)]
+        found = set().union(*(sources.get(atom, set()) for atom in atoms))
+        if not found:
+            continue
+        if equation.primitive is primitives.broadcast_in_dim_p:
+            axes, shape = (equation.params[k] for k in ("broadcast_dimensions", "shape"))
+            if axes == (len(shape) - 1,) and len(shape) > 1:
+                continue
+        out = equation.outvars[0]
+        if equation.primitive.name in _ELEMENTWISE and out.aval.ndim == 1:
+            sources[out] = found
+        else:
+            others |= found
+    for atom in jaxpr.outvars:
+        others |= set() if isinstance(atom, Literal) else sources.get(atom, set())
+    return [v in sources and i not in others for i, v in enumerate(jaxpr.invars)]
+
+
+_NAMES = (
+    "add sub mul div neg exp exp2 expm1 log log1p tanh logistic abs sign sqrt rsqrt cbrt pow "
+    "integer_pow square max min sin cos erf convert_element_type copy"
+)
+_ELEMENTWISE = frozenset(_NAMES.split())
+
+
 def _evaluate(jaxpr, consts, args, handle):
     known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
 
@@ -40,11 +84,11 @@ def _evaluate(jaxpr, consts, args, handle):
 
     for equation in jaxpr.eqns:
         inputs = [read(atom) for atom in equation.invars]
-        if equation.primitive is primitives.jit_p:
+        outputs = handle(equation, inputs)
+        if outputs is None and equation.primitive is primitives.jit_p:
             inner = equation.params["jaxpr"]
             outputs = _evaluate(inner.jaxpr, inner.consts, inputs, handle)
-        else:
-            outputs = handle(equation, inputs)
-            outputs = bind(equation, inputs) if outputs is None else outputs
+        elif outputs is None:
+            outputs = bind(equation, inputs)
         known |= dict(zip(equation.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]

@@ -1,21 +1,16 @@
-"""Run a cell over time: `lax.scan` of `cell.step` over `cell.project(ready, xs)`.
-
-Everything else here says from which carry a step starts, and where the tape is cut or dropped.
-"""
+"""Run a cell over time, step by step: `unroll`, a `lax.scan` of `cell.step`, or the fast path."""
 
 import functools
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array
 
 from rnnjax.cells.base import Cell, check_size
-from rnnjax.recurrence.carries import clip_gradient, partition, probe_norm
 from rnnjax.recurrence.fast import fast_scan, served
 from rnnjax.recurrence.options import (
     batch_shape,
@@ -27,9 +22,10 @@ from rnnjax.recurrence.options import (
     settle_dtypes,
     start_carry,
 )
+from rnnjax.recurrence.steps import Now, enter, leave, where
 
 PyTree = Any
-LEAST_BATCH = 8  # examples on a device: with so few, two devices were a tenth faster than one
+LEAST_BATCH = 8  # examples on each device: with 8, two devices are a tenth faster than one
 
 
 def unroll(
@@ -52,54 +48,57 @@ def unroll(
 ) -> tuple[PyTree, ...]:
     """Run `cell` over the leading axis of `xs`:
 
-        s_0 = initial_carry
-        s_{t+1} = step(params, s_t, project(params, x_t)),  y_t = output(s_{t+1})
+        ready = prepare(params),  s_0 = initial_carry
+        s_{t+1} = step(ready, s_t, project(ready, x_t)),  y_t = output(s_{t+1})
 
-    All options agree in values and gradients with a Python loop over `cell.step`.
+    Every option agrees in values and gradients with a Python loop over `cell.step`.
 
     Args:
         cell: any `Cell`; a static argument, so equal cells share one compiled program.
-        params: the cell's parameters.
+        params: the cell's raw parameters; gradients are with respect to these.
         xs: inputs `[T, *batch, D]`, time first, with any number of batch dimensions, none
             included (or a pytree of such arrays, if the cell's `project` takes one).
         initial_carry: s_0, leaves `[*batch, ...]`; None means `cell.initial_carry(batch)`.
-        seq_lengths: valid steps of each sequence, integers in 0..T, `[*batch]`. Steps past the end
-            leave the carry unchanged and emit zeros.
-        resets: `[T, *batch]`; where true, the carry returns to `reset_carry` before that step, as
-            at the start of each of several sequences packed into one. With `reverse` that is the
-            step processed first, a packed sequence's last.
-        reset_carry: what `resets` return to; None means `cell.initial_carry(batch)`, so that a
-            stream cut into several calls gives what one call would.
-        reverse: start at each sequence's last valid step and go to its first; outputs stand in
+        seq_lengths: the number of valid steps of each sequence, integers in 0..T, `[*batch]`. Steps
+            past the end leave the carry unchanged and emit zeros.
+        resets: booleans `[T, *batch]`; where true, the carry is set to `reset_carry` before that
+            step. Mark the first step of each of several sequences packed into one; with `reverse`,
+            its last step, which is processed first.
+        reset_carry: the carry after a reset; None means `cell.initial_carry(batch)`. A stream that
+            is cut into several calls then gives the same results as one call.
+        reverse: start at each sequence's last valid step and go to its first; outputs are in
             input order.
         unroll: steps per iteration of the compiled loop, as in `lax.scan`.
         checkpoint_every: keep only every k-th carry for the backward pass and recompute the rest,
-            chunk by chunk. The tape then takes T/k + k steps of memory instead of T;
-            "sqrt" is k = sqrt(T), the least. With 1 a gated cell keeps its carries and no gates,
+            chunk by chunk. This takes the memory of T/k + k steps instead of T; "sqrt" means
+            k = sqrt(T), the minimum. With 1 a gated cell keeps its carries and no gates, which is
             a third of the memory or less, and computes the gates of many steps again at once.
         truncate_every: truncated back-propagation: no gradient passes from step n k (counted in
             processing order from the sequence's first step) to the one before it.
-        clip_adjoints: largest norm of the gradient dL/ds_t that passes back through a step's
-            carry, for each step and example; a longer one is scaled down to it on its way.
+        clip_adjoints: the largest norm of the gradient dL/ds_t that passes back through a step's
+            carry, for each step and example; a larger gradient is scaled down to it.
         perturbations: added to the carry that enters each step, leaves `[T, *batch, ...]`; make
             them with `rnnjax.diagnostics.zero_perturbations`. The gradient with respect to them is
-            that with respect to the carries: the adjoints dL/ds_t, in a loss of your own. (Leaves
-            that stand for integers are ignored.)
-        norm_probe: zeros `[T, *batch]`, added to nothing. The gradient with respect to them is
-            the *norm* of each adjoint, before it is clipped; it costs next to nothing.
+            the adjoints dL/ds_t, for any loss. Leaves that correspond to integers are ignored.
+        norm_probe: zeros `[T, *batch]`, which change no value. The gradient with respect to them
+            is the *norm* of each adjoint, before it is clipped; this costs next to nothing.
         return_carries: also return all carries.
 
-    Gated cells (`rnnjax.Gated`) have a backward pass of their own, several times faster than what
-    JAX derives, see `rnnjax/recurrence/fast.py`; `unroll` does not apply to it. Within a mesh that
-    has an axis named "batch" (`jax.set_mesh(rnnjax.training.batch_mesh())`), the leading batch
-    dimension is split over it, if it can be split evenly.
+    Gated cells (`rnnjax.Gated`), and `LayerNorm`, `Zoneout` and `VariationalDropout` around them,
+    have a backward pass of their own, several times faster than the one JAX derives
+    (docs/internals/fast_backward.md); `unroll` does not apply to it. Within a mesh that has an
+    axis named "batch" (`jax.set_mesh(rnnjax.training.batch_mesh())`), the leading batch dimension
+    is split over that axis, if it can be split evenly.
 
-    `clip_adjoints` and `norm_probe` act on gradients alone, so they allow reverse-mode (and forward
-    over reverse, `jax.hessian`), while `jax.jvp` refuses them.
+    A carry may have complex and integer leaves; no gradient flows through integers. For a complex
+    z, gradients follow JAX's convention: g = dL/d(Re z) - i dL/d(Im z), so dL = Re(sum(g * dz)).
+
+    `clip_adjoints` and `norm_probe` act on gradients alone: reverse mode works (and forward over
+    reverse, `jax.hessian`), while `jax.jvp` refuses them.
 
     Returns:
-        `(final_carry, outputs)`, outputs `[T, *batch, H]`; with `return_carries` also
-        `carries`, leaves `[T, *batch, ...]`, where `carries[t]` is the carry after step t.
+        `(final_carry, outputs)`, outputs `[T, *batch, output_size]`; with `return_carries` also
+        `carries`, leaves `[T, *batch, ...]`, where `carries[t]` is s_{t+1}, the carry after step t.
 
     Raises:
         ValueError: an array's shape does not fit `xs`, a length is negative or beyond T, or an
@@ -172,8 +171,8 @@ def _unroll(
     valid = cut = None
     if lengths is not None:
         valid = times < lengths
-        # Whatever stands in the padding, NaN included, must not reach a gradient as 0 * NaN.
-        xs = jax.tree.map(lambda x: _where(valid, x, jnp.zeros_like(x)), xs)
+        # Padding values, NaN included, must not reach a gradient as 0 * NaN.
+        xs = jax.tree.map(lambda x: where(valid, x, jnp.zeros_like(x)), xs)
     if truncate_every is not None:
         last = (total if lengths is None else lengths) - 1
         age = last - times if reverse else times  # steps already processed
@@ -181,15 +180,15 @@ def _unroll(
     if valid is not None:  # no step, nothing to cut or to reset
         cut, resets = (flag if flag is None else flag & valid for flag in (cut, resets))
 
-    now = _Now(valid, resets, cut, perturbations, norm_probe)
+    now = Now(valid, resets, cut, perturbations, norm_probe)
     shared = reset_carry, clip_adjoints
-    enter = functools.partial(_enter, len(batch))
+    enter_step = functools.partial(enter, len(batch))
 
     def scan(read, ready, carry, xs, now, shared):
         def step(carry, inputs):
             u, now = inputs
-            carry = enter(shared, carry, now)
-            carry = _leave(carry, cell.step(ready, carry, u), now)
+            carry = enter_step(shared, carry, now)
+            carry = leave(carry, cell.step(ready, carry, u), now)
             return carry, read(carry)
 
         us = cell.project(ready, xs)
@@ -208,13 +207,13 @@ def _unroll(
             def values(ready, carry, xs, now, shared):
                 return plain(ready, carry, xs, now._replace(probe=None), (shared[0], None))
 
-            walk = functools.partial(fast_scan, cell, plain, values, enter, _leave)
+            walk = functools.partial(fast_scan, cell, plain, values, enter_step, leave)
             final, carries = walk(arguments, reverse=reverse, lean=checkpoint_every == 1)
             outputs, carries = read(carries)
         else:
             final, (outputs, carries) = scan(read, *arguments)
         if (valid := inputs[1].valid) is not None:
-            outputs = _where(valid, outputs, jnp.zeros_like(outputs))
+            outputs = where(valid, outputs, jnp.zeros_like(outputs))
         return final, (outputs, carries)
 
     def run_all(ready, shared, carry, inputs):
@@ -237,7 +236,7 @@ def _unroll(
 
 
 def _splits(batch):
-    """Return whether the context's mesh has an axis for the batch that is worth its splitting."""
+    """Return whether the current mesh has a batch axis over which splitting pays."""
     mesh = jax.sharding.get_abstract_mesh()
     types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
     if not batch or types.get("batch") is not AxisType.Auto:
@@ -246,47 +245,10 @@ def _splits(batch):
     return devices > 1 and batch[0] % devices == 0 and batch[0] >= LEAST_BATCH * devices
 
 
-class _Now(NamedTuple):
-    """What is particular to a step, beside its input; leaves `[T, *batch, ...]`, or None."""
-
-    valid: Any
-    reset: Any
-    cut: Any
-    perturbation: Any
-    probe: Any
-
-
-def _enter(batch_ndim, shared, carry, now):
-    """Return the carry as it enters a step."""
-    reset_carry, clip = shared
-    carry = _marked(carry, now.perturbation, now.probe, clip, batch_ndim)
-    if now.cut is not None:
-        carry = _where(now.cut, lax.stop_gradient(carry), carry)
-    return carry if now.reset is None else _where(now.reset, reset_carry, carry)
-
-
-def _leave(carry, new, now):
-    """Return the carry after a step, which is as before where there was none."""
-    return new if now.valid is None else _where(now.valid, new, carry)
-
-
-def _marked(carry, perturbation, probe, clip, batch_ndim):
-    """Return the carry, with what is asked for done to the gradient on its way back."""
-    floats, merge = partition(carry)
-    if clip is not None:
-        floats = clip_gradient(floats, clip, batch_ndim)
-    if probe is not None:
-        floats = probe_norm(floats, probe, batch_ndim)
-    if perturbation is not None:
-        added = partition(perturbation, like=carry)[0]
-        floats = [s + a.astype(s.dtype) for s, a in zip(floats, added, strict=True)]
-    return merge(floats)
-
-
 def _scan_chunks(scan, carry, inputs, total, size, reverse):
     """Run `scan(carry, inputs)` on chunks of `size` steps, each recomputed when differentiated.
 
-    What is left over, less than a chunk, keeps its tape.
+    The steps left over, less than a chunk, are not recomputed.
     """
     whole = total - total % size
     chunks = jax.tree.map(lambda a: a[:whole].reshape(whole // size, size, *a.shape[1:]), inputs)
@@ -306,14 +268,3 @@ def _scan_chunks(scan, carry, inputs, total, size, reverse):
         carry, early = scan_whole(carry)
         carry, late = scan(carry, rest)
     return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), early, late)
-
-
-def _where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
-    """Select between pytrees by a condition on their leading axes."""
-
-    def select(a, b):
-        return jnp.where(
-            condition.reshape(condition.shape + (1,) * (b.ndim - condition.ndim)), a, b
-        )
-
-    return jax.tree.map(select, new, old)

@@ -225,17 +225,17 @@ def test_what_is_kept_is_what_is_needed():
         half = halves.cut(
             lambda carry, u, v, w, _, cell=cell: cell.gates(w, carry, u, v),
             carry,
-            u,
+            list(u),
             u,
             weights,
             (),
         )
-        sizes[name] = half.size, half.same
-    assert sizes["elman"] == (0, (True,))  # h' is there anyway
-    assert sizes["linear"] == (0, (True,))
-    assert sizes["relu"] == (1, (True,))
-    assert sizes["lstm"] == (4, (True,) * 4)  # i, f, g, o; tanh(c') is computed again
-    assert sizes["gru"] == (4, (True, True, False))  # r, z, n, and v_n for the slope by r
+        sizes[name] = len(half.kept), half.same
+    assert sizes["elman"] == (0, (0,))  # h' is stored anyway
+    assert sizes["linear"] == (0, (0,))
+    assert sizes["relu"] == (1, (0,))
+    assert sizes["lstm"] == (4, (0, 1, 2, 3))  # i, f, g, o; tanh(c') is computed again
+    assert sizes["gru"] == (4, (0, 1, None))  # r, z, n, and v_n for the slope by r
 
 
 def dots_and_carries(function, *args):
