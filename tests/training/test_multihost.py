@@ -24,19 +24,18 @@ TINY = (
 SLURM_PORTS = 65535 - 2**12 + 1  # the first of the ports that JAX chooses by a job's number
 COMPARED = "metrics.jsonl", "summary.json", "gradient_profiles.csv", "learning_curves.csv"
 
-# The script, but a signal comes when a checkpoint is about to be saved and those before are.
+# The script, which gets a signal before it saves a checkpoint, after the previous one is complete.
 SIGNALLED = """
 import os, runpy, sys
 from rnnjax.checkpoint import Checkpoints
-from rnnjax import checkpoint
 count, number, sys.argv = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
-settle, calls = Checkpoints._settle, []
-def settled(self):
-    settle(self)
+finish, calls = Checkpoints._finish_pending, []
+def finished(self):
+    finish(self)
     calls.append(self)
     if len(calls) == count:
         os.kill(os.getpid(), number)
-Checkpoints._settle = settled
+Checkpoints._finish_pending = finished
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
