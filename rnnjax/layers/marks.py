@@ -56,7 +56,11 @@ def marked(module: Any, params: Any, xs: Any, carry: Any, options: dict, time_ma
 
     _, _, shapes = jax.eval_shape(run)
     zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
-    marks = turned(perturbed(module, "carry", turned(zeros, False)), True)
+    leaves, structure = jax.tree.flatten(turned(zeros, False))
+    # Flax would read the keys of a dictionary as names of variables.
+    shown = tuple(leaves) if isinstance(zeros, dict) else structure.unflatten(leaves)
+    marks = jax.tree.leaves(perturbed(module, "carry", shown))
+    marks = turned(structure.unflatten(marks), True)
     final, ys, after = run(perturbations=marks)
 
     def entering(first, after):

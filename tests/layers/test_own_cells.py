@@ -93,12 +93,6 @@ class Orthogonal(rnnjax.Cell):
         return carry.h
 
 
-class Modes(NamedTuple):
-    """A complex state."""
-
-    s: Any
-
-
 @dataclasses.dataclass(frozen=True)
 class Diagonal(rnnjax.Cell):
     """s' = exp(-exp(nu) + i theta) s + x B, read out as real and imaginary part."""
@@ -118,16 +112,16 @@ class Diagonal(rnnjax.Cell):
         return {"factor": factor, "b": params["b"][0] + 1j * params["b"][1]}
 
     def initial_carry(self, batch_shape):
-        return Modes(jnp.zeros((*batch_shape, self.modes), jnp.complex64))
+        return {"s": jnp.zeros((*batch_shape, self.modes), jnp.complex64)}
 
     def project(self, ready, x):
         return x @ ready["b"]
 
     def step(self, ready, carry, u):
-        return Modes(ready["factor"] * carry.s + u)
+        return {"s": ready["factor"] * carry["s"] + u}
 
     def output(self, carry):
-        return jnp.concatenate([carry.s.real, carry.s.imag], -1)
+        return jnp.concatenate([carry["s"].real, carry["s"].imag], -1)
 
 
 CELLS = {"cornn": CoRNN(), "orthogonal": Orthogonal(), "diagonal": Diagonal()}
