@@ -1,4 +1,4 @@
-"""Cells: one file each, pure JAX. A cell of your own needs no entry here."""
+"""Cells: one file each, pure JAX. Your own cell needs no entry here."""
 
 from rnnjax.cells import initializers
 from rnnjax.cells.base import Cell, Noisy, Stochastic

@@ -1,7 +1,7 @@
-"""A function with a reverse mode of its own that keeps forward mode and higher derivatives.
+"""A function with its own reverse mode that keeps forward mode and higher derivatives.
 
-`jax.custom_vjp` refuses `jax.jvp`. Here the tangent map is a primitive: pushed forward or
-differentiated again it is the plain function's, only its transpose is the one supplied.
+`jax.custom_vjp` refuses `jax.jvp`. Here the tangent map is a primitive. Pushed forward, or
+differentiated again, it is that of the plain function; only its transpose is the one supplied.
 """
 
 import dataclasses
@@ -25,12 +25,12 @@ def with_backward(
 
     Args:
         plain: `(floats, others) -> outs`, which JAX can differentiate.
-        values: the same but for rules of its own that `plain` may have for gradients: what is
-            differentiated where `outs` are part of a gradient.
-        forward: `(floats, others, keep) -> (outs, kept)`: the same values, and if they are to be
-            kept, what `backward` needs.
-        backward: `(floats, others, outs, kept, cotangents) -> gradients` of all floats; those that
-            nobody asks for the compiler leaves out. A cotangent may be None, for zero.
+        values: `plain` without any gradient rules of its own; it is differentiated where `outs`
+            are part of a gradient.
+        forward: `(floats, others, keep) -> (outs, kept)`: the same values and, with `keep`, the
+            arrays that `backward` needs.
+        backward: `(floats, others, outs, kept, cotangents) -> gradients` of all floats; the
+            compiler removes unused ones. A cotangent may be None, which means zero.
     """
 
     @jax.custom_jvp
@@ -66,7 +66,7 @@ def with_backward(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Rule:
-    """One tangent map: how it is pushed forward and pulled back, and what its operands are."""
+    """One tangent map: how it is pushed forward and pulled back, and the layout of its operands."""
 
     push: Callable  # (floats, others, tangents of those given) -> tangents of outs
     pull: Callable  # (floats, others, cotangents) -> gradients, as JAX differentiates
@@ -101,7 +101,7 @@ def _apply(*operands, rule):
 
 
 def _differentiate(primals, tangents, *, rule):
-    """Differentiate the tangent map; `outs` and `kept` depend on the floats and add nothing."""
+    """Differentiate the tangent map; `outs` and `kept` follow from the floats and add nothing."""
     floats, others, _, _, pushed = rule.split(primals)
     moved, _, _, _, turned = rule.split(map(ad.instantiate_zeros, tangents))
 
@@ -146,7 +146,7 @@ def _spread(values, places, blank):
 
 
 def _batch(primitive, operands, dims, *, rule, **params):
-    """Map the rule's functions; what is pushed or pulled, and what comes of it, has axis 0."""
+    """Map the rule's functions; what is pushed or pulled, and the result, have axis 0."""
     (size,) = {x.shape[d] for x, d in zip(operands, dims, strict=True) if d is not None}
 
     def first(x, dim):

@@ -1,4 +1,4 @@
-"""Do the arrays fit the cell? Shapes and types, checked where the user gave them."""
+"""Checks of the arguments of `unroll`: shapes and types of arrays."""
 
 import operator
 from collections.abc import Iterable
@@ -61,7 +61,7 @@ def check_like(tree: PyTree, want: PyTree, name: str) -> None:
 def settle_dtypes(cell: Cell, ready: PyTree, xs: PyTree, carry: PyTree) -> PyTree:
     """Cast `carry` to the types in which `cell.step` returns it, so that a scan can carry it.
 
-    Float64 parameters, say, make a float64 carry of a float32 initial one.
+    For example, float64 parameters turn a float32 initial carry into a float64 one.
     """
 
     def after(carry):
@@ -80,7 +80,7 @@ def settle_dtypes(cell: Cell, ready: PyTree, xs: PyTree, carry: PyTree) -> PyTre
 
 
 def known(value: Any) -> np.ndarray | None:
-    """Return a value that can be looked at, within `jax.jit` too, or None while it is traced."""
+    """Return a value as a NumPy array, or None while it is traced."""
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
     return None if traced else np.asarray(value)
 
