@@ -21,7 +21,7 @@ class Anomaly(NamedTuple):
 
 
 def inject(
-    values: np.ndarray, start: int, deviation: float, each: int, seed: int
+    values: np.ndarray, start: int | np.integer, deviation: float, each: int, seed: int
 ) -> tuple[np.ndarray, list[Anomaly]]:
     """Return a copy of a series with synthetic anomalies from step `start` on, and their labels.
 
@@ -51,7 +51,7 @@ def inject(
     drawn = np.random.PCG64((seed, 1)).random_raw((len(kinds), 3)) / 2.0**64
     changed, found = values.copy(), []
     for part, (kind, (where, size, sign)) in enumerate(zip(kinds, drawn, strict=True)):
-        first = start + part * room + int(where * (room - STUCK))
+        first = int(start) + part * room + int(where * (room - STUCK))
         offset = deviation * (SIZES[0] + size * (SIZES[1] - SIZES[0])) * (1 if sign < 0.5 else -1)
         if kind == "spike":
             changed[first] += offset
@@ -65,7 +65,7 @@ def inject(
     return changed, found
 
 
-def quality(flagged: Sequence[Set[int]], anomalies: Iterable[Sequence[Anomaly]]) -> dict[str, Any]:
+def quality(flagged: Sequence[Set[Any]], anomalies: Iterable[Sequence[Anomaly]]) -> dict[str, Any]:
     """Return F1, precision over steps, recall over anomalies, and the recall of each kind.
 
         F1 = 2 precision recall / (precision + recall)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 Frames = Float[np.ndarray, "_ M"]
 
 
-def distance(frames: Frames, others: Frames) -> float:
+def distance(frames: Frames, others: Frames) -> float | np.floating:
     """Return the mean absolute difference of two spectrograms along their best alignment, in dB.
 
     Source of the alignment: Sakoe, Chiba 1978, "Dynamic programming algorithm optimization for
@@ -24,7 +24,7 @@ def distance(frames: Frames, others: Frames) -> float:
     return apart[path[:, 0], path[:, 1]].mean()
 
 
-def unaligned_distance(frames: Frames, others: Frames, floor: float) -> float:
+def unaligned_distance(frames: Frames, others: Frames, floor: float) -> float | np.floating:
     """Return the mean absolute difference frame by frame in dB; `floor` pads the shorter one."""
     length = max(len(frames), len(others))
     one, other = (
