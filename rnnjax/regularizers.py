@@ -46,7 +46,7 @@ def omega(
         exponent: 1 as in the paper's text, 2 (squared norms) as in its code.
 
     Raises:
-        TypeError: the cell is not of the gated form.
+        TypeError: the cell is not gated.
         ValueError: a shape does not fit, or `exponent` is neither 1 nor 2.
 
     Source: Pascanu, Mikolov, Bengio 2013, "On the difficulty of training recurrent neural

@@ -1,7 +1,7 @@
 """How a loss depends on the carry at every step: adjoints, and their norms in log space.
 
-Notation: s_t is the whole carry entering step t, s_0 the initial and s_T the final one, and
-J_t = d s_{t+1} / d s_t. Entry t of every result is about s_t, so its lag to the end is k = T - t.
+Entry t of every result is about s_t, the whole carry that enters step t, at lag k = T - t. The time
+index is stated in `rnnjax.diagnostics`; J_t = d s_{t+1} / d s_t.
 """
 
 import functools
@@ -33,17 +33,18 @@ def adjoints(
 
         a_t = J_t^T (a_{t+1} + (d y_t / d s_{t+1})^T dL/dy_t),   a_T = 0,   L = loss(outputs)
 
-    One forward and one backward pass, as plain numbers: over long lags they underflow where
-    `log_gradient_profile` does not. Differentiating with respect to the stacked outputs instead
-    would miss every path through the recurrence.
+    One forward and one backward pass. The results are plain numbers and underflow at long lags,
+    where `gradient_profile` and `log_gradient_profile` do not. Differentiating with respect to the
+    stacked outputs instead would miss every path through the recurrence.
 
     Args:
         cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
-        loss: any function of the outputs `[T, *batch, H]` to a scalar. For per-example adjoints
-            let it be a sum over examples: a mean divides each by their number.
+        loss: any function of the outputs `[T, *batch, H]` to a scalar. Sum over examples: a mean
+            divides the adjoints of each by their number.
 
     Returns:
-        A pytree like the carry with a leading T. Leaves of integers have zeros.
+        A pytree like the carry with a leading T; zeros for integer leaves. Complex leaves follow
+        JAX's convention, dL/dx - i dL/dy for z = x + i y.
 
     Raises:
         ValueError: a shape does not fit, as for `unroll`, or `loss` returns no scalar.
@@ -67,19 +68,19 @@ def log_gradient_profile(
 
         v_T = cotangent,   v_t = J_t^T v_{t+1}
 
-    v is renormalised at every step and the logs of its norms are summed pairwise, so the result
-    holds in float32 at any T. The slopes of saturated units are computed so that they do not round
-    to zero; -inf means a gradient that is exactly zero, or one step that shrinks it by more than
-    the type can hold (1e-38). Subtract ln ||cotangent|| to start at 0.
+    v is renormalised at every step and the logs of its norms are summed pairwise, so the result is
+    right in float32 at any T. The slopes of saturated units do not round to zero. -inf means a
+    gradient that is exactly zero, or a single step that shrinks it by more than the type can hold
+    (1e-38). Subtract ln ||cotangent|| to start at 0.
 
     Args:
         cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
         cotangent: dL/ds_T or any other direction, a pytree like the carry, `[*batch, ...]`.
-        seq_lengths: valid steps of each sequence; from there on J is the identity, so s_T is the
-            carry at the sequence's own end.
+        seq_lengths: valid steps of each sequence, `[*batch]`. After a sequence's end J is the
+            identity, so s_T is the carry at its own end.
 
     Returns:
-        Natural logs `[T, *batch]`. Entry t stands at lag T - t (`seq_lengths` - t, if given).
+        Natural logs `[T, *batch]`. Entry t is at lag T - t (`seq_lengths` - t, if given).
 
     Raises:
         ValueError: a shape does not fit, as for `unroll`, or `cotangent` is unlike the carry.
@@ -100,18 +101,19 @@ def log_gradient_profile_by_part(
     """Return `log_gradient_profile` split by leaf of the carry: a pytree like it, `[T, *batch]`.
 
     For an LSTM, `.c` is ln ||(d s_T / d c_t)^T cotangent|| and `.h` the same for h_t; their
-    squares add up to the square of the whole. Arguments and errors as there.
+    squares add up to the square of the whole. -inf for integer leaves. Arguments and errors as for
+    `log_gradient_profile`.
     """
     return _profile(cell, params, xs, cotangent, initial_carry, seq_lengths)[1]
 
 
 def adjoints_along(cell: Any, trajectory: Trajectory, loss: Callable) -> PyTree:
-    """Return `adjoints` around a trajectory that has been run already."""
+    """Return `adjoints` of a given trajectory."""
     return _adjoints(cell, trajectory, output_cotangents(loss, trajectory.outputs))[0]
 
 
 def arriving_along(cell: Any, trajectory: Trajectory, loss: Callable) -> PyTree:
-    """Return dL/ds_{t+1} for every t, output y_t included: what arrives after each step."""
+    """Return dL/ds_{t+1} for every t, the contribution of output y_t included."""
     return _adjoints(cell, trajectory, output_cotangents(loss, trajectory.outputs))[1]
 
 

@@ -1,4 +1,4 @@
-"""Gates: how open they stand, how saturated they are, and how long what they hold lives."""
+"""Gates: their values over time, mean, saturation, and the half-life of the state they keep."""
 
 import functools
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ class GateStatistics(NamedTuple):
     """What `gate_statistics` returns, over all steps and examples."""
 
     mean: Any  # [H]
-    low: Any  # [H], share of the time below 0.1
-    high: Any  # [H], share of the time above 0.9
-    half_life: Any  # [H], ln 0.5 / ln mean: steps, if this gate keeps the state
-    counts: Any  # [bins], all units together
+    low: Any  # [H], fraction of the time below 0.1
+    high: Any  # [H], fraction of the time above 0.9
+    half_life: Any  # [H], ln 0.5 / ln mean, in steps; meaningful for a gate that keeps the state
+    counts: Any  # [bins], over all units
     edges: Any  # [bins + 1], from 0 to 1
 
 
@@ -44,7 +44,7 @@ def gates(
 
     Args:
         cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
-        names: which of them; None means all.
+        names: the gates to return; None means all.
 
     Raises:
         ValueError: the cell has no gate of that name, or a shape does not fit, as for `unroll`.
@@ -57,7 +57,7 @@ def gates(
 def gates_along(
     cell: Any, ready: PyTree, steps: Any, names: Sequence[str] | None = None
 ) -> dict[str, Array]:
-    """Return `gates` at some steps `(carry, u, v)` of a trajectory, all at once."""
+    """Return `gates` at given steps `(carry, u, v)` of a trajectory, all at once."""
     found = _gates(cell, ready, steps)
     if unknown := [name for name in names or () if name not in found]:
         known = f"its gates are {', '.join(found)}" if found else "it names none"
@@ -77,16 +77,16 @@ def _gates(cell, ready, steps):
 def gate_statistics(
     values: Float[Array, "T *batch H"], *, seq_lengths: Any = None, bins: int = 50
 ) -> GateStatistics:
-    """Return mean, shares of saturation, half-life and histogram of a gate's values in 0..1.
+    """Return mean, saturated fractions, half-life and histogram of a gate's values in 0..1.
 
     Args:
-        values: of one gate, from `gates`.
-        seq_lengths: valid steps of each sequence, `[*batch]`; others do not count.
-        bins: of the histogram.
+        values: one gate's values, from `gates`.
+        seq_lengths: valid steps of each sequence, `[*batch]`; padding does not count.
+        bins: the number of bins of the histogram.
 
     Source: Karpathy, Johnson, Fei-Fei 2016, "Visualizing and understanding recurrent networks",
-    section 4.2 (saturation below 0.1 and above 0.9); the half-life is ln 0.5 / ln f, as a state
-    that is multiplied by f at every step halves.
+    section 4.2 (saturation below 0.1 and above 0.9). The half-life ln 0.5 / ln f is the number of
+    steps in which a state that is multiplied by f at every step halves.
     """
     valid = jnp.ones(values.shape[:-1], bool)
     if seq_lengths is not None:
@@ -108,6 +108,6 @@ def gate_statistics(
 
 
 def _half_life(mean):
-    """Return ln 0.5 / ln `mean`: steps in which a state multiplied by it halves; inf at 1."""
+    """Return ln 0.5 / ln `mean`, infinite at 1."""
     rate = -jnp.log(mean)
     return jnp.where(rate > 0, jnp.log(2.0) / jnp.where(rate > 0, rate, 1), jnp.inf)

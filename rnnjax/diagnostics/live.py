@@ -1,4 +1,4 @@
-"""A few scalars about the gradient, cheap enough for every training step.
+"""Scalars about the gradient that are cheap enough for every training step.
 
     def train_step(state, batch):
         def loss_fn(params, probe):
@@ -15,7 +15,7 @@
         metrics = {"loss": loss} | adjoint_norms(norms) | update_ratios(updates, state.params)
         metrics |= gate_saturation(cell, state.params.cell, batch.inputs, carries)
 
-All are finite for finite arguments, as a training loop that stops at NaN needs.
+All are finite for finite arguments, as a training loop that stops at NaN requires.
 """
 
 from collections.abc import Iterable
@@ -57,8 +57,8 @@ def adjoint_norms(
 ) -> dict[str, Array]:
     """Return the median over the batch of ||dL/ds_{T-k}|| at lags k, as `adjoint_norm_lag_k`.
 
-    Norms and not their logarithms, which may be -inf; not relative to lag 0, which a loss in
-    training may let go to zero.
+    s_{T-k} is the carry that enters step T - k. These are norms, because their logarithms may be
+    -inf, and they are not relative to lag 0, where the gradient may reach zero in training.
 
     Args:
         norms: the gradient with respect to `unroll`'s `norm_probe`.
@@ -75,7 +75,8 @@ def adjoint_norms(
 def update_ratios(updates: PyTree, params: PyTree) -> dict[str, Array]:
     """Return ||update|| / ||params + update|| for each leaf, as `update_ratio_NAME`.
 
-    Relative to the weights after the update, lest weights that start at zero make it infinite.
+    The ratio is relative to the weights after the update, so that weights that start at zero do not
+    make it infinite.
     """
     found = {}
     pairs = zip(jax.tree_util.tree_leaves_with_path(updates), jax.tree.leaves(params), strict=True)
@@ -94,14 +95,16 @@ def gate_saturation(
     carries: PyTree,
     lags: Iterable[int] | None = None,
 ) -> dict[str, Array]:
-    """Return mean and saturation of each gate at some steps, as `gate_f_mean`, `_low`, `_high`.
+    """Return mean and saturation of each gate at given lags, as `gate_f_mean`, `_low`, `_high`.
 
-    The shares of units and examples below 0.1 and above 0.9, k steps before the end for each lag k.
+    `_low` and `_high` are the fractions of units and examples below 0.1 and above 0.9 in step
+    T - k, averaged over the lags k.
 
     Args:
         cell, params, xs: as given to `unroll`, xs `[T, *batch, D]`.
-        carries: all carries, as it returned them.
-        lags: in 1..T-1; None means 1, 2, 5, 10, ...; one step has no gates with a known carry.
+        carries: all carries, as `unroll` returned them.
+        lags: in 1..T-1, since the carry that enters step 0 is not among `carries`; None means
+            1, 2, 5, 10, ...
 
     Raises:
         ValueError: a lag is not in 1..T-1.

@@ -163,9 +163,9 @@ def _profile(cell, batch_ndim, trajectory, slopes, lengths):
 
 
 def _add(a, b):
-    """Return the rounded sum of a and b, and what the rounding added to it (Kahan 1965).
+    """Return the rounded sum of a and b, and its rounding error (Kahan 1965).
 
-    Thousands of roundings of one sign would show.
+    Without the error thousands of roundings of one sign would add up.
     """
     total = a + b
     lost = (total - a) - b

@@ -1,4 +1,4 @@
-"""What theory says of networks of infinitely many tanh units with Gaussian weights."""
+"""Mean-field theory of networks of infinitely many tanh units with Gaussian weights."""
 
 import math
 from collections.abc import Callable
@@ -22,13 +22,14 @@ def mean_field_exponent(gain: float, input_variance: float = 0.0, rounds: int = 
         x' = W tanh(x) + u,   W ~ N(0, g^2 / N),   u ~ N(0, sigma^2),   N -> infinity:
         Delta = g^2 E[tanh(x)^2] + sigma^2,   lambda_1 = ln(g^2 E[tanh'(x)^2]) / 2
 
-    with x ~ N(0, Delta).
-    Without inputs the state dies for g < 1, and lambda_1 = ln g.
+    with x ~ N(0, Delta). Without inputs and for g < 1 the state decays to zero, and
+    lambda_1 = ln g.
 
     Args:
         gain: g, positive.
         input_variance: sigma^2, not negative.
-        rounds: of fixed-point iteration, at most; near g = 1 without inputs it converges slowly.
+        rounds: the largest number of fixed-point iterations, which converge slowly near g = 1
+            without inputs.
 
     Raises:
         ValueError: `gain` is not positive, or `input_variance` is negative.

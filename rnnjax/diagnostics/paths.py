@@ -1,4 +1,4 @@
-"""The gradient of a gated cell split by the path it takes: around the recurrent matmul or not."""
+"""The gradient of a gated cell, split into paths through the recurrent product and around it."""
 
 import functools
 from typing import Any, NamedTuple
@@ -18,9 +18,9 @@ PyTree = Any
 class CarouselSplit(NamedTuple):
     """What `log_carousel_profile` returns: natural logs of norms, `[T, *batch]`."""
 
-    carousel: Any  # of the part that never passes the recurrent kernel
-    rest: Any  # of the part that does, at least once
-    joint: Any  # of their sum, the whole gradient
+    carousel: Any  # the part that never passes the recurrent kernel
+    rest: Any  # the part that passes it at least once
+    joint: Any  # their sum, the whole gradient
 
 
 @precise
@@ -33,22 +33,22 @@ def log_carousel_profile(
     *,
     seq_lengths: Any = None,
 ) -> CarouselSplit:
-    """Return ln of the gradient at every step, split into the constant error carousel and the rest.
+    """Return ln of the gradient's norm at every step, split into the error carousel and the rest.
 
         v_t = e_t + r_t,   e_t = E_t^T e_{t+1},   r_t = J_t^T r_{t+1} + (J_t - E_t)^T e_{t+1}
 
     where E_t is the elementwise part of J_t = E_t + (d s_{t+1} / d(h_t U)) U^T, and e_T the
     cotangent. For an LSTM e is the product of its forget gates times the cotangent of c, for a GRU
-    that of z times that of h; an Elman network has none. The two parts may cancel, so either can
-    be larger than the whole.
+    the product of its z times the cotangent of h; an Elman network has none. The two parts may
+    cancel, so either can be larger than the whole. Entry t is about s_t, at lag T - t.
 
     Args:
         cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
         cotangent: dL/ds_T, a pytree like the carry.
-        seq_lengths: valid steps of each sequence; from there on E = J is the identity.
+        seq_lengths: valid steps of each sequence; after its end E = J is the identity.
 
     Raises:
-        TypeError: the cell is not of the gated form.
+        TypeError: the cell is not gated.
         ValueError: a shape does not fit, as for `unroll`, or `cotangent` is unlike the carry.
 
     Source: Hochreiter & Schmidhuber 1997, "Long short-term memory", section 3.1 (the carousel).
@@ -75,10 +75,11 @@ def _log_carousel_profile(cell, batch_ndim, ready, steps, cotangent, lengths):
         return jax.tree.map(lambda a, b: jnp.where(expand(t < lengths, a), a, b), parts, unchanged)
 
     def pull_back(state, now):
-        """Carry unit vectors of the whole, of the carousel and of the rest, each by itself.
+        """Carry one unit vector each for the whole, the carousel and the rest.
 
-        `ratio` is ln of the carousel's norm over the rest's (over its own while there is no rest).
-        Where the two cancel, both outgrow the whole by more than the type can hold.
+        `ratio` is ln of the carousel's norm over that of the rest (over its own while there is no
+        rest). The three are kept apart because where carousel and rest cancel, they can outgrow the
+        whole by more than the type can hold.
         """
         whole, carousel, rest, ratio = state
         whole, growth = normalise(_add(*pull(now, whole)), batch_ndim)

@@ -1,7 +1,7 @@
 """Long products of Jacobians in log space: orthogonal factors and graded triangular ones.
 
-K vectors for each example are a list of leaves `[K, *batch, ...]` or, flat, `[K, *batch, N]`; in
-this layout one matmul serves them all.
+The K vectors of each example are a list of leaves `[K, *batch, ...]` or, flat, `[K, *batch, N]`. In
+this layout a single matmul applies to all of them.
 """
 
 from typing import NamedTuple
@@ -12,9 +12,9 @@ from jaxtyping import Array
 
 from rnnjax.recurrence.carries import norm
 
-AT_ONCE = 16  # vectors whose whole R is not needed
-BLOCK = 8  # other vectors at once: more of them compile slowly
-PASSES = 3  # after the first, where vectors are nearly parallel
+AT_ONCE = 16  # largest number of vectors orthonormalised in one block, without the whole R
+BLOCK = 8  # block size otherwise: larger blocks compile slowly
+PASSES = 3  # further passes where vectors are nearly parallel
 
 
 def orthonormalise(vectors: Array) -> tuple[Array, Array]:
@@ -22,7 +22,7 @@ def orthonormalise(vectors: Array) -> tuple[Array, Array]:
     if vectors.shape[0] > AT_ONCE:
         q, r = factorise(vectors)
         return q, _diagonal(r)
-    # One pass will mostly do, and putting together the rest of R would double its time.
+    # One pass mostly suffices, and assembling the rest of R would double its time.
     scaled, peaks, least = _scaled(vectors, _rounding(vectors))
     q, columns = _columns(scaled, least)
     growth = jnp.stack([column[-1] for column in columns], axis=-1)
@@ -40,13 +40,14 @@ def factorise(vectors: Array) -> tuple[Array, Array]:
 
         v_j = sum over i <= j of R_ij q_i,   R_jj >= 0
 
-    By modified Gram-Schmidt, one column after another. LAPACK is several times slower on small
-    batched matrices, and its batched QR deadlocks where two CPU devices call it at once (their
-    threads wait for each other's). R is as good as Householder's (Bjorck 1967). Where vectors are
-    nearly parallel more passes make Q as good, too (Giraud et al. 2005, "The loss of orthogonality
-    in the Gram-Schmidt orthogonalization process"), and R_jj far below eps right where the entries
-    of all vectors differ in scale alike, as behind saturated units. A vector of which nothing but
-    rounding is left, entry by entry, depends on those before it: its q and R_jj are zero.
+    Modified Gram-Schmidt, one column after another. LAPACK is several times slower on small batched
+    matrices, and its batched QR deadlocks where two CPU devices call it at once (their threads wait
+    for each other). R is as accurate as Householder's (Bjorck 1967). Where vectors are nearly
+    parallel, more passes make Q as accurate, too (Giraud et al. 2005, "The loss of orthogonality in
+    the Gram-Schmidt orthogonalization process"). They also make an R_jj far below eps right where
+    the entries of all vectors differ in scale in the same way, as behind saturated units. A vector
+    whose remainder is only rounding, entry by entry, depends on those before it: its q and R_jj
+    are zero.
     """
     return _factors(vectors, _rounding(vectors))
 
@@ -54,8 +55,8 @@ def factorise(vectors: Array) -> tuple[Array, Array]:
 def basis(vectors: Array) -> Array:
     """Return an orthonormal basis Q `[K, *batch, N]` of the vectors, the first of them first.
 
-    Where one depends on those before it, rounding gives it a direction of its own; only that of a
-    vector that is exactly zero without them is zero.
+    A vector that depends on those before it has the direction of its rounding error; only if its
+    remainder is exactly zero is its q zero.
     """
     return _factors(vectors, 0)[0]
 
@@ -65,9 +66,9 @@ def _rounding(vectors):
 
 
 def _scaled(vectors, rounding):
-    """Return vectors of largest entries 1, lest squares underflow, those, and `least [*batch, N]`.
+    """Return vectors scaled to largest entries of 1, the scales, and `least [*batch, N]`.
 
-    What is left of any vector is nothing where its entries are not above `least`.
+    The scaling keeps squares from underflowing. Remainders not above `least` count as zero.
     """
     peaks = lax.stop_gradient(jnp.max(jnp.abs(vectors), axis=-1))
     vectors = vectors / jnp.where(peaks > 0, peaks, 1)[..., None]
@@ -75,7 +76,7 @@ def _scaled(vectors, rounding):
 
 
 def _factors(vectors, rounding):
-    """Return Q and R; what is left of a vector is nothing up to `rounding`, entry by entry."""
+    """Return Q and R; remainders up to `rounding`, entry by entry, count as zero."""
     vectors, peaks, least = _scaled(vectors, rounding)
     if vectors.shape[0] > BLOCK:
         q, r = _by_blocks(vectors, least)
@@ -86,7 +87,7 @@ def _factors(vectors, rounding):
 
 
 def _by_blocks(vectors, least):
-    """Return Q and R, some columns at a time."""
+    """Return Q and R, computed block by block."""
     count = vectors.shape[0]
     blocks = -(-count // BLOCK)
     vectors = jnp.pad(vectors, [(0, blocks * BLOCK - count)] + [(0, 0)] * (vectors.ndim - 1))
@@ -107,9 +108,10 @@ def _by_blocks(vectors, least):
 
 
 def _beyond(before, vectors, least):
-    """Return Q of what the vectors have beyond `before [*batch, M, N]`, orthonormal or zero.
+    """Return Q of the vectors' components orthogonal to `before [*batch, M, N]`, and R.
 
-    Also R: what they have of `before`, `[*batch, M, K]`, and of Q, `[*batch, K, K]`.
+    The vectors of Q are orthonormal or zero. R has two parts: the components along `before`,
+    `[*batch, M, K]`, and along Q, `[*batch, K, K]`.
     """
 
     def once(vectors, least):
@@ -140,7 +142,7 @@ def _any_close(vectors, growth):
 
 
 def _gram_schmidt(vectors, least):
-    """Return Q and R of one pass; what is `least [*batch, N]` or less is zero."""
+    """Return Q and R of one pass; remainders up to `least [*batch, N]` count as zero."""
     q, columns = _columns(vectors, least)
     zero = jnp.zeros_like(columns[0][0])
     full = [jnp.stack([*c, *[zero] * (len(columns) - len(c))], axis=-1) for c in columns]
@@ -178,7 +180,7 @@ class Graded(NamedTuple):
 
     logs: Array  # [*batch, K]
     rows: Array  # [*batch, K, K], of norm one, or zero
-    lost: Array  # [*batch, K], what rounding took from the logs
+    lost: Array  # [*batch, K], the rounding error of the logs
 
 
 def identity(batch: tuple[int, ...], count: int, dtype) -> Graded:
@@ -191,7 +193,7 @@ def identity(batch: tuple[int, ...], count: int, dtype) -> Graded:
 def multiply(r: Array, matrix: Graded) -> Graded:
     """Return `r @ matrix` for upper triangular `r [*batch, K, K]`.
 
-    Logs are summed with compensation (Kahan 1965): thousands of roundings of one sign would show.
+    Sums of logs are compensated (Kahan 1965), because thousands of roundings of one sign add up.
     """
     apart = jnp.where(matrix.logs == -jnp.inf, 0, matrix.logs)
     logs = jnp.log(jnp.abs(r)) + (matrix.logs[..., None, :] - apart[..., :, None])
@@ -208,9 +210,9 @@ def log_singular_values(matrix: Graded) -> Array:
     """Return ln of the singular values of a graded matrix, descending, `[*batch, K]`.
 
     One-sided Jacobi on its rows. A rotation of rows i and j of lengths e^l_i >= e^l_j makes them
-    orthogonal; the length of the shorter one follows from a difference of unit vectors, never from
-    numbers as far apart as the lengths are, so that small values keep their relative accuracy
-    (Demmel & Veselic 1992, "Jacobi's method is more accurate than QR").
+    orthogonal. The length of the shorter one is computed from a difference of unit vectors, not
+    from numbers as far apart as the lengths, so small values keep their relative accuracy (Demmel &
+    Veselic 1992, "Jacobi's method is more accurate than QR").
     """
     count = matrix.logs.shape[-1]
     half = (count + 1) // 2
@@ -223,7 +225,7 @@ def log_singular_values(matrix: Graded) -> Array:
     tolerance = 4 * jnp.finfo(rows.dtype).eps * count
 
     def turn(_, state):
-        """Rotate row i with row half + i, then pair the rows anew."""
+        """Rotate row i with row half + i, then form new pairs."""
         (logs, rows), largest = state
         first = logs[..., :half], rows[..., :half, :]
         second = logs[..., half:], rows[..., half:, :]
@@ -271,13 +273,13 @@ def _swapped(swap, a, b):
 
 
 def _unit(rows):
-    """Return rows of norm one, and the logs of the norms they had; zeros stay, their logs -inf."""
+    """Return the rows scaled to norm one, and the logs of their norms; zero rows have -inf."""
     length = jnp.linalg.norm(rows, axis=-1)
     return rows / jnp.where(length > 0, length, 1)[..., None], jnp.log(length)
 
 
 def _pair_anew(first, second, axis):
-    """Move all rows but the first on by one place around the table: 2 half - 1 times pair all."""
+    """Move all rows but the first by one place (round robin): 2 half - 1 moves form all pairs."""
     first, second = (jnp.moveaxis(a, axis, 0) for a in (first, second))
     parts = first[:1], second[:1], first[1:-1], second[1:], first[1:][-1:]
     return jnp.moveaxis(jnp.concatenate(parts), 0, axis)

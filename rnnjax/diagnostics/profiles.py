@@ -1,4 +1,4 @@
-"""Gradient profiles by lag, and in one number."""
+"""Gradient profiles by lag, and their summaries: decay rate, half-life, quartiles."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def by_lag(
 
     Args:
         log_profile: from `log_gradient_profile`, entry t about the carry that enters step t.
-        lengths: where each sequence ends, as given there.
+        lengths: the length of each sequence, as given to `log_gradient_profile`.
         lags: K; at most the shortest length.
     """
     lag = jnp.arange(1, lags + 1).reshape(lags, *(1 for _ in lengths.shape))
@@ -28,8 +28,8 @@ def decay_rate(log_profile: Float[Array, "K *batch"]) -> Float[Array, "*batch"]:
     fewer than two finite entries.
 
     Args:
-        log_profile: entry k - 1 at lag k, as from `by_lag`. (What `log_gradient_profile` returns
-            runs the other way, from lag T to lag 1: reverse it first.)
+        log_profile: entry k - 1 at lag k, as from `by_lag` or `gradient_profile`. (The result of
+            `log_gradient_profile` runs from lag T to lag 1: reverse it first.)
     """
     lags = log_profile.shape[0]
     lag = jnp.arange(1.0, lags + 1).reshape(lags, *(1 for _ in log_profile.shape[1:]))
@@ -53,10 +53,10 @@ def half_life(log_profile: Float[Array, "K *batch"]) -> Float[Array, "*batch"]:
 
 
 def quartiles(values: Any) -> dict[str, Any]:
-    """Return `median`, `q25` and `q75` over the last axis: how profiles are summed up in tables.
+    """Return `median`, `q25` and `q75` over the last axis, as they appear in tables.
 
-    Where the two middle ranks differ their mean is taken, but never that of -inf (a gradient that
-    is exactly zero) and another.
+    Between two ranks the quantile is their mean if all values are finite, and otherwise the lower
+    one: there is no mean of -inf (a gradient that is exactly zero) and a number.
     """
     values = np.asarray(values)
     method = "averaged_inverted_cdf" if np.isfinite(values).all() else "inverted_cdf"

@@ -1,4 +1,4 @@
-"""Exact slopes of saturated units, and values by their names."""
+"""Exact slopes of saturated units, and the named values of a function."""
 
 from collections.abc import Callable
 
@@ -12,13 +12,13 @@ from rnnjax.recurrence.jaxprs import evaluated
 
 
 def exact(function: Callable) -> Callable:
-    """Return `function` with slopes of tanh and the logistic that do not round to zero.
+    """Return `function` with slopes of tanh and the logistic function that do not round to zero.
 
         tanh'(x) = 4 e / (1 + e)^2, e = exp(-2|x|);    s'(x) = e / (1 + e)^2, e = exp(-|x|)
 
-    The usual 1 - tanh^2 and s (1 - s) are zero in float32 from |x| of 9 and 17 on, where the
-    slopes are 6e-8 and 4e-8. These keep their digits down to the smallest number of the type.
-    Values stay as they are, and so do derivatives inside loops and custom rules.
+    The usual 1 - tanh^2 and s (1 - s) round to zero in float32 for |x| above 9 and 17, where the
+    slopes are 6e-8 and 4e-8. These formulas keep their digits down to the smallest number of the
+    type. Values do not change, nor do derivatives inside loops and custom rules, nor complex ones.
     """
 
     def handle(equation, inputs):
@@ -31,10 +31,10 @@ def exact(function: Callable) -> Callable:
 
 
 def named_values(function: Callable) -> Callable:
-    """Return a function that gives the values that `function` names on its way, a dict.
+    """Return a function whose result is a dict of the values that `function` names.
 
-    Names are given by `jax.ad_checkpoint.checkpoint_name(value, name)`. Those given inside loops
-    and custom derivative rules are not seen.
+    Values are named by `jax.ad_checkpoint.checkpoint_name(value, name)`. Names inside loops and
+    custom derivative rules are not found.
     """
 
     def collect(*args):

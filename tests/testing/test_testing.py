@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from rnnjax import LSTM, Cell, Elman
-from rnnjax.testing.check_cell import CellError, _check_bfloat16, check_cell
+from rnnjax.cells import GatedStep
+from rnnjax.testing import CellError, check_cell
+from rnnjax.testing.precision import check_bfloat16
 
 
 class Carry(NamedTuple):
@@ -52,8 +54,8 @@ def test_a_sound_cell_passes():
 
 
 def test_the_check_of_bfloat16_also_works_in_a_session_with_64_bit_types(x64):
-    _check_bfloat16(LSTM(3), 2, jax.random.key(0))
-    _check_bfloat16(Elman(3), 2, jax.random.key(0))
+    check_bfloat16(LSTM(3), 2, jax.random.key(0))
+    check_bfloat16(Elman(3), 2, jax.random.key(0))
 
 
 class NotACell:
@@ -173,6 +175,167 @@ class ChangesStructure(Sound):
         return (Sound.step(self, params, carry, u).h,)
 
 
+class CountsInFloats(Sound):
+    """The step counter starts as an integer and becomes a float."""
+
+    def initial_carry(self, batch_shape):
+        return CountedCarry(
+            jnp.zeros(batch_shape, jnp.int32), jnp.zeros((*batch_shape, self.features))
+        )
+
+    def step(self, params, carry, u):
+        return CountedCarry(carry.steps + 1.0, jnp.tanh(u + carry.h @ params.u))
+
+
+class CountedCarry(NamedTuple):
+    steps: Any
+    h: Any
+
+
+class GrowsTheCarry(Sound):
+    def step(self, params, carry, u):
+        return Carry(jnp.concatenate([Sound.step(self, params, carry, u).h, u], -1))
+
+
+class IntegerOutput(Sound):
+    def output(self, carry):
+        return (carry.h > 0).astype(jnp.int32)
+
+
+class SaysAnotherOutputSize(Sound):
+    @property
+    def output_size(self):
+        return 7
+
+
+class PreparesAtRandom(Sound):
+    def prepare(self, params):
+        return params._replace(w=params.w * (1 + next(COUNTER)))
+
+
+class PreparesWithoutGradient(Sound):
+    def prepare(self, params):
+        return params._replace(u=jax.lax.stop_gradient(params.u) + 0 * params.u)
+
+
+class ForgetsToPrepare(Sound):
+    def prepare(self, params):
+        return {"kernels": params}
+
+
+@dataclasses.dataclass(frozen=True)
+class Spiral(Cell):
+    """z' = a z + x W with complex a and W, a step counter, and y = Re z: complex and sound."""
+
+    features: int = 3
+
+    def init(self, key, input_size):
+        keys = jax.random.split(key)
+        a = 0.7 * jnp.exp(1j * jax.random.uniform(keys[0], (self.features,), jnp.float32))
+        return Params(jax.random.normal(keys[1], (input_size, self.features), jnp.complex64), a)
+
+    def initial_carry(self, batch_shape):
+        z = jnp.zeros((*batch_shape, self.features), jnp.complex64)
+        return CountedCarry(jnp.zeros(batch_shape, jnp.int32), z)
+
+    def project(self, params, x):
+        return x @ params.w
+
+    def step(self, params, carry, u):
+        return CountedCarry(carry.steps + 1, params.u * carry.h + u)
+
+    def output(self, carry):
+        return carry.h.real
+
+
+class ComplexOutput(Spiral):
+    def output(self, carry):
+        return carry.h
+
+
+class DropsThePhase(Spiral):
+    def step(self, params, carry, u):
+        return CountedCarry(carry.steps + 1, (params.u * carry.h + u).real)
+
+
+class WrongImaginaryGradient(Spiral):
+    def step(self, params, carry, u):
+        z = params.u * carry.h + u
+        frozen = jax.lax.stop_gradient(z.imag)
+        return CountedCarry(carry.steps + 1, jax.lax.complex(z.real, frozen))
+
+
+@dataclasses.dataclass(frozen=True)
+class Product(GatedStep):
+    """A gated cell, h' = tanh(u + v), without the fields of `Gated`. Sound in all three forms."""
+
+    form: str = "dense"
+    gate_names = ("h",)
+    dtype = None
+
+    def init(self, key, input_size):
+        shapes = {"dense": (4, 4), "block": (2, 2, 2), "diagonal": (4,)}
+        u = jax.random.normal(key, shapes[self.form], jnp.float32)
+        return Params(jax.random.normal(key, (input_size, 4), jnp.float32), 0.5 * u)
+
+    def initial_carry(self, batch_shape):
+        return Carry(jnp.zeros((*batch_shape, 4), jnp.float32))
+
+    def project(self, ready, x):
+        return x @ ready.w
+
+    def recurrent_kernel(self, ready):
+        return ready.u
+
+    def elementwise(self, ready):
+        return None
+
+    def gates(self, params, carry, u, v):
+        return Carry(jnp.tanh(u + v[0]))
+
+    def output(self, carry):
+        return carry.h
+
+
+class MultipliesTooLittle(Product):
+    def recurrent_input(self, carry, u):
+        return carry.h[..., :3]
+
+
+class FourAxes(Product):
+    def recurrent_kernel(self, ready):
+        return ready.u[None, None]
+
+
+class GateNamesTwice(Product):
+    gate_names = ("h", "h")
+
+
+class UnevenGates(Product):
+    gate_names = ("a", "b", "c")
+
+
+class GatesMixTheBatch(Product):
+    def gates(self, params, carry, u, v):
+        h = jnp.tanh(u + v[0])
+        return Carry(h - h.mean(axis=tuple(range(h.ndim - 1)), keepdims=True))
+
+
+class GatesRoundTheCarry(Product):
+    def gates(self, params, carry, u, v):
+        return Carry(jnp.tanh(u + v[0]).astype(jnp.float16))
+
+
+@pytest.mark.parametrize("form", ["dense", "block", "diagonal"])
+def test_gated_cells_of_every_form_pass(form):
+    check_cell(Product(form), 2)
+
+
+def test_complex_cells_pass():
+    check_cell(Spiral(), 2)
+    check_cell(ComplexOutput(), 2)
+
+
 @pytest.mark.parametrize(
     ("cell", "sentence"),
     [
@@ -181,20 +344,74 @@ class ChangesStructure(Sound):
         (ComparesByIdentity(), "ComparesByIdentity and its copy are not equal with equal hashes"),
         (DrawsFromGlobalState(), "init gives different parameters for the same key"),
         (InitialisesToNaN(), r"InitialisesToNaN.init.u holds values that are not finite"),
-        (HasIntegerParameters(), r"HasIntegerParameters.init.w is not a floating-point array"),
+        (HasIntegerParameters(), "HasIntegerParameters.init.w is not a floating-point or comp"),
         (ImpureStep(), "ImpureStep.step is not a pure function: two calls"),
         (ImpureProject(), "ImpureProject.project is not a pure function: two calls"),
-        (DiffersUnderJit(), "DiffersUnderJit.step is not a pure function: under jax.jit"),
-        (KeepsATracer(), "KeepsATracer fails in purity: .*[Ll]eak"),
-        (FixedBatch(), r"initial_carry\(\(3, 2\)\).h has shape \(2, 3\), which is not the batch"),
-        (SharedState(), r"initial_carry\(\(3, 2\)\).h has shape \(3,\), which is not the batch"),
+        (DiffersUnderJit(), "DiffersUnderJit.step is not a pure function: its result under jax"),
+        (KeepsATracer(), "KeepsATracer.step is not a pure function: it fails under jax.jit .*Leak"),
+        (FixedBatch(), r"initial_carry\(\(2,\)\).h has shape \(2, 3\), which is not the batch"),
+        (SharedState(), r"initial_carry\(\(2,\)\).h has shape \(3,\), which is not the batch"),
         (AveragesTheBatch(), "AveragesTheBatch.step mixes the examples of a batch"),
-        (SingleExampleOnly(), "SingleExampleOnly fails in purity: ValueError"),
+        (SingleExampleOnly(), r"SingleExampleOnly.step must accept any batch shape, here \(2,\)"),
         (LooksAcrossTime(), "LooksAcrossTime.project mixes time steps"),
         (WrongGradient(), r"gradient of WrongGradient with respect to its .* finite differences"),
         (StopsGradient(), r"gradient of StopsGradient with respect to its .* finite differences"),
-        (Bfloat16Carry(), r"the carry of Bfloat16Carry becomes bfloat16 at .h instead of float32"),
-        (ChangesStructure(), "ChangesStructure.step returns a carry of the structure"),
+        (
+            Bfloat16Carry(),
+            "Bfloat16Carry.step must return a carry of the same types it received: at .h it "
+            "received float32 and returned bfloat16",
+        ),
+        (
+            ChangesStructure(),
+            "ChangesStructure.step must return a carry of the same structure it received",
+        ),
+        (
+            CountsInFloats(),
+            "CountsInFloats.step must return a carry of the same types it received: at .steps it "
+            "received int32 and returned float32",
+        ),
+        (
+            GrowsTheCarry(),
+            r"GrowsTheCarry.step must return a carry of the same shapes it received: at .h it "
+            r"received \(2, 3\) and returned \(2, 6\)",
+        ),
+        (
+            IntegerOutput(),
+            "IntegerOutput.output must return a floating or complex array, got int32",
+        ),
+        (
+            SaysAnotherOutputSize(),
+            r"must return \[\*batch, output_size\] = \(7,\), got shape \(3,\)",
+        ),
+        (PreparesAtRandom(), "PreparesAtRandom.prepare is not a pure function: two calls"),
+        (
+            PreparesWithoutGradient(),
+            "gradient of PreparesWithoutGradient with respect to its params.u is wrong",
+        ),
+        (ForgetsToPrepare(), r"ForgetsToPrepare.project must accept any batch shape, here \(\)"),
+        (
+            DropsThePhase(),
+            "DropsThePhase.step must return a carry of the same types it received: at .h it "
+            "received complex64 and returned float32",
+        ),
+        (
+            WrongImaginaryGradient(),
+            "gradient of WrongImaginaryGradient with respect to its initial carry.h is wrong: .* "
+            "along a random (real|imaginary) direction",
+        ),
+        (
+            MultipliesTooLittle(),
+            r"recurrent_input must return \[\*batch, K\] = \(2, 4\) for the recurrent kernel",
+        ),
+        (FourAxes(), r"FourAxes.recurrent_kernel must return U, dense .*got shape \(1, 1, 4, 4\)"),
+        (GateNamesTwice(), r"gate_names must be a tuple of distinct names, got \('h', 'h'\)"),
+        (UnevenGates(), r"with G = 3 gates; got shape \(4, 4\)"),
+        (GatesMixTheBatch(), "GatesMixTheBatch.step mixes the examples of a batch"),
+        (
+            GatesRoundTheCarry(),
+            "GatesRoundTheCarry.step must return a carry of the same types it received: at .h it "
+            "received float32 and returned float16",
+        ),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
 )

@@ -1,0 +1,47 @@
+"""Does a gated cell follow the protocol that the fast backward and the diagnostics rely on?"""
+
+from typing import Any
+
+import jax
+from jaxtyping import Array
+
+from rnnjax.cells.gated import GatedStep, is_gated
+from rnnjax.cells.kernels import width
+from rnnjax.testing.comparing import CellError, name, promise
+from rnnjax.testing.problems import BATCH, narrow
+
+FORMS = "dense [K, G*H], block-diagonal [N, K/N, G*H/N] or diagonal [G*H]"
+
+
+def check_gated(cell: Any, input_size: int, key: Array) -> None:
+    """Check gate names, the form of the recurrent kernel, and the width of what it multiplies."""
+    if not (isinstance(cell, GatedStep) and is_gated(cell)):
+        return
+    names = cell.gate_names
+    distinct = isinstance(names, tuple) and len(set(names)) == len(names) > 0
+    if not distinct or not all(isinstance(gate, str) for gate in names):
+        raise CellError(
+            f"{name(cell)}.gate_names must be a tuple of distinct names, got {names!r}."
+        )
+    with jax.enable_x64(False):
+        params, xs, carry = narrow(cell, input_size, key)
+        ready = cell.prepare(params)
+        u = cell.project(ready, xs[0])
+        with promise(f"{name(cell)}.recurrent_kernel must return U, {FORMS}"):
+            kernel = cell.recurrent_kernel(ready)
+        shape, gates = tuple(kernel.shape), len(names)
+        if kernel.ndim not in (1, 2, 3) or shape[-1] % gates:
+            raise CellError(
+                f"{name(cell)}.recurrent_kernel must return U, {FORMS}, with G = {gates} gates; "
+                f"got shape {shape}."
+            )
+        with promise(f"{name(cell)}.recurrent_input must return [*batch, K]"):
+            a = cell.recurrent_input(carry, u)
+        wanted = BATCH, width(kernel, gates)
+        if a.shape != wanted:
+            raise CellError(
+                f"{name(cell)}.recurrent_input must return [*batch, K] = {wanted} for the "
+                f"recurrent kernel of shape {shape}, got shape {a.shape}."
+            )
+        with promise(f"{name(cell)}.gates must take what elementwise, project and recur return"):
+            cell.gates(cell.elementwise(ready), carry, u, cell.recur(ready, carry, u))

@@ -1,0 +1,166 @@
+"""Do the methods take any batch, keep the carry's types, and are they pure functions?"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from rnnjax.testing.comparing import CellError, name, promise, same
+from rnnjax.testing.problems import BATCH, TIME, narrow, random_carry, wide
+from rnnjax.testing.python_loop import stack
+
+SHAPES = (), (BATCH,), (3, 2)
+
+
+def check_inputs(cell: Any, input_size: int, key: Array) -> None:
+    """Check that `prepare`, `initial_carry` and `project` take what they are given."""
+    with jax.enable_x64(False):
+        with promise(f"{name(cell)}.prepare must take the parameters that init returns"):
+            ready = cell.prepare(cell.init(key, input_size))
+        carries = {}
+        for batch in SHAPES:
+            what = f"must accept any batch shape, here {batch}"
+            with promise(f"{name(cell)}.initial_carry {what}"):
+                carries[batch] = cell.initial_carry(batch)
+            _check_initial_carry(cell, carries[()], carries[batch], batch)
+            with promise(f"{name(cell)}.project {what}"):
+                cell.project(ready, jax.random.normal(key, (*batch, input_size), jnp.float32))
+
+
+def check_steps(cell: Any, input_size: int, key: Array) -> None:
+    """Check that `step` and `output` take any batch shape, and what they return.
+
+    `step` must return a carry of the structure, shapes and types that it received. A wider floating
+    type may replace that of the initial carry, which `unroll` then casts, but it must be the same
+    after every step.
+    """
+    with jax.enable_x64(False):
+        ready = cell.prepare(cell.init(key, input_size))
+        for batch in SHAPES:
+            what = f"must accept any batch shape, here {batch}"
+            u = cell.project(ready, jax.random.normal(key, (*batch, input_size), jnp.float32))
+            carry = cell.initial_carry(batch)
+            for first in (True, False):
+                with promise(f"{name(cell)}.step {what}"):
+                    after = cell.step(ready, carry, u)
+                _check_like(cell, carry, after, may_widen=first)
+                carry = after
+            with promise(f"{name(cell)}.output {what}"):
+                y = cell.output(carry)
+            _check_output(cell, y, batch)
+
+
+def _check_initial_carry(cell, one, many, batch):
+    if jax.tree.structure(one) != jax.tree.structure(many):
+        raise CellError(
+            f"{name(cell)}.initial_carry must return the same structure for every batch shape."
+        )
+    leaves = jax.tree_util.tree_leaves_with_path(many)
+    for (path, leaf), alone in zip(leaves, jax.tree.leaves(one), strict=True):
+        where = f"{name(cell)}.initial_carry({batch}){jax.tree_util.keystr(path)}"
+        if not isinstance(leaf, jax.Array):
+            raise CellError(f"{where} must be a JAX array, got {type(leaf).__name__}.")
+        if leaf.shape != (*batch, *alone.shape):
+            raise CellError(
+                f"{where} has shape {leaf.shape}, which is not the batch shape and then the "
+                f"{alone.shape} of one example."
+            )
+
+
+def _check_output(cell, y, batch):
+    if not isinstance(y, jax.Array) or not jnp.issubdtype(y.dtype, jnp.inexact):
+        got = y.dtype if isinstance(y, jax.Array) else type(y).__name__
+        raise CellError(f"{name(cell)}.output must return a floating or complex array, got {got}.")
+    with promise(f"{name(cell)}.output_size must be the number of output features"):
+        size = cell.output_size
+    if y.shape != (*batch, size):
+        raise CellError(
+            f"{name(cell)}.output must return [*batch, output_size] = {(*batch, size)}, got shape "
+            f"{y.shape}."
+        )
+
+
+def _check_like(cell, received, returned, may_widen):
+    broken = f"{name(cell)}.step must return a carry of the same %s it received"
+    structures = [jax.tree.structure(tree) for tree in (received, returned)]
+    if structures[0] != structures[1]:
+        raise CellError(
+            f"{broken % 'structure'}: it received {structures[0]} and returned {structures[1]}."
+        )
+    leaves = jax.tree_util.tree_leaves_with_path(received)
+    for (path, a), b in zip(leaves, jax.tree.leaves(returned), strict=True):
+        where = f" at {jax.tree_util.keystr(path)}" if path else ""
+        if not isinstance(b, jax.Array):
+            raise CellError(f"{broken % 'types'}:{where} it returned a {type(b).__name__}.")
+        if a.shape != b.shape:
+            raise CellError(
+                f"{broken % 'shapes'}:{where} it received {a.shape} and returned {b.shape}."
+            )
+        wider = (
+            may_widen and _kind(a) == _kind(b) and jnp.promote_types(a.dtype, b.dtype) == b.dtype
+        )
+        if a.dtype != b.dtype and not wider:
+            raise CellError(
+                f"{broken % 'types'}:{where} it received {a.dtype} and returned {b.dtype}."
+            )
+
+
+def _kind(a):
+    kinds = jnp.complexfloating, jnp.floating, jnp.integer, jnp.bool_
+    return next((kind for kind in kinds if jnp.issubdtype(a.dtype, kind)), a.dtype)
+
+
+def check_purity(cell: Any, input_size: int, key: Array) -> None:
+    """Check that two calls agree, with `jax.jit` and without, and that no traced value is kept."""
+    with jax.enable_x64(False):
+        params, xs, carry = narrow(cell, input_size, key)
+        ready = cell.prepare(params)
+        u = cell.project(ready, xs[0])
+        trials = {
+            "prepare": (cell.prepare, (params,)),
+            "project": (cell.project, (ready, xs[0])),
+            "step": (cell.step, (ready, carry, u)),
+            "output": (cell.output, (carry,)),
+        }
+        for method_name, (method, args) in trials.items():
+            first = method(*args)
+            problem = f"{name(cell)}.{method_name} is not a pure function"
+            same(first, method(*args), 0, f"{problem}: two calls with the same arguments differ")
+            with promise(f"{problem}: it fails under jax.jit"), jax.checking_leaks():
+                jitted = jax.jit(lambda *args, method=method: method(*args))(*args)
+            same(first, jitted, 1e-5, f"{problem}: its result under jax.jit differs")
+
+
+def check_batches(cell: Any, input_size: int, key: Array) -> None:
+    """Check that an example alone, or a step alone, gives what it gives among others."""
+    batch = (3, 2)
+    with jax.enable_x64(True):
+        cell, params, _, _ = wide(cell, input_size, key)
+        xs = jax.random.normal(key, (TIME, *batch, input_size), jnp.float64)
+        carry, ready = random_carry(cell, batch, key), cell.prepare(params)
+
+        def run(xs, carry):
+            u = cell.project(ready, xs)
+            new = cell.step(ready, carry, u)
+            return u, new, cell.output(new)
+
+        whole = run(xs[0], carry)
+        names = "project", "step", "output"
+        for index in np.ndindex(batch):
+            alone = run(xs[0][index], jax.tree.map(lambda c, i=index: c[i], carry))
+            for method, one, all_ in zip(names, alone, whole, strict=True):
+                for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(all_), strict=True):
+                    if b.shape != (*batch, *a.shape):
+                        raise CellError(
+                            f"{name(cell)}.{method} must return leaves [*batch, ...]: shape "
+                            f"{b.shape} for a batch {batch}, but {a.shape} for one example."
+                        )
+                here = jax.tree.map(lambda a, i=index: a[i], all_)
+                problem = f"{name(cell)}.{method} mixes the examples of a batch"
+                same(here, one, 1e-9, f"{problem}: an example alone gives another result")
+        many = cell.project(ready, xs)
+        single = stack([cell.project(ready, x) for x in xs])
+        problem = f"{name(cell)}.project mixes time steps"
+        same(many, single, 1e-9, f"{problem}: all steps at once differ from one at a time")
