@@ -38,8 +38,8 @@ from rnnjax.runs import Run
 class Config:
     """Time training with checkpoints beside training without; the bound is 3 % at 256 units."""
 
-    cells: tuple[str, ...] = tuple(CELLS)
-    """Cells: elman, lstm, gru, or one of your own: ./mine.py:MyCell."""
+    cells: tuple[str, ...] = CELLS
+    """Which cells: elman, lstm, gru, or one of your own, ./mine.py:MyCell."""
     features: int = 256
     """H."""
     length: int = 100
@@ -66,7 +66,10 @@ class Config:
 
 def make_training(config: Config, name: str) -> tuple[Any, Any, Any]:
     """Return the train step, the state before it, and the sampler."""
-    cell, task = networks.make_cell(name, config.features), tasks.AddingArjovsky2016(config.length)
+    cell, task = (
+        networks.make_cell(name, config.features),
+        tasks.AddingArjovsky2016(length=config.length),
+    )
     optimizer = optax.adam(1e-3)
 
     def start(key):

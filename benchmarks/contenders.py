@@ -18,9 +18,10 @@ import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from libraries import CELLS, LeftOut
+from libraries import LeftOut
 
 from rnnjax import networks, training
+from rnnjax.recurrence.options import settle_dtypes
 
 TOLERANCE = 1e-5  # of the largest entry
 
@@ -31,11 +32,8 @@ class Problem(NamedTuple):
     name: str  # of the cell
     params: Any  # ours
     xs: Any  # [T, B, D]
-    w: Any  # [T, B, H], dL/d(outputs)
-
-    @property
-    def features(self):
-        return self.w.shape[-1]
+    w: Any  # [T, B, output size], dL/d(outputs)
+    features: int
 
     @property
     def input_size(self):
@@ -56,30 +54,34 @@ class Contender:
 def make_problem(name: str, shape: Sequence[int]) -> Problem:
     """Draw parameters, inputs and a cotangent."""
     batch, length, input_size, features = shape
+    output_size = networks.make_cell(name, features).output_size
     x_key, w_key = jax.random.split(jax.random.key(1))
     return Problem(
         name,
         libraries.parameters(name, input_size, features),
         jax.random.normal(x_key, (length, batch, input_size)),
-        jax.random.normal(w_key, (length, batch, features)),
+        jax.random.normal(w_key, (length, batch, output_size)),
+        features,
     )
 
 
 def reference(problem: Problem) -> dict[str, Any]:
     """Return outputs and gradients by a plain scan over `cell.step` in float64."""
     with jax.enable_x64(True):
-        options = {"param_dtype": jnp.float64} if problem.name in CELLS else {}
-        cell = networks.make_cell(problem.name, problem.features, **options)
-        params, xs, w = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), problem[1:])
+        cell: Any = networks.make_cell(problem.name, problem.features)
+        if any(field.name == "param_dtype" for field in dataclasses.fields(cell)):
+            cell = dataclasses.replace(cell, param_dtype=jnp.float64)
+        params, xs, w = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), problem[1:4])
 
-        def step(params, carry, u):
-            carry = cell.step(params, carry, u)
+        def step(ready, carry, u):
+            carry = cell.step(ready, carry, u)
             return carry, cell.output(carry)
 
         def loss(params, xs):
-            start = cell.initial_carry(xs.shape[1:-1])
-            us = cell.project(params, xs)
-            outputs = lax.scan(lambda carry, u: step(params, carry, u), start, us)[1]
+            ready = cell.prepare(params)
+            start = settle_dtypes(cell, ready, xs, cell.initial_carry(xs.shape[1:-1]))
+            us = cell.project(ready, xs)
+            outputs = lax.scan(lambda carry, u: step(ready, carry, u), start, us)[1]
             return (outputs * w).sum(), outputs
 
         (by_params, by_inputs), outputs = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(params, xs)
@@ -88,10 +90,12 @@ def reference(problem: Problem) -> dict[str, Any]:
 
 def results(outputs: Any, by_params: Any, by_inputs: Any) -> dict[str, Any]:
     """Return what is compared: all gradients but that of the second bias, which not all have."""
-    names = "input_kernel", "recurrent_kernel", "bias"  # a Gated cell's first three
-    own = dict(zip(names, jax.tree.leaves(by_params), strict=False))
-    found = {"outputs": outputs, **own, "inputs": by_inputs}
-    return {name: np.asarray(value) for name, value in found.items()}
+    leaves = jax.tree_util.tree_leaves_with_path(by_params)
+    found = {jax.tree_util.keystr(path).lstrip("."): leaf for path, leaf in leaves}
+    found.pop("recurrent_bias", None)
+    return {
+        key: np.asarray(a) for key, a in {"outputs": outputs, **found, "inputs": by_inputs}.items()
+    }
 
 
 def tolerance(what: str, tokens: int) -> float:
@@ -131,8 +135,6 @@ def make_contender(name: str, problem: Problem) -> Contender:
         if variant:
             raise LeftOut(f"B = {batch} is not split over {mesh.size} devices")
         mesh = None
-    if library != "rnnjax" and problem.name not in CELLS:
-        raise LeftOut(f"it has no {networks.short_name(problem.name)}")
     if name == "torch":
         return torch_contender(problem)
     network = libraries.MAKERS[library](problem.name, problem.input_size, problem.features)

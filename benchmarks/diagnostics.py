@@ -16,12 +16,11 @@ if __name__ == "__main__":
 import jax
 import jax.numpy as jnp
 import numpy as np
-from libraries import check_cells
+from libraries import CELLS, check_cells
 
 import rnnjax
 from rnnjax import diagnostics, networks
 from rnnjax.command_line import ArgumentError, at_least, parse
-from rnnjax.networks import CELLS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +31,8 @@ class Config:
     the results are checked against each other.
     """
 
-    cells: tuple[str, ...] = tuple(CELLS)
-    """Cells: elman, lstm, gru, or one of your own: ./mine.py:MyCell."""
+    cells: tuple[str, ...] = CELLS
+    """Which cells: elman, lstm, gru, or one of your own, ./mine.py:MyCell."""
     batch_size: int = 32
     """B."""
     length: int = 1000

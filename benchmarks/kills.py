@@ -38,8 +38,8 @@ class Config:
 
     kills: int = 200
     """Number of processes to kill, over all cells."""
-    cells: tuple[str, ...] = tuple(CELLS)
-    """Cells: elman, lstm, gru, or one of your own: ./mine.py:MyCell."""
+    cells: tuple[str, ...] = CELLS
+    """Which cells: elman, lstm, gru, or one of your own, ./mine.py:MyCell."""
     kills_of_a_run: int = 4
     """Largest number of kills of one run."""
     steps: int = 400

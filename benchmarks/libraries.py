@@ -1,14 +1,13 @@
 """The networks of other libraries, with our weights and our equations.
 
 Each maker takes the name of one of our cells and its sizes, D and H, and returns a `Network` as
-that library's users would run it. It imports the library: nothing is imported before it is asked
-for.
+that library's users would run it. It imports the library when it is called, not before.
 """
 
 import functools
 import importlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +17,8 @@ import numpy as np
 import rnnjax
 from rnnjax import networks
 from rnnjax.command_line import ArgumentError
-from rnnjax.networks import CELLS
+
+CELLS = tuple(networks.CELLS)
 
 
 class Network(NamedTuple):
@@ -33,6 +33,19 @@ class LeftOut(Exception):  # noqa: N818
     """Why a library has no such network here."""
 
 
+def check_cells(names: tuple[str, ...]) -> None:
+    """Raise an ArgumentError unless `--cells` names cells, each once."""
+    if not names or len(set(names)) < len(names):
+        raise ArgumentError(
+            f"--cells must name some of {', '.join(CELLS)}, or {networks.OWN}, each once"
+        )
+    for name in names:
+        try:
+            networks.cell_class(name)
+        except ValueError as error:
+            raise ArgumentError(f"--cells {error}") from None
+
+
 def import_library(name: str) -> Any:
     """Return a module of another library.
 
@@ -45,24 +58,13 @@ def import_library(name: str) -> Any:
         raise LeftOut(f"{name.split('.')[0]} is not installed") from None
 
 
-def check_cells(names: Sequence[str]) -> None:
-    """Raise an ArgumentError for the first name that is not a cell of ours or of the user's."""
-    if not names:
-        raise ArgumentError(f"--cells must name some of {', '.join(CELLS)}")
-    for name in names:
-        try:
-            networks.make_cell(name, 1)
-        except ValueError as error:
-            raise ArgumentError(f"--cells {error}") from None
-
-
 def parameters(name: str, input_size: int, features: int, key: Any = None) -> Any:
-    """Draw a cell's parameters, with biases that are not zero.
+    """Draw a cell's parameters, those of a built-in one with biases that are not zero.
 
     Only the GRU's second bias stays zero, because one of the libraries has none.
     """
     key = jax.random.key(0) if key is None else key
-    params = networks.make_cell(name, features).init(key, input_size)
+    params: Any = networks.make_cell(name, features).init(key, input_size)
     if name not in CELLS:
         return params
     return params._replace(bias=params.bias + 0.1 * jax.random.normal(key, params.bias.shape))
@@ -75,6 +77,19 @@ def ours(name: str, input_size: int, features: int, **options: Any) -> Network:
     return Network(lambda params, xs: rnnjax.unroll(cell, params, xs, **options)[1], lambda p: p)
 
 
+def other_library(maker: Callable) -> Callable:
+    """Decorate the maker of another library, which has only the built-in cells."""
+
+    @functools.wraps(maker)
+    def make(name, *sizes):
+        if name not in CELLS:
+            raise LeftOut(f"it has no {networks.label(name)}")
+        return maker(name, *sizes)
+
+    return make
+
+
+@other_library
 def linen(name: str, input_size: int, features: int) -> Network:
     """Return that of Flax Linen."""
     del input_size
@@ -101,6 +116,7 @@ def _linen_weights(name, params):
     return tree
 
 
+@other_library
 def nnx(name: str, input_size: int, features: int) -> Network:
     """Return that of Flax NNX; its GRU has no second bias."""
     nnx = import_library("flax.nnx")
@@ -124,6 +140,7 @@ def nnx(name: str, input_size: int, features: int) -> Network:
     return Network(run, weights)
 
 
+@other_library
 def keras(name: str, input_size: int, features: int) -> Network:
     """Return that of Keras on JAX, batch-major as its layers are."""
     os.environ["KERAS_BACKEND"] = "jax"  # which Keras reads when it is first imported
@@ -145,6 +162,7 @@ def keras(name: str, input_size: int, features: int) -> Network:
     return Network(lambda weights, xs: layer.stateless_call(weights, rest, xs)[0], weights, True)
 
 
+@other_library
 def equinox(name: str, input_size: int, features: int) -> Network:
     """Return that of Equinox: a scan of its cell for one sequence, vmapped over the batch."""
     eqx = import_library("equinox")
@@ -174,6 +192,7 @@ def equinox(name: str, input_size: int, features: int) -> Network:
     return Network(run, weights)
 
 
+@other_library
 def haiku(name: str, input_size: int, features: int) -> Network:
     """Return that of Haiku: the LSTM alone, which adds 1 to the forget gate at every step."""
     hk = import_library("haiku")
@@ -204,6 +223,7 @@ MAKERS = {
 }
 
 
+@other_library
 def torch(name: str, input_size: int, features: int, params: Any) -> Any:
     """Return PyTorch's module with our parameters, on a core for each JAX device."""
     torch = import_library("torch")
@@ -220,7 +240,7 @@ def torch_weights(params: Any) -> dict[str, Any]:
     """Return our parameters by PyTorch's names; of its two biases the second is zero."""
     w, u, b = params[:3]
     second = jnp.zeros_like(b)
-    if hasattr(params, "recurrent_bias"):
+    if isinstance(params, rnnjax.cells.GRUParams):
         second = _behind(params.recurrent_bias)
     return {"weight_ih_l0": w.T, "weight_hh_l0": u.T, "bias_ih_l0": b, "bias_hh_l0": second}
 

@@ -6,18 +6,17 @@ python benchmarks/small_training.py --cell lstm --members 1 --seed 5 --save fina
 
 import dataclasses
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from libraries import check_cells
 
 import rnnjax
-from rnnjax import tasks, training
+from rnnjax import networks, tasks, training
 from rnnjax.command_line import at_least, parse
-
-CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +25,8 @@ class Config:
 
     save: Path
     """File for the parameters and the losses, NumPy's .npz."""
-    cell: Literal[tuple(CELLS)] = "lstm"  # pyright: ignore[reportInvalidTypeForm]
-    """Which cell."""
+    cell: str = "lstm"
+    """Which cell: elman, lstm, gru, or one of your own, ./mine.py:MyCell."""
     members: int = 64
     """Networks."""
     seed: int = 0
@@ -44,24 +43,28 @@ class Config:
     def __post_init__(self):
         at_least(1, self, "members", "steps", "batch_size", "length", "features")
         at_least(0, self, "seed")
+        check_cells((self.cell,))
 
 
 class Model(NamedTuple):
     """Parameters: a cell's, and those of a linear head y = h W + b."""
 
-    cell: rnnjax.cells.GatedParams
+    cell: Any
     kernel: jax.Array
     bias: jax.Array
 
 
 def run(config: Config) -> None:
     """Train, and save."""
-    task, cell = tasks.AddingArjovsky2016(config.length), CELLS[config.cell](config.features)
+    task, cell = (
+        tasks.AddingArjovsky2016(config.length),
+        networks.make_cell(config.cell, config.features),
+    )
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(3e-3))
 
     def start(key):
         init_key, data_key = jax.random.split(key)
-        kernel = jax.random.normal(init_key, (config.features, 1)) / config.features**0.5
+        kernel = jax.random.normal(init_key, (cell.output_size, 1)) / cell.output_size**0.5
         params = Model(cell.init(init_key, task.input_size), kernel, jnp.zeros(1))
         return training.TrainState(params, optimizer.init(params), jnp.int32(0), data_key)
 

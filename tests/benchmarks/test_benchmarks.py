@@ -1,9 +1,11 @@
 """The benchmarks run, check what they time, and tell it in every form they promise."""
 
 import csv
+import dataclasses
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,8 @@ import jax
 import numpy as np
 import pytest
 
-from rnnjax.command_line import parse
+import rnnjax
+from rnnjax.command_line import ArgumentError, parse
 
 pytestmark = pytest.mark.slow
 
@@ -84,7 +87,7 @@ def test_wrong_numbers_are_not_timed(benchmark):
     calls = module.contenders(config, "gru")
     right = calls["gradient and adjoint norms"]
     calls["gradient and adjoint norms"] = lambda: (right()[0], 1.01 * right()[1])
-    cell = module.CELLS["gru"](config.features)
+    cell = rnnjax.GRU(config.features)
     key = module.jax.random.key(0)
     params = cell.init(key, config.input_size)
     xs = module.jax.random.normal(key, (config.length, config.batch_size, config.input_size))
@@ -216,6 +219,39 @@ def test_peers_measure_ours_with_the_default_malloc_too(peers):
     row = peers.with_default_malloc(config, "elman", "2,4,3,5")
     assert row["contender"] == "rnnjax-default-malloc"
     assert row["cell"] == "elman" and row["shape"] == [2, 4, 3, 5] and row["both_ms"] > 0
+
+
+@pytest.fixture
+def own_cell(tmp_path):
+    """Return the name of a cell in a file of the user's."""
+    readme = (BENCHMARKS.parent / "README.md").read_text()
+    (block,) = (b for b in re.findall(r"```python\n(.*?)```", readme, re.S) if "class MGU" in b)
+    (tmp_path / "mine.py").write_text(block)
+    return f"{tmp_path}/mine.py:MGU"
+
+
+def test_a_cell_of_ones_own_takes_part(peers, load, own_cell):
+    config = peers.Config(cells=(own_cell,), shapes=("2,4,3,5",), rounds=1, warm_ups=0)
+    rows, reasons = peers.measure(config, own_cell, "2,4,3,5")
+    assert {row["contender"] for row in rows} >= {"rnnjax"} and rows[0]["gflops"] is None
+    assert reasons["linen"] == "it has no MGU"
+    population = load("population")
+    sizes = {"members": 2, "many": 2, "length": 4, "batch_size": 2, "input_size": 2, "features": 3}
+    ways = population.ways(population.Config(cells=(own_cell,), **sizes), own_cell)
+    assert "plain scan, one by one" in ways
+    memory = load("memory")
+    config = memory.Config(cells=(own_cell,), shape=(2, 4, 3, 5))
+    assert all(row["of_linen"] is None for row in memory.temporaries(config, own_cell))
+    diagnostics = load("diagnostics")
+    config = dataclasses.replace(tiny(diagnostics), cells=(own_cell,))
+    assert "gradient" in diagnostics.contenders(config, own_cell)
+
+
+@pytest.mark.parametrize("name", ["peers", "memory", "population", "diagnostics", "checkpoints"])
+def test_what_is_not_a_cell_is_refused(load, name):
+    for cells in ((), ("lstm", "lstm"), ("nosuch",), ("./nosuch.py:A",), ("json:JSONEncoder",)):
+        with pytest.raises(ArgumentError, match="^--cells "):
+            load(name).Config(cells=cells)
 
 
 def test_peers_draw_a_sweep(peers, docs, tmp_path, monkeypatch):
