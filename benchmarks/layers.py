@@ -16,11 +16,12 @@ if __name__ == "__main__":
 import jax
 import jax.numpy as jnp
 import numpy as np
+from libraries import CELLS, check_cells
 
 import rnnjax
+from rnnjax import networks
 from rnnjax.command_line import ArgumentError, at_least, parse
 
-CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
 LAYERS = "rnn", "deep", "bidirectional", "wrappers"
 
 
@@ -34,8 +35,8 @@ class Config:
     against a plain scan.
     """
 
-    cells: tuple[Literal[tuple(CELLS)], ...] = tuple(CELLS)  # pyright: ignore
-    """Which cells."""
+    cells: tuple[str, ...] = CELLS
+    """Which cells: elman, lstm, gru, or one of your own, ./mine.py:MyCell."""
     layers: tuple[Literal[LAYERS], ...] = LAYERS  # pyright: ignore
     """One layer, two stacked, two directions, or the wrapper cells."""
     batch_size: int = 32
@@ -55,9 +56,9 @@ class Config:
 
     def __post_init__(self):
         at_least(1, self, "batch_size", "length", "input_size", "features", "rounds")
-        for name, known in (("cells", CELLS), ("layers", LAYERS)):
-            if not getattr(self, name):
-                raise ArgumentError(f"--{name} must name some of {', '.join(known)}")
+        check_cells(self.cells)
+        if not self.layers:
+            raise ArgumentError(f"--layers must name some of {', '.join(LAYERS)}")
 
 
 def by_hand(cell, kind, params, xs):
@@ -87,10 +88,10 @@ def make(cell, kind, time_major):
 
 def contenders(config: Config, name: str, kind: str) -> dict[str, Any]:
     """Return what is timed, by name, after checking that all gradients are the same."""
-    cell, key = CELLS[name](config.features), jax.random.key(0)
+    cell, key = networks.make_cell(name, config.features), jax.random.key(0)
     xs = jax.random.normal(key, (config.length, config.batch_size, config.input_size))
     turned = jnp.swapaxes(xs, 0, 1) + 0  # laid out as a user's batch-major data are
-    sizes = [config.input_size, config.features if kind == "deep" else config.input_size]
+    sizes = [config.input_size, cell.output_size if kind == "deep" else config.input_size]
     params = [cell.init(jax.random.fold_in(key, i), size) for i, size in enumerate(sizes)]
     params = params[: 1 if kind == "rnn" else 2]
 
@@ -128,9 +129,10 @@ def contenders(config: Config, name: str, kind: str) -> dict[str, Any]:
 
 def wrapper_contenders(config: Config, name: str) -> dict[str, Any]:
     """Return gradients through the bare cell and through each wrapper, checked, by name."""
-    bare, key = CELLS[name](config.features), jax.random.key(0)
+    bare: Any = networks.make_cell(name, config.features)
+    key = jax.random.key(0)
     xs = jax.random.normal(key, (config.length, config.batch_size, config.input_size))
-    weights = jax.random.normal(key, (*xs.shape[:2], config.features))
+    weights = jax.random.normal(key, (*xs.shape[:2], bare.output_size))
     cells: dict[str, Any] = {
         "unroll": bare,
         "LayerNorm": rnnjax.cells.LayerNorm(bare),

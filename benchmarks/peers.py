@@ -259,19 +259,19 @@ def figure(table: Mapping[str, np.ndarray]) -> Any:
     Args:
         table: columns `cell`, `axis`, `value`, `contender`, `median`, `q25`, `q75`.
     """
-    from rnnjax.figures import drawing
+    from rnnjax.figures import drawing, styles
 
     labels = {"T": "length T", "H": "hidden units H", "B": "batch size B"}
     axes_of = drawing.unique(table["axis"])
     drawn, axes = drawing.panels(len(axes_of))
-    colours = drawing.colours(table["contender"])
+    style = styles.series(table["contender"].tolist())
     for ax, axis in zip(axes, axes_of, strict=True):
         panel = drawing.rows(table, axis=axis)
         for who in drawing.unique(panel["contender"]):
             rows = drawing.rows(panel, contender=who)
-            drawing.line_with_band(ax, rows["value"], rows, colours[who], who)
+            drawing.line_with_band(ax, rows["value"], rows, style[who], who)
         ax.set(xscale="log", yscale="log", xlabel=labels[axis])
-    axes[0].set_ylabel(f"{drawing.name(table['cell'][0])}, forward and backward (ms)")
+    axes[0].set_ylabel(f"{styles.name(table['cell'][0])}, forward and backward (ms)")
     axes[0].legend(fontsize="small")
     return drawn
 
