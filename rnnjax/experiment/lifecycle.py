@@ -137,8 +137,8 @@ def _in_run(name, config, measure, draw) -> Summary:
             return summary
         run = held.enter_context(_only_the_first_writes(run))
         summary = _complete(run, measure, draw)
-    print(f"Figures, and the numbers behind them, are in {run.path}")
-    return summary
+        print(f"Figures, and the numbers behind them, are in {run.path}")  # on the first process
+        return summary
 
 
 def _redraw(config, draw):
