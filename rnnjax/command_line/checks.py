@@ -48,6 +48,7 @@ def finite(config: Any, *names: str, above: int | float = -math.inf) -> None:
     for name in names:
         values = getattr(config, name)
         if not all(above < value < math.inf for value in values):
-            bound = "" if above == -math.inf else f" above {above:g}"
+            kinds = {-math.inf: "finite", 0: "positive and finite"}
+            allowed = kinds.get(above, f"finite and above {above:g}")
             given = " ".join(map(str, values))
-            raise ArgumentError(f"{option(name)} must be finite numbers{bound}, got {given}")
+            raise ArgumentError(f"{option(name)} must be {allowed}, each once, got {given}")
