@@ -6,7 +6,8 @@ T time, B batch, D input features, H hidden features, G gates, L layers, S seeds
 
 import abc
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from operator import index
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +93,7 @@ class Stochastic(Cell):
 
 def check_size(name: str, size: Any) -> None:
     """Raise a ValueError that names the argument unless `size` is a positive integer."""
-    if isinstance(size, bool) or not hasattr(size, "__index__") or size < 1:
+    if isinstance(size, bool) or not isinstance(size, SupportsIndex) or index(size) < 1:
         raise ValueError(f"{name} must be a positive integer, got {size!r}")
 
 

@@ -4,7 +4,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +102,7 @@ def entry_direction(params: PyTree, path: str, index: int | Sequence[int]) -> Py
     if path not in leaves:
         raise ValueError(f"path must be one of {', '.join(leaves)}; got {path!r}")
     shape = jnp.shape(leaves[path])
-    given = (index,) if hasattr(index, "__index__") else index
+    given = (index,) if isinstance(index, SupportsIndex) else index
     at = tuple(map(operator.index, given))  # pyright: ignore
     if len(at) != len(shape) or not all(-n <= i < n for i, n in zip(at, shape, strict=True)):
         raise ValueError(f"index must point into {path} of shape {shape}, got {index}")

@@ -39,7 +39,7 @@ def wide(cell: Any, input_size: int, key: Array) -> tuple[Any, PyTree, Array, Py
 
 def with_types(cell: Any, **types: Any) -> Any:
     """Return the cell, and the cells within it, with those of the fields `types` that they have."""
-    if not dataclasses.is_dataclass(cell):
+    if not dataclasses.is_dataclass(cell) or isinstance(cell, type):
         return cell
     changes = {}
     for field in dataclasses.fields(cell):
