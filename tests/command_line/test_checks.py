@@ -1,0 +1,38 @@
+"""Checks of options that take several values: what is refused, and in which words."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from rnnjax.command_line import ArgumentError, distinct, finite
+
+
+@pytest.mark.parametrize("values", [(), ("a", "a"), (1, 2, 1)])
+def test_values_must_be_there_and_each_once(values):
+    with pytest.raises(ArgumentError, match=r"^--batch-sizes needs one or more values, each once"):
+        distinct(SimpleNamespace(batch_sizes=values), "batch_sizes")
+
+
+@pytest.mark.parametrize(
+    ("values", "above", "allowed"),
+    [
+        ((1.0, math.nan), -math.inf, "finite"),
+        ((math.inf,), -math.inf, "finite"),
+        ((0.0, 1.0), 0, "positive and finite"),
+        ((math.nan,), 0, "positive and finite"),
+        ((2.0, 4.0), 2, "finite and above 2"),
+    ],
+)
+def test_numbers_must_be_finite_and_above_their_bound(values, above, allowed):
+    with pytest.raises(ArgumentError) as error:
+        finite(SimpleNamespace(gains=values), "gains", above=above)
+    given = " ".join(map(str, values))
+    assert str(error.value) == f"--gains must be {allowed}, each once, got {given}"
+
+
+def test_right_values_pass():
+    config = SimpleNamespace(gains=(0.5, 2.0), biases=(-1.0, 0.0), names=("a", "b"))
+    distinct(config, "names", "gains")
+    finite(config, "gains", above=0)
+    finite(config, "gains", "biases")
