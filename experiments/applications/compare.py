@@ -11,7 +11,7 @@ application, and the gradient of its loss with respect to its inputs against the
 log10 of the share of the gradient at the earliest tenth of lags over that at the latest.
 
 Verdict: `reproduced` if every network beats the best baseline by more than the spread over its
-seeds.
+seeds, and the gradient of the Elman network reaches less far back than those of LSTM and GRU.
 
     python experiments/applications/compare.py
     python experiments/applications/compare.py --application sentiment --networks tcn gru
@@ -127,11 +127,15 @@ def measure(config, run):
 
 
 def verdict(config, summary):
-    """Judge every network as its application does."""
+    """Judge every network as its application does, and the Elman network against gated ones."""
+    found = summary["networks"]
     conditions = {
         f"{name} beats the best baseline by more than the spread over seeds": own["beats_baseline"]
-        for name, own in summary["networks"].items()
+        for name, own in found.items()
     }
+    for gated in [n for n in ("lstm", "gru") if "elman" in found and n in found]:
+        condition = f"the gradient of elman reaches less far back than that of {gated}"
+        conditions[condition] = found["elman"]["gradient_reach"] < found[gated]["gradient_reach"]
     return experiment.Verdict.judge(conditions).unless_quick(config, "steps", "features", "seeds")
 
 

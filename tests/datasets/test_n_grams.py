@@ -36,6 +36,6 @@ def test_n_grams_follow_their_definition():
 
 
 def test_a_context_is_interpolated_with_a_shorter_one():
-    found = collections.Counter("aab")
-    assert interpolate(found, "a", 0.25) == (2 + 2 * 0.25) / (3 + 2)
-    assert interpolate(found, "c", 0.25) == 2 * 0.25 / 5
+    found = collections.Counter([7, 7, 8])
+    assert interpolate(found, 7, 0.25) == (2 + 2 * 0.25) / (3 + 2)
+    assert interpolate(found, 9, 0.25) == 2 * 0.25 / 5

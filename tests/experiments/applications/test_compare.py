@@ -53,6 +53,21 @@ def test_it_is_what_the_application_says_of_each_network(finished):
         assert len(rows) == 64 and (there.any() if name == "tcn" else there.all())
 
 
+def test_the_verdict_needs_every_network_above_the_baseline_and_elman_behind_the_gated_ones():
+    def judged(reach, beats=True):
+        networks = {
+            name: {"beats_baseline": beats or name != "gru", "gradient_reach": own}
+            for name, own in reach.items()
+        }
+        return experiment.verdict(experiment.Config(), {"networks": networks})
+
+    good = judged({"elman": -2.0, "lstm": -0.5, "gru": -1.0, "tcn": -3.0})
+    assert good.outcome == "reproduced" and len(good.conditions) == 6
+    for reach, beats in ({"elman": -0.7, "lstm": -0.5, "gru": -1.0}, True), ({"gru": 0.0}, False):
+        assert judged(reach, beats).outcome == "not reproduced"
+    assert len(judged({"lstm": 0.0, "gru": 0.0}).conditions) == 2
+
+
 def test_every_application_takes_what_it_can_and_text_generation_only_what_is_causal():
     for name in experiment.APPLICATIONS:
         known = list(experiment.Config(application=name).configurations())
