@@ -1,8 +1,11 @@
 """The training loop: chunks of steps that run on the device, one after another."""
 
 import contextlib
+import contextvars
+import dataclasses
 import functools
 import itertools
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -53,12 +56,18 @@ class Chunk(NamedTuple):
     stops: tuple[MemberStop, ...] = ()  # of members that stopped in this chunk
 
 
-# Prepares a chunk of the given number of steps. Returns the function that runs it:
-# (state, limits [S]) -> (state, metrics [S, length, ...]); `limits` says how many of the steps
-# each member does.
-PrepareChunk = Callable[
-    [int], Callable[[TrainState, np.ndarray], tuple[TrainState, dict[str, Any]]]
-]
+@dataclasses.dataclass(frozen=True)
+class PrepareChunk:
+    """How chunks of training are run.
+
+    `prepare(size)` prepares a chunk of `size` steps. It returns the function that runs it:
+    (state, limits [S]) -> (state, metrics [S, length, ...]); `limits` says how many of the steps
+    each member does.
+    """
+
+    prepare: Callable[[int], Callable[[TrainState, np.ndarray], tuple[TrainState, dict[str, Any]]]]
+    compile: Callable[[TrainState], None] = lambda state: None
+    """Compiles the program for states like this one before its first chunk, if it can."""
 
 
 def train_on_samples(
@@ -142,7 +151,12 @@ def prepare_samples(
         return train_step(state._replace(key=key), sample(step_key))
 
     run = sharded_over_population(lambda state, limit: partial_scan(step, state, (), limit, length))
-    return lambda size: run
+
+    def compile(state):
+        members = jax.tree.leaves(state)[0].shape[0]
+        run.compile(state, jax.ShapeDtypeStruct((members,), np.int32))
+
+    return PrepareChunk(lambda size: run, compile)
 
 
 def prepare_batches(
@@ -164,7 +178,29 @@ def prepare_batches(
         members = [take(member, size) for member in range(len(iterators))]
         return functools.partial(run, jax.tree.map(lambda *leaves: np.stack(leaves), *members))
 
-    return prepare
+    return PrepareChunk(prepare)
+
+
+@contextlib.contextmanager
+def compiled_meanwhile(prepare: PrepareChunk, state: TrainState) -> Iterator[None]:
+    """Compile the training program in a thread while other things are done within the context.
+
+    If it fails, so does the first chunk, which tells why.
+    """
+    if jax.process_count() > 1:  # programs of several processes are compiled in one order
+        yield
+        return
+
+    def compile():
+        with contextlib.suppress(Exception):
+            prepare.compile(state)
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(compile,))
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def run_chunks(
@@ -191,7 +227,7 @@ def run_chunks(
     with progress(label, ends[-1], start) as report:
         for end in ends:
             size = end - start
-            run, limits = prepare(size), np.where(running, size, 0).astype(np.int32)
+            run, limits = prepare.prepare(size), np.where(running, size, 0).astype(np.int32)
             after, metrics = jax.block_until_ready(run(state, limits))
             metrics = gather(metrics)
             metrics = {name: _steps_first(name, value)[:size] for name, value in metrics.items()}

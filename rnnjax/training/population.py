@@ -1,5 +1,6 @@
 """Many networks in one program: members over devices, and batches over the remaining devices."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -39,23 +40,42 @@ def over_population(function: Callable) -> Callable:
     return lambda *args, **shared: gather(mapped(*args, **shared))
 
 
-def sharded_over_population(function: Callable) -> Callable:
+def sharded_over_population(function: Callable) -> "Sharded":
     """Map `function` as `over_population` does, but leave results on the devices of the members.
 
     In a program of several processes each holds the members of its devices: see `gather`. If S
     is not a multiple of the number of groups that members are split into, every device holds all
     members.
     """
+    return Sharded(sharded_program(function))
 
-    run = sharded_program(function)
 
-    def mapped(*args, **shared):
+@dataclasses.dataclass(frozen=True)
+class Sharded:
+    """What `sharded_over_population` returns: a program to call, or to compile before that."""
+
+    program: Any
+
+    def __call__(self, *args: Any, **shared: Any) -> Any:
+        """Run the program."""
         members, split = _members(args), population_sharding(_members(args))
         args, shared = _device_put((args, shared), (split, NamedSharding(split.mesh, P())))
-        count = -(-members // split.mesh.shape["member"])
-        return run(args, shared, count, split)
+        return self.program(args, shared, _per_device(members, split), split)
 
-    return mapped
+    def compile(self, *args: Any) -> None:
+        """Compile the program for arguments like these; a later call with such does not.
+
+        Args:
+            args: trees of arrays or of `jax.ShapeDtypeStruct`s, `[S, ...]`.
+        """
+        members = _members(args)
+        split = population_sharding(members)
+        like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=split), args)
+        self.program.lower(like, {}, _per_device(members, split), split).compile()
+
+
+def _per_device(members, split):
+    return -(-members // split.mesh.shape["member"])
 
 
 def sharded_program(function: Callable) -> Any:

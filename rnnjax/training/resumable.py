@@ -19,6 +19,7 @@ from rnnjax.training.loop import (
     TrainState,
     TrainStep,
     chunk_ends,
+    compiled_meanwhile,
     prepare_batches,
     prepare_samples,
     run_chunks,
@@ -151,7 +152,8 @@ class ResumableTraining:
         return self.run.history / self._name
 
     def _train(self, prepare: PrepareChunk, state, iterators, ends, observe):
-        before = jax.tree.map(np.asarray, observe(state))
+        with compiled_meanwhile(prepare, state):
+            before = jax.tree.map(np.asarray, observe(state))
         state = shard_population(state)
         directory = self.run.shared("training") / self._name
         on_first_process(lambda: directory.mkdir(parents=True, exist_ok=True))

@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,9 @@ from rnnjax import training
 from rnnjax.training import (
     NonFiniteError,
     TrainState,
+    loop,
     over_population,
+    sharded_over_population,
     train_on_batches,
     train_on_samples,
 )
@@ -461,3 +464,46 @@ def test_use_all_cores_respects_the_users_choice():
         output, _ = run.communicate()
         assert run.returncode == 0, output
         assert output == (want if want != "all" else f"{len(os.sched_getaffinity(0))}\n")
+
+
+def test_a_program_that_is_compiled_before_is_not_compiled_again():
+    mapped = sharded_over_population(lambda x, n: (jnp.sin(x) * n).sum())
+    xs, ns = np.arange(12.0, dtype=np.float32).reshape(4, 3), np.arange(4, dtype=np.int32)
+    like = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (xs, ns)]
+
+    before = len(COMPILED)
+    mapped.compile(*like)
+    assert len(COMPILED) == before + 1
+    found = mapped(xs, ns)
+    assert len(COMPILED) == before + 1
+    np.testing.assert_allclose(found, (np.sin(xs) * ns[:, None]).sum(1), rtol=1e-6)
+
+
+def test_training_is_compiled_while_something_else_is_done():
+    threads, ours = [], threading.get_ident()
+
+    def traced(state, batch):
+        threads.append(threading.get_ident())
+        return state._replace(params=state.params + batch, step=state.step + 1), {"loss": batch}
+
+    state = TrainState(np.zeros(2), (), np.zeros(2, np.int32), jax.random.split(jax.random.key(0)))
+    prepare = loop.prepare_samples(traced, lambda key: jnp.float32(1), 3)
+    with loop.compiled_meanwhile(prepare, state):
+        pass
+    before = len(threads)
+    assert before and ours not in threads
+    (chunk,) = loop.run_chunks(prepare, state, [3])
+    assert len(threads) == before  # nothing was traced again
+    np.testing.assert_array_equal(chunk.state.params, 3)
+
+
+def test_what_fails_to_compile_fails_in_its_first_chunk():
+    def wrong(state, batch):
+        raise ValueError("no such step")
+
+    state = TrainState(np.zeros(2), (), np.zeros(2, np.int32), jax.random.split(jax.random.key(0)))
+    prepare = loop.prepare_samples(wrong, lambda key: jnp.float32(1), 3)
+    with loop.compiled_meanwhile(prepare, state):
+        pass
+    with pytest.raises(ValueError, match="no such step"):
+        next(loop.run_chunks(prepare, state, [3]))
