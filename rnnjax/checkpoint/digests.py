@@ -10,13 +10,19 @@ from jax import lax
 
 PyTree = Any
 
+SMALL = 2**20  # words
+
 
 def digest(tree: PyTree) -> int:
     """Return a sum, modulo 2^32, that changes if a word of the tree changes or moves.
 
     It is a sum of integers, so it does not depend on how the tree is split over devices.
     """
-    leaves = jax.tree.leaves(tree)
+    leaves = list(map(_array, jax.tree.leaves(tree)))
+    if _on_the_host(leaves) and sum(leaf.nbytes for leaf in map(_plain, leaves)) <= 4 * SMALL:
+        # Done at once, where a program for these shapes would first have to be compiled.
+        sums = [int(_sum(_host_words(leaf), np)) for leaf in leaves]
+        return functools.reduce(lambda total, found: (total * 31 + found) % 2**32, sums, 0)
     groups: dict[Any, list[int]] = {}  # the leaves on the same devices
     for index, leaf in enumerate(leaves):
         devices = leaf.sharding.device_set if isinstance(leaf, jax.Array) else ()
@@ -29,29 +35,63 @@ def digest(tree: PyTree) -> int:
 
 @jax.jit
 def _sums(leaves):
-    """Return for each leaf the sum of its words, each mixed with its index (as in MurmurHash3)."""
-    found = []
-    for leaf in leaves:
-        words = _words(leaf)
-        index = jnp.uint32(0)
-        for axis in range(words.ndim):
-            index = index * np.uint32(words.shape[axis] | 1) + lax.broadcasted_iota(
-                np.uint32, words.shape, axis
-            )
-        mixed = words + index * np.uint32(2654435761)
-        for shift, factor in ((16, 2246822507), (13, 3266489909)):
-            mixed = (mixed ^ (mixed >> shift)) * np.uint32(factor)
-        found.append(jnp.sum(mixed ^ (mixed >> 16), dtype=np.uint32))
-    return found
+    return [_sum(_words(leaf), jnp) for leaf in leaves]
+
+
+def _sum(words, xp):
+    """Return the sum of words, each mixed with its index (as in MurmurHash3), in JAX or NumPy."""
+    index = xp.zeros((1,) * words.ndim, xp.uint32)
+    for axis, size in enumerate(words.shape):
+        along = xp.arange(size, dtype=xp.uint32)
+        along = along.reshape([size if a == axis else 1 for a in range(words.ndim)])
+        index = index * np.uint32(size | 1) + along
+    mixed = words + index * np.uint32(2654435761)
+    for shift, factor in ((16, 2246822507), (13, 3266489909)):
+        mixed = (mixed ^ (mixed >> np.uint32(shift))) * np.uint32(factor)
+    return xp.sum(mixed ^ (mixed >> np.uint32(16)), dtype=xp.uint32)
 
 
 def _words(leaf):
     """Return the bits of a leaf as unsigned integers of at most 32 bits."""
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
+    leaf = _plain(leaf)
     if leaf.dtype == bool:
         leaf = leaf.astype(np.uint8)
     if jnp.issubdtype(leaf.dtype, np.complexfloating):
         leaf = jnp.stack([leaf.real, leaf.imag], -1)
     size = min(leaf.dtype.itemsize, 4)
     return lax.bitcast_convert_type(leaf, jnp.dtype(f"uint{8 * size}")).astype(np.uint32)
+
+
+def _on_the_host(leaves):
+    return all(
+        not isinstance(leaf, jax.Array)
+        or (leaf.is_fully_addressable and next(iter(leaf.devices())).platform == "cpu")
+        for leaf in leaves
+    )
+
+
+def _array(leaf):
+    """Return a leaf as an array of the type that JAX would give it."""
+    if isinstance(leaf, jax.Array):
+        return leaf
+    leaf = np.asarray(leaf)
+    return leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype), copy=False)
+
+
+def _plain(leaf):
+    """Return a leaf with a typed key as its words."""
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+def _host_words(leaf):
+    """Return the bits of a leaf as `_words` does, in NumPy; a scalar as an array of one."""
+    leaf = np.ascontiguousarray(np.asarray(_plain(leaf)))  # 1-dimensional at least
+    if leaf.dtype == bool:
+        leaf = leaf.astype(np.uint8)
+    if np.issubdtype(leaf.dtype, np.complexfloating):
+        leaf = np.stack([leaf.real, leaf.imag], -1)
+    size = min(leaf.dtype.itemsize, 4)
+    words = np.ascontiguousarray(leaf).view(f"uint{8 * size}")
+    if size < leaf.dtype.itemsize:  # two words each, along an axis of their own
+        words = words.reshape(*leaf.shape, -1)
+    return words.astype(np.uint32)
