@@ -33,6 +33,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import rnnjax
 from rnnjax import diagnostics, experiment, networks, tasks, training
@@ -149,8 +150,8 @@ def make_data(config, task):
     else:
         probe, held_out = experiment.sampled_sets(task, config.members, 32, 1024)
         batches = None
-    lengths, _ = jax.vmap(tasks.last_answer)(probe)
-    return probe, held_out, int(lengths.min()), batches
+    ends, _ = jax.jit(jax.vmap(tasks.last_answer))(probe)
+    return probe, held_out, int(np.min(ends)), batches
 
 
 def train(config, name, task, data, run, tables):
@@ -161,7 +162,7 @@ def train(config, name, task, data, run, tables):
     cell, name = config.network(name, task), short_name(name)
     clip, adam = optax.clip_by_global_norm(config.clip), optax.adam(config.learning_rate)
     optimizer = optax.chain(clip, adam)
-    state = experiment.start(config, optimizer, functools.partial(readout.init, cell, task))
+    state = readout.start(config, optimizer, cell, task)
     train_step = make_train_step(cell, task, optimizer)
     chunk_size = -(-config.steps // config.snapshots)
     profile = training.over_population(functools.partial(gradient_profile, cell, task, lags))
@@ -198,7 +199,7 @@ def record(tables, cell, step, phase, profiles):
     for part, values in profiles.items():
         rows = {"cell": cell, "step": step, **experiment.profile_rows(values)}
         if part == "joint":
-            life = float(diagnostics.half_life(jnp.asarray(rows["median"])))
+            life = float(jax.jit(diagnostics.half_life)(rows["median"]))
             tables["profile_over_training"].append(rows)
             if phase:
                 tables["gradient_profiles"].append({"phase": phase, **rows, "half_life": life})

@@ -28,6 +28,24 @@ def init(cell: Any, task: Any, key: Any) -> Readout:
     return Readout(cell.init(cell_key, task.input_size), kernel, jnp.zeros(task.output_size))
 
 
+def start(config: Any, optimizer: Any, cell: Any, task: Any) -> training.TrainState:
+    """Return `experiment.start` for the parameters of `init`.
+
+    One network is drawn after another, outside of `jit`: every draw is a small program by itself,
+    which the next cell uses again, where one program for each cell takes seconds to compile.
+    """
+
+    def one(key):
+        init_key, own = jax.random.split(key)
+        params = init(cell, task, init_key)
+        opt_state = jax.tree.map(np.asarray, optimizer.init(params))
+        return training.TrainState(params, opt_state, np.int32(0), jax.random.key_data(own))
+
+    drawn = [one(jax.random.key(seed)) for seed in config.members]
+    state = jax.tree.map(lambda *leaves: np.stack(leaves), *drawn)
+    return training.shard_population(state._replace(key=jax.random.wrap_key_data(state.key)))
+
+
 def apply(cell: Any, params: Readout, inputs: Any, **options: Any) -> Any:
     """Return the outputs `[T, B, outputs]`.
 

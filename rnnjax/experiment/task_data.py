@@ -16,15 +16,20 @@ def sampled_sets(task: Any, members: Sequence[int], *sizes: int) -> list[Any]:
     """Return one batch `[S, ...]` of each size, sampled per seed apart from the training batches.
 
     Args:
-        task: has `sample(key, batch_size)`.
+        task: a `rnnjax.tasks.Sampled`.
         members: the S seeds. The keys are splits of `fold_in(key(seed), 1)`.
         sizes: numbers of sequences.
     """
     keys = [jax.random.split(jax.random.fold_in(jax.random.key(s), 1)) for s in members]
-    stacked = jnp.stack(keys)
+    keys = jnp.concatenate([jnp.stack(keys)[:, i] for i in range(len(sizes))])  # set after set
+    sample = functools.partial(task.sample, batch_size=max(sizes))  # one program draws them all
+    drawn = jax.tree.map(np.asarray, training.over_population(sample)(keys))
+    starts = range(0, len(keys), len(members))
     return [
-        training.over_population(functools.partial(task.sample, batch_size=size))(stacked[:, i])
-        for i, size in enumerate(sizes)
+        training.shard_population(
+            jax.tree.map(lambda a, i=i, n=n: a[i : i + len(members), :, :n], drawn)
+        )
+        for i, n in zip(starts, sizes, strict=True)
     ]
 
 

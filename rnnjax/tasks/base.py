@@ -114,6 +114,8 @@ class Sampled(abc.ABC):
     def sample(self, key: PRNGKeyArray, batch_size: int) -> Batch:
         """Draw `batch_size` independent sequences; the same key gives the same batch.
 
+        A smaller batch has the first sequences of a larger one.
+
         Raises:
             ValueError: `batch_size` is not a positive integer.
         """

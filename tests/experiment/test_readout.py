@@ -1,12 +1,15 @@
 """A cell with a linear head, against a Python loop; its score; widths with equal counts."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from rnnjax import GRU, LSTM, networks, tasks
-from rnnjax.experiment import readout, sampled_sets
+from rnnjax.experiment import readout, sampled_sets, start
 
 TASK = tasks.AddingArjovsky2016(7)
 
@@ -60,3 +63,19 @@ def test_matched_cells_have_nearly_the_count_of_the_largest(name):
     }
     best = min(counts, key=lambda width: abs(counts[width] - target))
     assert cell == networks.make_cell(name, best)
+
+
+@pytest.mark.parametrize("name", networks.CELLS)
+def test_networks_drawn_one_by_one_are_those_drawn_in_one_program(name):
+    class Members:
+        members = 3, 0, 2**31 + 5
+
+    cell, optimizer = networks.make_cell(name, 5), optax.adam(0.1)
+    found = readout.start(Members(), optimizer, cell, TASK)
+    want = start(Members(), optimizer, functools.partial(readout.init, cell, TASK))
+    assert jax.tree.structure(found) == jax.tree.structure(want)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(want), strict=True):
+        assert a.dtype == b.dtype and a.sharding.is_equivalent_to(b.sharding, a.ndim)
+        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        np.testing.assert_array_equal(a, b)
