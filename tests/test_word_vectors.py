@@ -404,7 +404,7 @@ def test_wrong_arguments_are_named():
         (lambda: nearest(vectors, 3), "a word or 5 finite numbers, got shape ()"),
         (lambda: nearest(vectors, np.full(5, np.nan)), "a word or 5 finite numbers"),
         (lambda: rows_of([]), "vocabulary must hold at least one word"),
-        (lambda: rows_of(list("abcbca")), "vocabulary must not repeat a word, but 'b' stands"),
+        (lambda: rows_of(list("abcbca")), "vocabulary must not repeat a word, but 'b' appears"),
         (lambda: rows_of(["a"], unknown_scale=-1.0), "finite and at least 0, got -1.0"),
         (lambda: rows_of(["a"], unknown_scale=np.nan), "finite and at least 0, got nan"),
         (lambda: from_table([], np.ones((0, 5))), "words must hold at least one word"),
