@@ -129,6 +129,7 @@ def _profile(cell, batch_ndim, trajectory, slopes, lengths):
         valid = times.reshape(-1, *(1 for _ in lengths.shape)) < lengths
         slopes = jnp.where(valid[..., None], slopes, 0)
     read = pull_through_output(cell, trajectory, slopes)
+    read = lax.optimization_barrier(read)  # or XLA folds the zeros of unread parts, slowly
     read, length = normalise(read, 1 + batch_ndim)
     arrivals = jnp.log(length.astype(jnp.promote_types(length.dtype, jnp.float32)))
 
