@@ -11,16 +11,12 @@ Hypothesis draws the same examples on every run and sets no time limit: a test d
 how busy the machine is.
 """
 
-import ctypes
 import functools
-import gc
 import http.server
 import os
-import resource
 import sys
 import tempfile
 import threading
-from pathlib import Path
 
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # before JAX reads it
 if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1":
@@ -32,6 +28,7 @@ if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1":
 import hypothesis
 import jax
 import pytest
+from process_memory import LIMIT, bound_memory, peak_memory
 
 jax.config.update("jax_num_cpu_devices", 2)
 
@@ -43,45 +40,16 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("rnnjax")
 
-CLEAR_ABOVE = 1.1  # GB in use after a test
-CLEAR_AFTER = 0.3  # GB more than after the caches were last cleared
-LIMIT = 2.0  # GB, at any time
-
-
-def memory():
-    """Return how many gigabytes of memory this process uses."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:  # not on Linux: the peak, which never falls
-        return peak_memory()
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e9
-
-
-def peak_memory():
-    """Return the most memory that this process has used, in gigabytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
-
-
-def clear_caches():
-    """Free every compiled program, and return the memory to the operating system."""
-    jax.clear_caches()
-    gc.collect()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)
-
 
 class Memory:
     """A plugin: clears JAX's caches when a process grows, and reports the peak of each."""
 
     def __init__(self):
-        self.limit, self.peaks = CLEAR_ABOVE, []
+        self.peaks = []
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logfinish(self):
-        if memory() > self.limit:
-            clear_caches()
-            self.limit = max(CLEAR_ABOVE, memory() + CLEAR_AFTER)
+        bound_memory()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node):

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
+from process_memory import bound_memory
 
 import rnnjax
 from rnnjax import GRU, LSTM, Elman, training
@@ -103,6 +104,7 @@ def gradients(run, params, xs, carry):
     return jax.value_and_grad(loss, (0, 1, 2))(params, xs, carry)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     st.sampled_from(sorted(CELLS)),
@@ -123,6 +125,7 @@ def test_gradients_are_those_of_a_plain_scan(name, total, batch, ragged, reverse
         got = gradients(functools.partial(run, return_carries=True), *args)
         want = gradients(functools.partial(plain, cell, **options), *args)
         assert oracles.relative_error(got, want) < 1e-11
+        bound_memory()
 
 
 @pytest.mark.parametrize("name", CELLS)

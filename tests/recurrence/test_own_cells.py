@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from own_cells import D, H
+from process_memory import bound_memory
 
 import rnnjax
 from rnnjax import GRU, LSTM, Elman, diagnostics
@@ -150,6 +151,7 @@ def test_complex_and_integer_carries_are_the_python_loop(name, x64):
         assert oracles.relative_error(unrolled(cell, **options)(*arguments), want) < 1e-10
 
 
+@pytest.mark.slow
 @settings(max_examples=24, deadline=None, derandomize=True)
 @given(st.sampled_from(sorted(CELLS)), st.sampled_from(sorted(OPTIONS)), st.integers(0, 99))
 def test_options_and_wrappers_have_the_gradients_of_a_plain_scan(name, option, seed):
@@ -159,6 +161,7 @@ def test_options_and_wrappers_have_the_gradients_of_a_plain_scan(name, option, s
         got = unrolled(cell, **options)(*arguments)
         want = unrolled(without_fast_path(cell), **options)(*arguments)
         assert oracles.relative_error(got, want) < 1e-10
+        bound_memory()
 
 
 @pytest.mark.parametrize("name", ["coRNN", "sLSTM", "IndRNN", "all three lstm", "LRU"])
@@ -342,6 +345,7 @@ OVERRIDDEN = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.sampled_from(sorted(OVERRIDDEN)), st.sampled_from(sorted(WRAPPERS)), st.integers(0, 99))
 def test_every_path_honours_an_overridden_method(name, wrapper, seed):
@@ -358,6 +362,7 @@ def test_every_path_honours_an_overridden_method(name, wrapper, seed):
             *arguments
         )
         assert oracles.relative_error(unrolled(cell)(*arguments), want) < 1e-10
+        bound_memory()
 
 
 @pytest.mark.parametrize("name", OVERRIDDEN)
