@@ -151,7 +151,7 @@ def make_data(config, task):
         probe, held_out = experiment.sampled_sets(task, config.members, 32, 1024)
         batches = None
     ends, _ = jax.jit(jax.vmap(tasks.last_answer))(probe)
-    return probe, held_out, int(np.min(ends)), batches
+    return probe, held_out, int(np.asarray(ends).min()), batches
 
 
 def train(config, name, task, data, run, tables):

@@ -89,7 +89,7 @@ def _host_words(leaf):
     if leaf.dtype == bool:
         leaf = leaf.astype(np.uint8)
     if np.issubdtype(leaf.dtype, np.complexfloating):
-        leaf = np.stack([leaf.real, leaf.imag], -1)
+        leaf = np.stack([np.real(leaf), np.imag(leaf)], -1)
     size = min(leaf.dtype.itemsize, 4)
     words = np.ascontiguousarray(leaf).view(f"uint{8 * size}")
     if size < leaf.dtype.itemsize:  # two words each, along an axis of their own

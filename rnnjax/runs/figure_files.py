@@ -14,7 +14,11 @@ def image_files(figure: Any) -> dict[str, bytes]:
     import matplotlib
 
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # the layout engine moves things a little in every drawing
+    # The layout engine moves things a little in every drawing, and asks for more of them.
+    with matplotlib.rc_context(
+        {"figure.autolayout": False, "figure.constrained_layout.use": False}
+    ):
+        figure.set_layout_engine(None)
     found = {}
     for extension, options in FORMATS.items():
         image = io.BytesIO()

@@ -205,6 +205,8 @@ def partial_scan(step, state, xs, count, length):
     compiles the step in the same way for all of them, and the numbers do not depend on it.
     """
 
+    step = jax.jit(step, inline=True)  # traced once: for its shapes, and in the loop
+
     def body(i, loop):
         state, ys = loop
         x = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, keepdims=False), xs)
