@@ -140,18 +140,18 @@ def test_a_mesh_shape_holds_within_its_context_only():
         (only,) = found
         return only
 
-    with use_mesh_shape(MeshShape(data=2)):
+    with training.use_mesh_shape(MeshShape(data=2)):
         assert layout() == (1, 2)
-        with use_mesh_shape(MeshShape(population=2)):
+        with training.use_mesh_shape(MeshShape(population=2)):
             assert layout() == (2, 1)
-        with use_mesh_shape(MeshShape()):
+        with training.use_mesh_shape(MeshShape()):
             assert layout() == (1, 1)
         assert layout() == (1, 2)
     assert layout() == (2, 1)
 
 
 def test_an_error_ends_the_context_of_a_mesh_shape():
-    with pytest.raises(KeyError), use_mesh_shape(MeshShape(data=2)):
+    with pytest.raises(KeyError), training.use_mesh_shape(MeshShape(data=2)):
         raise KeyError
     assert population_mesh(5).shape == {"member": 2, "batch": 1}
 
@@ -245,14 +245,14 @@ def test_mesh_shapes_of_several_processes(monkeypatch):
         ("--num-processes 2", "--num-processes needs --coordinator HOST:PORT"),
         ("--process-id 0", "--process-id needs --coordinator HOST:PORT"),
         ("--coordinator here", "--coordinator must be HOST:PORT or auto, got 'here'"),
-        ("--coordinator a:1", "--coordinator a:1 needs the number of processes, and this one's"),
+        ("--coordinator a:1", "--coordinator a:1 needs the number of processes and the process id"),
         (
             "--coordinator a:1 --num-processes 2 --process-id 2",
             "--coordinator a:1 has processes 0..1, got 2",
         ),
         (
             "--coordinator auto --num-processes 2",
-            "--coordinator auto finds the number of processes itself, and this one's",
+            "--coordinator auto sets the number of processes and the process id itself",
         ),
     ],
 )

@@ -41,8 +41,8 @@ def test_a_grid_is_nested_loops():
         ({"clip": [[1.0]]}, "clip must be a list of numbers"),
         ({"clip": ["high"]}, "clip must be a list of numbers, got .'high'."),
         ({"clip": 1.0}, "clip must be a list of numbers, got 1.0"),
-        ({"a": [1], "clip": [1.0, np.nan]}, "clip must be numbers, each once, got"),
-        ({"seed": [1, 2, 1]}, r"seed must be numbers, each once, got \[1, 2, 1\]"),
+        ({"a": [1], "clip": [1.0, np.nan]}, "clip must be distinct numbers, got"),
+        ({"seed": [1, 2, 1]}, r"seed must be distinct numbers, got \[1, 2, 1\]"),
     ],
 )
 def test_a_wrong_grid_is_refused(axes, words):
@@ -70,7 +70,7 @@ def test_the_median_of_an_even_number_of_seeds():
 
 def test_aggregate_seeds_refuses_inconsistent_arguments():
     members = training.grid(a=[1.0, 2.0], seed=range(2))
-    with pytest.raises(ValueError, match="'key' is none of the settings a, seed"):
+    with pytest.raises(ValueError, match="'key' is not one of the settings a, seed"):
         training.aggregate_seeds(members, np.zeros(4), seed="key")
     with pytest.raises(ValueError, match="of one length"):
         training.aggregate_seeds(members, np.zeros(3))
@@ -156,7 +156,7 @@ def test_a_member_is_a_plain_loop_with_its_settings(population, member):
 def test_accelerators_vmap_members_with_their_settings(population, monkeypatch):
     members, _, ended, losses = population
     monkeypatch.setattr(training.population, "_platform", lambda sharding: "gpu")
-    monkeypatch.setattr(training.population, "_in_turn", None)
+    monkeypatch.setattr(training.population, "_one_by_one", None)
     _, at_once, its_losses = trained(start, train_step, members)
     np.testing.assert_allclose(its_losses, losses, rtol=1e-5)
     for got, want in zip(at_once.params, ended.params, strict=True):
