@@ -152,7 +152,7 @@ def measure(config: Config, name: str) -> list[dict[str, Any]]:
 
 
 def run(config: Config) -> list[dict[str, Any]]:
-    """Time every cell, print the table, and write what was asked for."""
+    """Time every cell, print the table, and write the requested files."""
     rows = []
     for name in config.cells:
         found = measure(config, name)

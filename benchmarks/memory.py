@@ -207,7 +207,7 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(config: Config) -> list[dict[str, Any]]:
-    """Measure every cell, print the tables, and write what was asked for."""
+    """Measure every cell, print the tables, and write the requested files."""
     training.use_all_cores()
     if config.long_run:
         row = long_run(config, config.long_run)

@@ -277,7 +277,7 @@ def figure(table: Mapping[str, np.ndarray]) -> Any:
 
 
 def draw(config: Config, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Save the figure of a sweep where it is asked for."""
+    """Save the figure of a sweep in the requested places."""
     with tempfile.TemporaryDirectory() as scratch:
         directory = config.out or Path(scratch)
         timing.save_figure(directory, "peers", rows, figure)
@@ -292,7 +292,7 @@ def describe() -> str:
 
 
 def run(config: Config) -> list[dict[str, Any]]:
-    """Time every cell at every shape, print tables, and write what was asked for."""
+    """Time every cell at every shape, print tables, and write the requested files."""
     training.use_all_cores()
     rows, notes = [], []
     for text in config.shapes:

@@ -1,4 +1,4 @@
-"""What all benchmarks share: a process fit for timing, interleaved rounds, and how they are told.
+"""What all benchmarks share: a process fit for timing, interleaved rounds, tables.
 
 Ratios of medians within one interleaved run are what counts; absolute times depend on the machine
 and on its neighbours.
@@ -82,7 +82,7 @@ def quartiles(seconds: list[float]) -> list[float]:
 
 
 def say(text: str) -> None:
-    """Tell on standard error what is being done."""
+    """Print a line of progress on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -132,7 +132,7 @@ def _version(package):
 
 
 def write_section(title: str, text: str) -> None:
-    """Put `text` under `## title` in docs/benchmarks.md, in place of what stood there."""
+    """Put `text` under `## title` in docs/benchmarks.md, in place of the old text."""
     old = DOCS.read_text(encoding="utf-8") if DOCS.exists() else "# Benchmarks\n"
     head, *sections = old.split("\n## ")
     kept = {section.split("\n", 1)[0]: section for section in sections}

@@ -1,9 +1,9 @@
 """The cliff in the error surface of one recurrent unit, and what clipping the gradient does there.
 
 Claim: over 50 steps the error of a single unit x_t = w s(x_{t-1}) + b has walls where its gradient
-explodes. They stand where a state of the unit changes its basin of attraction. Gradient descent
-that meets a wall is thrown far away; with the norm of the gradient clipped it stays and goes on
-descending (Pascanu, Mikolov, Bengio 2013, "On the difficulty of training recurrent neural
+explodes. They are where a state of the unit changes its basin of attraction. Gradient descent
+that meets a wall is thrown far away; with the norm of the gradient clipped it stays and continues
+to descend (Pascanu, Mikolov, Bengio 2013, "On the difficulty of training recurrent neural
 networks", figure 6; bifurcations: section 2.2.1).
 
 Everything is in float64. Each meeting with a wall multiplies what rounding changes, so that from

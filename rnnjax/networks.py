@@ -1,6 +1,6 @@
-"""Cells and networks by name, built in or from a file of one's own: mapped once, here.
+"""Cells and networks by name, built in or from a file of your own: mapped once, here.
 
-A cell is named `elman`, `lstm` or `gru`; or, one's own, by where its class is:
+A cell is named `elman`, `lstm` or `gru`, and a cell of your own by where its class is:
 
     ./mine.py:MyCell        a file, relative to the current directory
     my_cells:MyCell         a module beside the script, in the current directory, or installed
