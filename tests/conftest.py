@@ -19,11 +19,6 @@ import tempfile
 import threading
 
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # before JAX reads it
-if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1":
-    # The older of XLA's two ways to emit loops: the code is slower, and compiles in half the time.
-    flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_cpu_use_fusion_emitters" not in flags:  # a process of xdist has it from its parent
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false".strip()
 
 import hypothesis
 import jax
