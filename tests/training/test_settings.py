@@ -72,7 +72,7 @@ def test_aggregate_seeds_refuses_inconsistent_arguments():
     members = training.grid(a=[1.0, 2.0], seed=range(2))
     with pytest.raises(ValueError, match="'key' is not one of the settings a, seed"):
         training.aggregate_seeds(members, np.zeros(4), seed="key")
-    with pytest.raises(ValueError, match="of one length"):
+    with pytest.raises(ValueError, match="must have the same length"):
         training.aggregate_seeds(members, np.zeros(3))
 
 
