@@ -301,14 +301,14 @@ def test_populations_with_wrong_numbers_are_not_timed(load):
     del found["one network, all the work"]
     linen = load("libraries").linen("elman", config.input_size, config.features)
     params, _ = module.make_members(config, "elman")
-    module.check(found, linen, params, 2)
+    module.check(found, linen, "Flax Linen", params, 2)
 
     def wrong(way):
         return way._replace(call=lambda: jax.tree.map(lambda a: 1.001 * a, way.call()))
 
     for label in ("population", "ours, one by one", "ours, lax.map", "large population"):
         with pytest.raises(AssertionError, match=f"^{label}: "):
-            module.check(found | {label: wrong(found[label])}, linen, params, 2)
+            module.check(found | {label: wrong(found[label])}, linen, "Flax Linen", params, 2)
 
 
 def small_memory(module, **changes):

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int
 
-from rnnjax.datasets.music.voices import REST, Voices, sounding
+from rnnjax.datasets.music.voices import REST, sounding
 
 TRIADS = (0, 4, 7), (0, 3, 7), (0, 3, 6)
 SEVENTHS = (0, 4, 7, 10), (0, 3, 7, 10), (0, 4, 7, 11), (0, 3, 6, 10), (0, 3, 6, 9)
@@ -12,7 +13,7 @@ CHORDS = [{(root + i) % 12 for i in c} for c in (*TRIADS, *SEVENTHS) for root in
 PARALLEL = 0, 7  # semitones of octaves and fifths, modulo an octave
 
 
-def statistics(pieces: Sequence[Voices]) -> dict[str, float]:
+def statistics(pieces: Sequence[Int[np.ndarray, "_ 4"]]) -> dict[str, float]:
     """Return statistics over all sixteenths of some chorales.
 
     chords               part of the sixteenths whose notes belong to one triad or seventh chord
