@@ -34,13 +34,10 @@ def name(path):
     return path.relative_to(ROOT).as_posix()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
-    [
-        pytest.param(path, marks=() if path.name == "README.md" else pytest.mark.slow)
-        for path in DOCUMENTS
-        if BLOCK.search(path.read_text())
-    ],
+    [path for path in DOCUMENTS if BLOCK.search(path.read_text())],
     ids=name,
 )
 def test_the_python_examples_run_in_order(path, tmp_path):

@@ -105,9 +105,12 @@ def test_outputs_and_gradients_equal_flax(name, dtype, tolerance, x64):
 @pytest.mark.parametrize(
     "cell",
     [
-        Elman(4, activation_fn=jax.nn.relu, recurrent_kernel_init=SpectralRadius(0.9, 2)),
+        pytest.param(
+            Elman(4, activation_fn=jax.nn.relu, recurrent_kernel_init=SpectralRadius(0.9, 2)),
+            marks=pytest.mark.slow,
+        ),
         LSTM(5, dtype=jnp.bfloat16, forget_bias=Chrono(20.0)),
-        GRU(5),
+        pytest.param(GRU(5), marks=pytest.mark.slow),
     ],
     ids=["elman", "lstm", "gru"],
 )

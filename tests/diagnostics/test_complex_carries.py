@@ -129,6 +129,7 @@ def test_jacobians_and_adjoints_are_finite_differences_in_both_directions(cell, 
     np.testing.assert_allclose(to_real(np.asarray(slopes.z[0].conj())), numeric, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 def test_profiles_and_singular_values_are_those_of_the_real_products(cell, x64):
     params, xs, start = problem(cell)

@@ -293,7 +293,9 @@ def test_quartiles_are_by_rank_and_never_mix_in_minus_infinity():
     assert quartiles([-np.inf, -np.inf, 3.0, 4.0])["median"] == -np.inf
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "gru" else pytest.mark.slow) for n in CELLS]
+)
 def test_diagnostics_can_be_jitted_vmapped_and_differentiated(name):
     cell = CELLS[name]
     params, xs, start = problem(cell, jnp.float32)

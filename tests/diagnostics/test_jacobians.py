@@ -38,7 +38,7 @@ def brute_force(cell, params, xs):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n == "lstm" else pytest.mark.slow) for n in CELLS]
+    "name", [pytest.param(n, marks=() if n == "elman" else pytest.mark.slow) for n in CELLS]
 )
 def test_jacobians_and_the_singular_values_of_their_products(name, x64):
     cell = CELLS[name]

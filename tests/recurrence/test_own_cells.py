@@ -31,6 +31,7 @@ WRAPPERS = {
     "dropout": lambda cell: VariationalDropout(cell, 0.4),
     "all three": lambda cell: VariationalDropout(Zoneout(LayerNorm(cell), 0.2), 0.3),
 }
+COSTLY = "normalised", "all three"
 WRAPPED = {
     f"{how} {name}": wrap(cell) for how, wrap in WRAPPERS.items() for name, cell in GATED.items()
 }
@@ -131,7 +132,16 @@ def uses_fast_path(cell, *arguments):
     return "pull_back" in str(jax.make_jaxpr(jax.grad(loss))(arguments[0]))
 
 
-@pytest.mark.parametrize("name", [*GATED, *(f"{how} lstm" for how in WRAPPERS)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *GATED,
+        *(
+            pytest.param(f"{how} lstm", marks=pytest.mark.slow if how in COSTLY else ())
+            for how in WRAPPERS
+        ),
+    ],
+)
 def test_every_path_is_the_python_loop(name, x64):
     cell = CELLS[name]
     arguments = problem(cell)
@@ -201,7 +211,9 @@ def test_the_gradient_of_a_complex_carry_is_the_conjugate_of_the_direction_of_as
         assert float(slope) == pytest.approx(float((g[0, 0] * direction).real), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["sLSTM", "coRNN", "all three gru"])
+@pytest.mark.parametrize(
+    "name", ["sLSTM", "coRNN", pytest.param("all three gru", marks=pytest.mark.slow)]
+)
 def test_forward_mode_and_second_derivatives_are_those_of_the_plain_scan(name, x64):
     cell = CELLS[name]
     params, xs, carry = problem(cell)
