@@ -68,9 +68,9 @@ def small_chunks(monkeypatch):
     _unroll.clear_cache()
 
 
-def plain(cell, params, xs, carry, lengths=None, reverse=False):
+def plain(cell, params, xs, carry, seq_lengths=None, reverse=False):
     """Return `(final, outputs, carries)` by `lax.scan` and `jnp.where`, JAX's own derivatives."""
-    valid = jnp.arange(xs.shape[0])[:, None] < (xs.shape[0] if lengths is None else lengths)
+    valid = jnp.arange(xs.shape[0])[:, None] < (xs.shape[0] if seq_lengths is None else seq_lengths)
 
     def step(carry, now):
         u, valid = now
@@ -226,7 +226,7 @@ def test_what_is_kept_is_what_is_needed():
         u = cell.split(jnp.zeros((2, H * len(cell.gate_names))))
         weights = cell.elementwise(params)
         half = halves.cut(
-            lambda carry, u, v, w, _, cell=cell: cell.gates(w, carry, u, v),
+            lambda carry, u, v, w, _, cell=cell: cell.gates(w, carry, tuple(u), v),
             carry,
             list(u),
             u,
