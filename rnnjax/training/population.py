@@ -70,8 +70,17 @@ class Sharded:
         """
         members = _members(args)
         split = population_sharding(members)
-        like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=split), args)
+        like = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, _dtype(a), sharding=split), args
+        )
         self.program.lower(like, {}, _per_device(members, split), split).compile()
+
+
+def _dtype(leaf):
+    """Return the type that a leaf has on a device: float32 for NumPy's float64, by default."""
+    if isinstance(leaf, np.ndarray):
+        return jax.dtypes.canonicalize_dtype(leaf.dtype)
+    return leaf.dtype
 
 
 def _per_device(members, split):
