@@ -115,7 +115,7 @@ def test_other_numbers_are_not_told(processes, monkeypatch):
     [
         ("--sample 65", "--sample must be at most --members, got 65"),
         ("--rounds 0", "--rounds must be at least 1, got 0"),
-        ("--cells gru gru", "--cells must name some of elman, lstm, gru, each once"),
+        ("--cells gru gru", "--cells must name some of elman, lstm, gru, or "),
         (f"--out {__file__}", "--out must be a directory, got the file"),
     ],
 )
