@@ -71,7 +71,7 @@ class OneToMany(nn.Module):
                 parts = 2 if jnp.iscomplexobj(leaf) else 1  # real and imaginary
                 width = parts * math.prod(leaf.shape[context.ndim - 1 :])
                 start = jnp.tanh(nn.Dense(width, name=f"start_{i}")(context))
-                start = start.reshape(*leaf.shape[: context.ndim - 1], parts, -1)
+                start = start.reshape(*leaf.shape[: context.ndim - 1], parts, width // parts)
                 start = start[..., 0, :] if parts == 1 else lax.complex(*jnp.moveaxis(start, -2, 0))
                 leaves[i] = start.reshape(leaf.shape).astype(leaf.dtype)
         if memory is not None:
