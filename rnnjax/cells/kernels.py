@@ -41,7 +41,7 @@ def product(a: Array, kernel: Array, gates: int, dtype: Any) -> tuple[Array, ...
     if kernel.ndim == 2:
         return tuple(jnp.split(matmul(a, kernel, dtype), gates, axis=-1))
     blocks = jnp.split(_by_head(_heads(a, kernel), kernel, dtype), gates, axis=-1)
-    return tuple(block.reshape(*a.shape[:-1], -1) for block in blocks)
+    return tuple(map(_side_by_side, blocks))
 
 
 def transposed(kernel: Array) -> Array:
@@ -57,7 +57,7 @@ def product_back(blocks: Sequence[Array], kernel: Array, dtype: Any) -> Array:
     if kernel.ndim == 2:
         return matmul(jnp.concatenate(blocks, axis=-1), kernel, dtype)
     packed = jnp.concatenate([_heads(block, kernel) for block in blocks], axis=-1)
-    return _by_head(packed, kernel, dtype).reshape(*blocks[0].shape[:-1], -1)
+    return _side_by_side(_by_head(packed, kernel, dtype))
 
 
 def width(kernel: Any, gates: int) -> int:
@@ -68,7 +68,13 @@ def width(kernel: Any, gates: int) -> int:
 
 
 def _heads(a, kernel):
-    return a.reshape(*a.shape[:-1], kernel.shape[0], -1)
+    heads = kernel.shape[0]
+    return a.reshape(*a.shape[:-1], heads, a.shape[-1] // heads)
+
+
+def _side_by_side(blocks):
+    *batch, heads, size = blocks.shape
+    return blocks.reshape(*batch, heads * size)
 
 
 def _by_head(a, kernel, dtype):

@@ -425,3 +425,11 @@ def test_methods_that_no_path_would_call_cannot_be_overridden(name, hook):
 def test_output_size():
     assert own_cells.CELLS["LRU"].output_size == 2 * H
     assert LSTM(4).output_size == Zoneout(LSTM(4), 0.1).output_size == 4
+
+
+@pytest.mark.parametrize("name", ["sLSTM", "IndRNN", "lstm"])
+def test_an_empty_batch(name):
+    cell = CELLS[name]
+    params = cell.init(jax.random.key(0), 3)
+    _, outputs = rnnjax.unroll(cell, params, jnp.zeros((4, 0, 3)))
+    assert outputs.shape == (4, 0, cell.output_size)
