@@ -25,12 +25,13 @@ def sampled_sets(task: Any, members: Sequence[int], *sizes: int) -> list[Any]:
     sample = functools.partial(task.sample, batch_size=max(sizes))  # one program draws them all
     drawn = jax.tree.map(np.asarray, training.over_population(sample)(keys))
     starts = range(0, len(keys), len(members))
-    return [
-        training.shard_population(
-            jax.tree.map(lambda a, i=i, n=n: a[i : i + len(members), :, :n], drawn)
-        )
+    sets = [
+        jax.tree.map(lambda a, i=i, n=n: a[i : i + len(members), :, :n], drawn)
         for i, n in zip(starts, sizes, strict=True)
     ]
+    if jax.process_count() > 1:  # every process has all of them, to look at
+        return sets
+    return [training.shard_population(one) for one in sets]
 
 
 def digit_sets(
