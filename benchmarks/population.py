@@ -178,10 +178,9 @@ def plain_scan(name: str, features: int) -> libraries.Network:
 
 
 def check(
-    found: dict[str, Way], linen: libraries.Network, label: str, params: Any, count: int
+    found: dict[str, Way], linen: libraries.Network, other: str, params: Any, count: int
 ) -> None:
     """Assert that all ways give the gradients of the other library, one by one."""
-    other = label
     want = stacked(found[f"{other}, lax.map"].call())
     params = jax.tree.map(lambda a: a[:count], params)
     want = jax.vmap(lambda p, g: pulled_back(linen.weights, p, g))(params, want)
