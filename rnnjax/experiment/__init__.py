@@ -9,7 +9,7 @@ from rnnjax.experiment.application_options import (
 )
 from rnnjax.experiment.baselines import beats_baseline, report, show_report
 from rnnjax.experiment.console import print_table
-from rnnjax.experiment.drawing import draw
+from rnnjax.experiment.drawing import draw, draw_curves
 from rnnjax.experiment.gradients import gradient_table, log_gradients, log_shares, reach
 from rnnjax.experiment.lifecycle import Experiment
 from rnnjax.experiment.options import (
@@ -49,6 +49,7 @@ __all__ = [
     "beats_baseline",
     "digit_sets",
     "draw",
+    "draw_curves",
     "evaluate",
     "fit",
     "gradient_table",

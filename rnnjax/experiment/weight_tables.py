@@ -110,8 +110,8 @@ def draw_weights(run: Any, name: str) -> None:
         run.save_figure(f"{name}_{figure_name}", figure)
 
     for spectrum in ("eigenvalues", "singular_values"):
-        exists = (run.path / f"{spectrum}.csv").exists()
-        table = select(run.read_table(spectrum), cell=name) if exists else {"gate": []}
+        known = run.has_table(spectrum)
+        table = select(run.read_table(spectrum), cell=name) if known else {"gate": []}
         if len(table["gate"]):
             title = f"{spectrum.replace('_', ' ')} of recurrent blocks"
             save(spectrum, getattr(figures, spectrum)(table), title)

@@ -213,6 +213,10 @@ class Run:
         """Read NAME.csv as columns: float64 if all entries are numbers, strings otherwise."""
         return tables.read_csv(self.path / f"{name}.csv")
 
+    def has_table(self, name: str) -> bool:
+        """Return whether the run has written NAME.csv."""
+        return (self.path / f"{name}.csv").exists()
+
     def write_parquet(self, name: str, columns: Mapping[str, Any]) -> None:
         """Write columns of equal length to NAME.parquet: arrays, or lists of values or of lists."""
         self._replace(f"{name}.parquet", tables.parquet_bytes(columns))

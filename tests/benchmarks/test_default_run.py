@@ -23,6 +23,7 @@ def benchmark(monkeypatch):
 
 @pytest.mark.slow
 def test_the_run_is_timed_beside_pytorch(benchmark, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torch")
     monkeypatch.setattr(sys.modules["timing"], "DOCS", tmp_path / "benchmarks.md")
     sizes = {"seeds": 2, "steps": 4, "torch_steps": 2, "batch_size": 3, "length": 5, "features": 3}
     rows = benchmark.run(benchmark.Config(cells=("gru",), **sizes, out=tmp_path, docs=True))

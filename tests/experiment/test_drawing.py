@@ -33,3 +33,21 @@ def test_without_a_recorded_loss_there_is_no_figure_of_training(tmp_path):
     run.write_table("training", [{n: [] for n in ("series", "step", "median", "q25", "q75")}])
     experiment.draw(run)
     assert (run.path / "gradients.png").exists() and not (run.path / "training.png").exists()
+
+
+def test_curves_take_their_labels_from_a_format(tmp_path, monkeypatch):
+    run = Run.create(tmp_path / "run", Config())
+    experiment.draw_curves(run, "gains", "lag", "gain", xlabel="lag", ylabel="norm")
+    assert not (run.path / "gains.png").exists()  # there is no such table
+    rows = {"lag": np.arange(3), "median": np.arange(3.0)}
+    run.write_table("gains", [{"gain": 0.5, **rows}, {"gain": 2.0, **rows}])
+    saved = {}
+    monkeypatch.setattr(Run, "save_figure", lambda _, name, figure: saved.update({name: figure}))
+    options = {"xlabel": "lag", "ylabel": "norm"}
+    formatted = {"label_format": "gain {:g}", "names": {2.0: "the largest"}}
+    experiment.draw_curves(run, "gains", "lag", "gain", **formatted, **options)
+    labels = [text.get_text() for text in saved["gains"].axes[0].get_legend().get_texts()]
+    assert labels == ["gain 0.5", "the largest"]
+    one = experiment.select(run.read_table("gains"), gain=2.0)
+    experiment.draw_curves(run, "largest", "lag", "gain", table=one, **options)
+    assert len(saved["largest"].axes[0].get_legend().get_texts()) == 1
