@@ -13,8 +13,10 @@ def image_files(figure: Any) -> dict[str, bytes]:
     """Return the images of a figure by file extension: png and svg."""
     import matplotlib
 
-    figure.draw_without_rendering()
-    # The layout engine moves things a little in every drawing, and asks for more of them.
+    # The layout is computed once: every drawing would compute it again, and move things a little.
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
     with matplotlib.rc_context(
         {"figure.autolayout": False, "figure.constrained_layout.use": False}
     ):

@@ -216,14 +216,16 @@ def partial_scan(step, state, xs, count, length):
 
     step = jax.jit(step, inline=True)  # traced once: for its shapes, and in the loop
 
+    def at(i):
+        return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, keepdims=False), xs)
+
     def body(i, loop):
         state, ys = loop
-        x = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, keepdims=False), xs)
-        state, y = step(state, x)
+        state, y = step(state, at(i))
         write = functools.partial(lax.dynamic_update_index_in_dim, index=i, axis=0)
         return state, jax.tree.map(lambda all_, one: write(all_, jnp.asarray(one)), ys, y)
 
-    x = jax.eval_shape(lambda xs: jax.tree.map(lambda a: a[0], xs), xs)
-    _, y = jax.eval_shape(step, state, x)
+    # As in the loop, down to the sharding of what is indexed: else the step is traced again.
+    _, y = jax.eval_shape(lambda i: step(state, at(i)), jnp.int32(0))
     ys = jax.tree.map(lambda one: lax.full((length, *one.shape), 0, one.dtype), y)
     return lax.fori_loop(0, count, body, (state, ys))

@@ -156,6 +156,20 @@ def test_an_error_ends_the_context_of_a_mesh_shape():
     assert population_mesh(5).shape == {"member": 2, "batch": 1}
 
 
+@pytest.mark.parametrize("members", [2, 3])
+def test_a_function_is_traced_once(members):
+    """Tracing is most of the start-up of a run whose programs are compiled already."""
+    traced = []
+
+    def function(x, y):
+        traced.append(x)
+        return x @ y
+
+    x, y = np.ones((members, 3, 3), np.float32), np.full((members, 3), 2, np.float32)
+    np.testing.assert_array_equal(over_population(function)(x, y), np.full((members, 3), 6))
+    assert len(traced) == 1
+
+
 @pytest.mark.parametrize("members", [1, 2, 3])
 def test_a_sharded_tree_is_on_the_devices_of_its_population(members):
     tree = {
