@@ -30,6 +30,7 @@ from rnnjax.training.stopped import file_name, save_stopped
 from rnnjax.training.termination import TerminatedError, note_sigterm
 
 PyTree = Any
+METADATA = "iterators", "active", "platform"  # of a checkpoint
 
 
 class ResumeError(Exception):
@@ -180,8 +181,8 @@ class ResumableTraining:
                 if due and active.any():
                     if parts:
                         self._save_history(join_chunks(parts), complete=False)
-                    metadata = {"active": active.tolist(), "iterators": positions(iterators)}
-                    metadata["platform"] = _platform()
+                    values = positions(iterators), active.tolist(), _platform()
+                    metadata = dict(zip(METADATA, values, strict=True))
                     checkpoints.save(chunk.step, chunk.state, metadata, _median_loss(chunk))
                 if terminated:
                     break
@@ -237,8 +238,14 @@ class ResumableTraining:
         for step in steps:
             try:
                 restored, metadata = checkpoints.load(step, state)
+                places, active, platform = (metadata[key] for key in METADATA)
                 load = functools.partial(load_chunks, self._history, ends, step, structure)
                 chunks, partial = on_first_process(load)
+            except KeyError as error:
+                raise ResumeError(
+                    f"{self.run.path} was begun by a version of rnnjax whose checkpoints have no "
+                    f"{error}; give another --out, or remove that directory to start again"
+                ) from error
             except ValueError as error:
                 raise ResumeError(
                     f"{error}: the code has changed since; give another --out, or remove "
@@ -249,12 +256,12 @@ class ResumableTraining:
                 if is_first_process():
                     print(f"{self._name}: {error}; trying an earlier one", file=sys.stderr)
                 continue
-            restore_positions(iterators, metadata["iterators"], step)
-            self._compare_platform(metadata["platform"])
+            restore_positions(iterators, places, step)
+            self._compare_platform(platform)
             parts = [] if partial is None else [partial]
             for record in (*chunks, *parts):
                 on_first_process(functools.partial(self._write_metrics, record))
-            return _Position(step, restored, np.array(metadata["active"], bool), chunks, parts)
+            return _Position(step, restored, np.array(active, bool), chunks, parts)
         if steps or checkpoints.damaged():
             raise ResumeError(
                 f"all checkpoints of {self._name} in {self.run.path} are damaged; give another "

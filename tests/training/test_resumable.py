@@ -447,6 +447,15 @@ def test_another_shape_or_structure_is_named(stopped):
     assert {p.name for p in stopped.glob("training/x/steps/*")} == {"4", "8"}
 
 
+def test_a_run_of_an_older_version_is_an_error_of_one_line(stopped, monkeypatch):
+    names = (*resumable.METADATA, "layout")  # which this version's checkpoints must have
+    monkeypatch.setattr(resumable, "METADATA", names)
+    run = Run(stopped, resuming=True)
+    message = r"begun by a version of rnnjax whose checkpoints have no 'layout'; give another --out"
+    with pytest.raises(ResumeError, match=message):
+        train(run)
+
+
 def test_another_version_of_jax_is_reported(tmp_path, whole, monkeypatch, capsys):
     with pytest.raises(StoppedError):
         train(tmp_path / "run", observe=fails(observe, 2))
