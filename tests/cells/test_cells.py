@@ -102,15 +102,13 @@ def test_outputs_and_gradients_equal_flax(name, dtype, tolerance, x64):
         assert oracles.relative_error(a, b) < tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cell",
     [
-        pytest.param(
-            Elman(4, activation_fn=jax.nn.relu, recurrent_kernel_init=SpectralRadius(0.9, 2)),
-            marks=pytest.mark.slow,
-        ),
+        Elman(4, activation_fn=jax.nn.relu, recurrent_kernel_init=SpectralRadius(0.9, 2)),
         LSTM(5, dtype=jnp.bfloat16, forget_bias=Chrono(20.0)),
-        pytest.param(GRU(5), marks=pytest.mark.slow),
+        GRU(5),
     ],
     ids=["elman", "lstm", "gru"],
 )

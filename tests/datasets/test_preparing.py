@@ -74,6 +74,7 @@ def test_interrupted_preparation_leaves_nothing_and_the_next_one_succeeds(
     assert len(digits.load("train", tmp_path)[1]) == 1442
 
 
+@pytest.mark.slow
 def test_a_killed_preparation_is_not_mistaken_for_a_finished_one(tmp_path):
     killed = python(
         "import os, sys; from rnnjax.datasets import digits\n"
@@ -90,6 +91,7 @@ def test_a_killed_preparation_is_not_mistaken_for_a_finished_one(tmp_path):
     assert len(digits.load("test", tmp_path)[1]) == 355
 
 
+@pytest.mark.slow
 def test_two_processes_prepare_at_once(tmp_path):
     code = (
         "import pathlib, sys, time; from rnnjax.datasets import digits, preparing\n"

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from slow import slow_but_for
 
 import rnnjax
 from rnnjax import Cell, diagnostics
@@ -85,7 +86,7 @@ def last(ys):
     return (jnp.sin(ys[-1]) ** 2).sum()
 
 
-@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+@pytest.mark.parametrize("cell", slow_but_for(next(iter(CELLS)), CELLS))
 def test_jacobians_and_adjoints_are_finite_differences_in_both_directions(cell, x64):
     params, xs, start = problem(cell)
     found = jacobians(cell, params, xs, start)
@@ -182,7 +183,7 @@ def test_at_lags_where_float32_underflows_a_complex_cell_decays_by_its_modulus()
     np.testing.assert_allclose(profile.log_norms[:, 0], want, rtol=1e-5)
 
 
-@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+@pytest.mark.parametrize("cell", slow_but_for(next(iter(CELLS)), CELLS))
 def test_complex_parameters_gradients_by_lag_add_up(cell, x64):
     params, xs, start = problem(cell)
     parts = diagnostics.parameter_gradient_by_lag(cell, params, xs, last, start)
@@ -206,6 +207,7 @@ def test_complex_parameters_gradients_by_lag_add_up(cell, x64):
     np.testing.assert_allclose(ratio, (np.abs(flat.mean(0)) ** 2).sum(-1) / noise, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_fisher_memory_of_a_rotation_is_that_of_its_modulus():
     """z' = a z + x: the real rotation by arg a times |a| is normal, J(k) = |a|^2k (1 - |a|^2)."""
     cell = Spiral((0.8 * np.exp(0.7j),))
@@ -217,6 +219,7 @@ def test_fisher_memory_of_a_rotation_is_that_of_its_modulus():
         diagnostics.fisher_memory_curve(Bent((0.5 + 0j, 0.5j)), cell.init(KEY, 1), lags)
 
 
+@pytest.mark.slow
 def test_layers_and_probes_see_complex_carries():
     cell = Spiral(VALUES)
     xs = jax.random.normal(KEY, (T, B, D))

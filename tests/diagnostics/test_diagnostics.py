@@ -29,7 +29,7 @@ KEY = jax.random.key(0)
 T, B, D, H = 7, 2, 3, 5
 LONG = 10_000
 CELLS = {"elman": Elman(H), "lstm": LSTM(H), "gru": GRU(H)}
-PRECISIONS = [(jnp.float32, 1e-4), (jnp.float64, 1e-9)]
+PRECISIONS = [(jnp.float32, 1e-4), pytest.param(jnp.float64, 1e-9, marks=pytest.mark.slow)]
 
 
 def zero_params(cell, dtype, **changes):
@@ -212,6 +212,7 @@ def test_profile_and_adjoints_agree_for_a_loss_at_the_last_step():
         np.testing.assert_allclose(np.log(np.linalg.norm(a, axis=-1)), p, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_float32_equals_float64_where_plain_adjoints_have_vanished(x64):
     cell = Elman(H)
     params, xs, _ = problem(cell)
@@ -228,6 +229,7 @@ def test_float32_equals_float64_where_plain_adjoints_have_vanished(x64):
     assert (plain.h[0] == 0).all()  # what the profile is for
 
 
+@pytest.mark.slow
 def test_lengths_end_each_sequence_at_its_own_carry():
     cell = CELLS["lstm"]
     params, xs, start = problem(cell, jnp.float32)

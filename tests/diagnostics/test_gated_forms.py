@@ -9,6 +9,7 @@ import jax.scipy.linalg
 import numpy as np
 import pytest
 from jax.ad_checkpoint import checkpoint_name
+from slow import slow_but_for
 
 import rnnjax
 from rnnjax import LSTM, Elman, diagnostics, regularizers
@@ -80,7 +81,7 @@ def last(ys):
     return (ys[-1] ** 2).sum()
 
 
-@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+@pytest.mark.parametrize("cell", slow_but_for("dense", CELLS))
 def test_every_diagnostic_follows_from_the_steps_derivatives(cell, x64):
     params = wide(cell.init(KEY, D))
     xs = jax.random.normal(jax.random.key(1), (T, B, D), jnp.float64)

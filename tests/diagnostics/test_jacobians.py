@@ -75,6 +75,7 @@ def test_a_users_map_of_the_plane(x64):
     np.testing.assert_allclose(values.sum(-1), [math.log(0.3), 3 * math.log(0.3)], rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-4), (jnp.float64, 1e-9)])
 def test_closed_forms_at_lag_ten_thousand(dtype, tolerance, x64):
     cell = Elman(

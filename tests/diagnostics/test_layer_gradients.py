@@ -8,6 +8,7 @@ import numpy as np
 import oracles
 import pytest
 from architectures import CELLS, D, H, V, weighted_sum
+from slow import slow_but_for
 
 import rnnjax
 from rnnjax import GRU, LSTM, Elman, layers
@@ -54,7 +55,7 @@ def loss(ys):
     return weighted_sum(ys) + (ys[:, -1] ** 2).sum()
 
 
-@pytest.mark.parametrize("name", ["lstm", "leaky"])
+@pytest.mark.parametrize("name", slow_but_for("leaky", ["lstm", "leaky"]))
 def test_a_deep_network_cut_open_at_every_step(name, x64):
     """Not the outputs' gradients alone: through the recurrence of every layer."""
     cell, xs = CELLS[name], XS.astype(jnp.float64)
@@ -124,7 +125,7 @@ def test_both_directions_cut_open():
         np.testing.assert_allclose(np.exp(found[f"{end}/carry"])[STEPS], want, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["elman", "lstm", "gru", "leaky"])
+@pytest.mark.parametrize("name", slow_but_for("elman", ["elman", "lstm", "gru", "leaky"]))
 def test_a_layer_of_one_cell_is_the_cells_own_profile_entry_by_entry(name, x64):
     """s_t is the carry that enters step t, in the layer as in `adjoints`."""
     cell = CELLS[name]
@@ -141,6 +142,7 @@ def test_a_layer_of_one_cell_is_the_cells_own_profile_entry_by_entry(name, x64):
     np.testing.assert_allclose(found[::-1], by_lag, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_shown_carries_are_those_that_enter_each_step():
     for reverse in (False, True):
         net = RNN(LSTM(H), time_major=True, reverse=reverse)
@@ -160,6 +162,7 @@ def test_the_shown_carries_are_those_that_enter_each_step():
                 np.testing.assert_allclose(got[t], leaf, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_agrees_with_the_profile_in_log_space(x64):
     cell = Elman(H, recurrent_kernel_init=rnnjax.cells.initializers.Orthogonal(0.6))
     total = 400
@@ -298,6 +301,7 @@ def test_what_has_no_gradient_and_what_has_too_much():
             np.testing.assert_allclose(found, np.broadcast_to(want, found.shape), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_wrong_losses_and_shapes():
     net = RNN(GRU(H))
     turned = jnp.swapaxes(XS, 0, 1)

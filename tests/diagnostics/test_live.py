@@ -190,6 +190,7 @@ def watched_step(state, xs):
     return state._replace(params=params, step=state.step + 1), metrics
 
 
+@pytest.mark.slow
 def test_training_under_watch_goes_as_it_would_unwatched():
     def train(step):
         keys = jax.random.split(jax.random.key(0), S)

@@ -101,6 +101,7 @@ def test_losses_far_apart_add_up_where_float32_cannot_hold_both():
     np.testing.assert_allclose(profile.log_norms[:, 0], np.logaddexp(late, early), rtol=2e-6)
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_zero_is_minus_infinity():
     cell = LSTM(4)
     params = jax.tree.map(jnp.zeros_like, cell.init(KEY, 1))
@@ -115,6 +116,7 @@ def test_a_gradient_that_is_zero_is_minus_infinity():
     assert np.isfinite(early.log_norms[T - 4 :]).all()
 
 
+@pytest.mark.slow
 def test_lags_count_from_each_sequences_own_end(x64):
     cell = LSTM(H)
     params, xs = wide(cell)

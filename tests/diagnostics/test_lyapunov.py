@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from maps import Henon
+from slow import slow_but_for
 
 from rnnjax import GRU, LSTM, Elman
 from rnnjax.cells import identity
@@ -41,7 +42,7 @@ def test_the_henon_map_has_the_published_exponents(x64):
     assert 1.5 < ratio < 7  # as the square root of ten
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", slow_but_for("elman", [*CELLS]))
 def test_three_routes_agree(name, x64):
     """QR; the growth of a tiny displacement in a NumPy-driven loop; the mean of ln |det J|."""
     cell = CELLS[name]
@@ -85,6 +86,7 @@ def test_a_scaled_orthogonal_network_has_one_exponent(dtype, tolerance, x64):
     assert time_constant(found.exponents[0, 0]) == pytest.approx(-1 / math.log(0.9), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_quiet_tanh_network_has_the_eigenvalues_of_its_kernel(x64):
     """x = 0 is fixed and attracts, so J = U^T; complex pairs share an exponent."""
     cell = Elman(6, param_dtype=jnp.float64)
@@ -122,6 +124,7 @@ def test_float32_is_as_good_as_float64(x64):
     np.testing.assert_allclose(narrow.exponents, wide.exponents, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_factorisation_leaves_no_standard_error():
     cell = CELLS["elman"]
     params, xs = problem(cell, 7, jnp.float32)
@@ -129,6 +132,7 @@ def test_one_factorisation_leaves_no_standard_error():
     assert np.isnan(found.standard_error).all() and np.isfinite(found.exponents).all()
 
 
+@pytest.mark.slow
 def test_a_singular_jacobian_has_an_exponent_of_minus_infinity():
     cell = Elman(4, activation_fn=jax.nn.relu, recurrent_kernel_init=Orthogonal(0.2))
     params = cell.init(KEY, 1)
@@ -227,6 +231,7 @@ def test_slopes_of_exponents_are_finite_whatever_their_number(num):
     assert all(jnp.isfinite(leaf).all() for leaf in found) and any((f != 0).any() for f in found)
 
 
+@pytest.mark.slow
 def test_the_leading_exponent_has_a_slope_beside_others_of_minus_infinity():
     cell = Elman(4, activation_fn=jax.nn.relu)
     params = cell.init(KEY, 3)._replace(bias=jnp.array([5.0, 5.0, -50.0, -50.0]))

@@ -162,6 +162,7 @@ def test_an_lstm_with_zero_weights_is_nothing_but_a_carousel(dtype, tolerance, x
     np.testing.assert_array_equal(found.joint, found.carousel)
 
 
+@pytest.mark.slow
 def test_float32_equals_float64_where_all_parts_underflow(x64):
     params, xs, carry, cotangent = draw("lstm", (2,), total=3000, scale=0.4)
     params = params._replace(bias=params.bias.at[H : 2 * H].add(1.5))

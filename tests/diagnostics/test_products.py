@@ -15,7 +15,9 @@ def vectors(count, size, dtype, batch=(2,)):
     return jnp.asarray(draw, dtype)
 
 
-@pytest.mark.parametrize("count", [3, 20])  # at once, and in blocks
+@pytest.mark.parametrize(
+    "count", [3, pytest.param(20, marks=pytest.mark.slow)]
+)  # at once, and in blocks
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_a_factorisation_is_one(count, dtype, x64):
     v = vectors(count, 24, dtype)

@@ -49,6 +49,7 @@ def test_a_surface_is_the_function_and_its_whole_gradient(x64):
             np.testing.assert_allclose(found.log_gradient_norm[j, i], np.log(norm), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_surface_of_an_lstm_is_that_of_a_loop_and_of_finite_differences(x64):
     cell = LSTM(5, param_dtype=jnp.float64)
     params = cell.init(jax.random.key(0), 3)

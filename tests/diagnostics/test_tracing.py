@@ -278,6 +278,7 @@ def saturated(name):
     return cell, cell.init(KEY, 1), xs, ones
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["elman", "lstm", "gru", *USERS])
 def test_a_saturated_network_has_the_same_profile_in_float32_as_in_float64(name, x64):
     cell, params, xs, cotangent = saturated(name)

@@ -76,6 +76,7 @@ def test_reach_compares_the_earliest_tenth_of_lags_with_the_latest():
     assert experiment.reach(field) == -np.inf
 
 
+@pytest.mark.slow
 def test_embedded_tokens_are_shown_like_inputs():
     model = ManyToOne(RNN(rnnjax.GRU(3)), SoftmaxHead(2), embed=Embed(5, 2))
     tokens = jnp.array([[1, 2, 3, 4], [4, 3, 0, 0]])

@@ -29,6 +29,7 @@ def test_the_outputs_are_linear_in_the_cells_outputs():
     assert readout.count(cell, TASK) == sum(sizes)
 
 
+@pytest.mark.slow
 def test_a_score_is_over_seeds():
     cell = LSTM(3)
     keys = jax.random.split(jax.random.key(2), 3)
@@ -43,6 +44,7 @@ def test_a_score_is_over_seeds():
     assert found["chance"] == TASK.chance and found["success"] == 0
 
 
+@pytest.mark.slow
 def test_sets_are_sampled_per_seed_and_apart_from_each_other():
     probe, held_out = sampled_sets(TASK, [4, 7], 5, 6)
     assert probe.inputs.shape == (2, 7, 5, 2)

@@ -51,6 +51,7 @@ def python(*arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_check_cell_passes_it(folder):
     check_cell(networks.make_cell("./mine.py:MyCell", 3), 2)
 

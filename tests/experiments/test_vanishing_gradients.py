@@ -137,6 +137,7 @@ def test_every_task_runs(changes, tmp_path, monkeypatch):
     assert math.isfinite(row["final_loss"]) and row["half_life_init"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [tasks.AddingHochreiter1997(10), tasks.CopyMemory(2, memorise=2)])
 def test_the_measured_profile_is_the_gradient_of_each_sequences_own_last_answer(task, x64):
     cell = LSTM(4, param_dtype=jnp.float64)

@@ -76,6 +76,7 @@ def test_the_two_directions_are_two_layers():
         both.final_output(carry, ys)
 
 
+@pytest.mark.slow
 def test_an_empty_batch_in_every_model():
     none = jnp.zeros((0, T), jnp.int32)
     cell = CELLS["gru"]

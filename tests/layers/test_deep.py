@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import oracles
 import pytest
 from architectures import D, H, weighted_sum
+from slow import slow_but_for
 
 from rnnjax import GRU, LSTM, layers
 from rnnjax.layers import RNN, Bidirectional, Stack
@@ -59,7 +60,7 @@ def by_hand():
     }
 
 
-@pytest.mark.parametrize("which", by_hand())
+@pytest.mark.parametrize("which", slow_but_for("bidirectional", [*by_hand()]))
 def test_one_line_is_the_network_built_by_hand(which):
     line, hand = by_hand()[which]
     assert line == hand and hash(line) == hash(hand)
@@ -71,6 +72,7 @@ def test_one_line_is_the_network_built_by_hand(which):
     assert oracles.relative_error(got, want) == 0
 
 
+@pytest.mark.slow
 def test_each_layer_and_direction_has_parameters_of_its_own():
     network = layers.deep(LSTM(64), num_layers=3, bidirectional=True, dropout_rate=0.2)
     params = network.init(KEY, XS)["params"]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from architectures import weighted_sum
 from jax.scipy.linalg import expm
+from slow import slow_but_for
 
 import rnnjax
 from rnnjax import checkpoint, diagnostics, layers, models
@@ -166,8 +167,8 @@ def in_layers(cell):
     }
 
 
-@pytest.mark.parametrize("which", ["rnn", "bidirectional", "deep"])
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("which", slow_but_for("rnn", ["rnn", "bidirectional", "deep"]))
+@pytest.mark.parametrize("name", slow_but_for(["cornn", "diagonal"], [*CELLS]))
 def test_values_and_gradients_are_those_of_a_python_loop(name, which):
     layer, hand = in_layers(CELLS[name])[which]
     params = layer.init(KEY, XS)["params"]
@@ -191,6 +192,7 @@ def test_values_and_gradients_are_those_of_a_python_loop(name, which):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_a_stream_in_parts_equals_the_whole(name):
     layer = Stack([RNN(CELLS[name]), RNN(CELLS[name])])
@@ -248,7 +250,7 @@ def _learned(leaf):
     return jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", slow_but_for("cornn", [*CELLS]))
 def test_gradients_by_layer_are_those_of_the_carries_that_enter(name):
     cell = CELLS[name]
     layer = Stack([RNN(cell), RNN(cell)])

@@ -11,6 +11,7 @@ import pytest
 from architectures import D, V
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow import slow_but_for
 
 from rnnjax import layers, models
 
@@ -18,12 +19,6 @@ KEY = jax.random.key(0)
 B, T, LONGER = 3, 5, 7
 lengths = st.lists(st.integers(0, T) | st.sampled_from([0, 1, T]), min_size=B, max_size=B)
 few = settings(deadline=None, max_examples=8)
-
-
-def each(names, fast):
-    """Parametrize over names; all but a few are slow."""
-    marks = {name: () if name in fast else pytest.mark.slow for name in names}
-    return pytest.mark.parametrize("name", [pytest.param(n, marks=m) for n, m in marks.items()])
 
 
 def apart(inputs, filling, total, n):
@@ -71,7 +66,9 @@ def check(run, variables, inputs, filling, thorough=True):
         assert oracles.relative_error(got[0], want) < 1e-5
 
 
-@each(architectures.LAYERS, {"lstm rnn", "lstm bidirectional", "tcn", "transformer"})
+@pytest.mark.parametrize(
+    "name", slow_but_for({"lstm bidirectional", "tcn"}, [*architectures.LAYERS])
+)
 def test_layers(name):
     layer = architectures.LAYERS[name]
     xs = jax.random.normal(KEY, (B, T, D))
@@ -97,7 +94,7 @@ SEQUENCE_MODELS = architectures.sequence_models(architectures.CELLS["gru"]) | {
 }
 
 
-@each(SEQUENCE_MODELS, {"many_to_one_last", "many_to_many"})
+@pytest.mark.parametrize("name", slow_but_for({"many_to_many"}, [*SEQUENCE_MODELS]))
 def test_models_of_one_sequence(name):
     model = SEQUENCE_MODELS[name]
     tokens = jax.random.randint(KEY, (B, T), 0, V)
@@ -110,7 +107,8 @@ def test_models_of_one_sequence(name):
     check(run, variables, tokens, V + 100, name in ("many_to_one_last", "frozen"))
 
 
-@each(architectures.translators(architectures.CELLS["gru"]), {"additive"})
+@pytest.mark.slow
+@pytest.mark.parametrize("name", architectures.translators(architectures.CELLS["gru"]))
 def test_models_of_two_sequences(name):
     model = architectures.translators(architectures.CELLS["lstm"])[name]
     tokens = jax.random.randint(KEY, (B, T), 0, V)

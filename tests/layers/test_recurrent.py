@@ -15,6 +15,7 @@ import pytest
 from architectures import CELLS, D, H, V, recurrent, weighted_sum
 from flax import nnx, serialization
 from layer_parts import KEY, LENGTHS, XS, B, T
+from slow import slow_but_for
 
 import rnnjax
 from rnnjax import GRU, LSTM, Elman, cells, training
@@ -105,7 +106,7 @@ def test_layers_are_compositions_of_unroll(name):
         assert oracles.relative_error(got, want) < 1e-5, which
 
 
-@pytest.mark.parametrize("name", ["elman", "lstm", "gru"])
+@pytest.mark.parametrize("name", slow_but_for("elman", ["elman", "lstm", "gru"]))
 def test_reverse_and_keep_order_are_those_of_flax(name):
     cell = CELLS[name]
     params = cell.init(KEY, D)
@@ -245,6 +246,7 @@ def test_every_layer_takes_the_fast_path_where_its_cell_does(fast_calls):
         assert 1 <= len(fast_calls) <= count and set(fast_calls) == {GRU(5)}, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["lstm rnn", "lstm deep_bidirectional", "layer_norm", "tcn", "transformer"]
 )

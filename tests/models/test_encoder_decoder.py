@@ -283,6 +283,7 @@ ATTENTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_an_encoder_and_decoder_by_hand_and_step_by_step(name):
     kind, attention, scores = ATTENTIONS[name]

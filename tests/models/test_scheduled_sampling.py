@@ -34,6 +34,7 @@ def streams(seed):
     return dict(zip(("sampling", "choice"), jax.random.split(jax.random.key(seed)), strict=True))
 
 
+@pytest.mark.slow
 def test_a_sampling_rate_of_zero_is_teacher_forcing():
     model = models.OneToMany(
         RNN(Elman(H)), layers.SoftmaxHead(V), architectures.embed(), layers.AdditiveAttention(3)

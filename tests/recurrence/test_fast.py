@@ -156,6 +156,7 @@ def test_bfloat16_matmuls_keep_a_float32_carry_and_float32_sums(name):
     assert outputs.dtype == final.h.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_a_population_of_weights_and_one_of_inputs(x64):
     cell = CELLS["gru"]
     many = [problem(cell, 6, seed=seed) for seed in range(3)]
@@ -277,6 +278,7 @@ def test_one_matmul_a_step_and_no_weights_in_its_loop(name):
     assert all(kernel not in loop["carries"] for loop in loops)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"checkpoint_every": 1}, {"clip_adjoints": 0.1}])
 @pytest.mark.parametrize("batch", [16, 17])  # split over two devices, and not to be split
 def test_a_batch_split_over_devices(options, batch):

@@ -5,6 +5,7 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import oracles
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from own_cells import D, H
 from process_memory import bound_memory
+from slow import slow_but_for
 
 import rnnjax
 from rnnjax import GRU, LSTM, Elman, diagnostics
@@ -31,7 +33,6 @@ WRAPPERS = {
     "dropout": lambda cell: VariationalDropout(cell, 0.4),
     "all three": lambda cell: VariationalDropout(Zoneout(LayerNorm(cell), 0.2), 0.3),
 }
-COSTLY = "normalised", "all three"
 WRAPPED = {
     f"{how} {name}": wrap(cell) for how, wrap in WRAPPERS.items() for name, cell in GATED.items()
 }
@@ -134,13 +135,7 @@ def uses_fast_path(cell, *arguments):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        *GATED,
-        *(
-            pytest.param(f"{how} lstm", marks=pytest.mark.slow if how in COSTLY else ())
-            for how in WRAPPERS
-        ),
-    ],
+    slow_but_for(["coRNN", "IndRNN"], [*GATED, *(f"{how} lstm" for how in WRAPPERS)]),
 )
 def test_every_path_is_the_python_loop(name, x64):
     cell = CELLS[name]
@@ -174,7 +169,9 @@ def test_options_and_wrappers_have_the_gradients_of_a_plain_scan(name, option, s
         bound_memory()
 
 
-@pytest.mark.parametrize("name", ["coRNN", "sLSTM", "IndRNN", "all three lstm", "LRU"])
+@pytest.mark.parametrize(
+    "name", slow_but_for("IndRNN", ["coRNN", "sLSTM", "IndRNN", "all three lstm", "LRU"])
+)
 def test_marks_on_gradients(name, x64):
     """Perturbations, norms and clipped adjoints: of the fast path and of the plain scan."""
     cell = (CELLS | own_cells.CELLS)[name]
@@ -211,9 +208,7 @@ def test_the_gradient_of_a_complex_carry_is_the_conjugate_of_the_direction_of_as
         assert float(slope) == pytest.approx(float((g[0, 0] * direction).real), rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    "name", ["sLSTM", "coRNN", pytest.param("all three gru", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", slow_but_for("coRNN", ["sLSTM", "coRNN", "all three gru"]))
 def test_forward_mode_and_second_derivatives_are_those_of_the_plain_scan(name, x64):
     cell = CELLS[name]
     params, xs, carry = problem(cell)
@@ -233,7 +228,9 @@ def test_forward_mode_and_second_derivatives_are_those_of_the_plain_scan(name, x
     assert oracles.relative_error(derivatives(cell), derivatives(without_fast_path(cell))) < 1e-10
 
 
-@pytest.mark.parametrize("name", ["coRNN", "sLSTM", "expRNN", "normalised lstm"])
+@pytest.mark.parametrize(
+    "name", slow_but_for("coRNN", ["coRNN", "sLSTM", "expRNN", "normalised lstm"])
+)
 def test_bfloat16_products_keep_a_float32_carry(name):
     """Within 3 % of float32: eight bits of mantissa, .4 % a rounding, over seven steps."""
     cell = CELLS[name]
@@ -247,6 +244,7 @@ def test_bfloat16_products_keep_a_float32_carry(name):
     assert 1e-6 < oracles.relative_error(got, want) < 0.03
 
 
+@pytest.mark.slow
 def test_a_population_of_own_cells(x64):
     cell = CELLS["sLSTM"]
     many = [problem(cell, seed) for seed in range(2)]

@@ -166,6 +166,7 @@ def test_resumable_training_equals_the_loop_for_every_checkpoint_interval(every,
     assert outputs(tmp_path / "run", trained) == whole()
 
 
+@pytest.mark.slow
 def test_the_checkpoint_interval_does_not_change_any_float(tmp_path):
     """The same for a network: a chunk of another length is another program."""
     optimizer = optax.adam(0.1)

@@ -153,6 +153,7 @@ def test_a_member_is_a_plain_loop_with_its_settings(population, member):
     assert ended.settings["clip"][member] == np.float32(own["clip"])
 
 
+@pytest.mark.slow
 def test_accelerators_vmap_members_with_their_settings(population, monkeypatch):
     members, _, ended, losses = population
     monkeypatch.setattr(training.population, "_platform", lambda sharding: "gpu")

@@ -43,6 +43,7 @@ def tone(hertz, rate, count, amplitude=8000):
     return np.round(amplitude * np.sin(2 * np.pi * hertz * np.arange(count) / rate)).astype("<i2")
 
 
+@pytest.mark.slow
 def test_log_mel_is_the_mel_filters_over_the_power_of_windowed_frames():
     import librosa
 
