@@ -2,10 +2,9 @@
 
 Claim: the gradient of a last answer with respect to the input at lag k, x_{T-k}, is exactly zero
 beyond a causal CNN's receptive field, falls exponentially in an untrained recurrent network, and
-stays level in a causal Transformer, at any lag. Training moves the gated networks' horizon, but not
-the CNN's. A second layer does not save an Elman network; a second direction reads the beginning
-last, so to it the beginning is near. (Bai, Kolter, Koltun 2018; Bengio, Simard, Frasconi 1994;
-Vaswani et al. 2017.)
+stays level in a causal Transformer. Training moves the horizon of gated networks, not the CNN's. A
+second layer does not save an Elman network; a second direction reads the beginning last, so to it
+the beginning is near. (Bengio, Simard, Frasconi 1994; Vaswani et al. 2017; Bai et al. 2018.)
 
 Each network reads a whole sequence and answers once; the figures show ||dL/dx_{T-k}|| for a
 sequence's own loss, and the same for the state of every layer, as a share of what all steps get.
@@ -13,10 +12,8 @@ The reach is log10 of the median share at the earliest tenth of lags over that a
 
 Verdict: `reproduced` if, before and after training, the CNN's gradient is zero at every lag beyond
 its receptive field and not zero at its last one; the untrained Elman network's reach is below -3;
-and the untrained Transformer's is above -1. Else `not reproduced`.
-
-The file is longer than 200 lines because it builds, names and draws networks of
-three kinds.
+and the untrained Transformer's is above -1. Else `not reproduced`; `inconclusive` without one of
+these three; `quick run only` if --steps, --seeds, --features or --length is below its default.
 
     python experiments/context_mixing.py
     python experiments/context_mixing.py --networks tcn gru bidirectional_gru --task temporal_order
@@ -24,7 +21,7 @@ three kinds.
 
 import dataclasses
 import functools
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -32,23 +29,16 @@ import numpy as np
 
 from rnnjax import diagnostics, experiment, networks, tasks, training
 from rnnjax.command_line import at_least, distinct
-from rnnjax.experiment import TrainingOptions, Verdict
-from rnnjax.networks import label, short_name
+from rnnjax.experiment import PHASES, TrainingOptions, Verdict, draw_shares
+from rnnjax.networks import FORM_LABELS
 
-FORMS = {
-    "": "one layer",
-    "deep_": "two layers",
-    "bidirectional_": "both directions",
-    "deep_bidirectional_": "two layers, both directions",
-}
-RECURRENT = tuple(form + cell for cell in networks.CELLS for form in [*FORMS][:3])
-NETWORKS = "tcn", *RECURRENT, "transformer"
+FORMS = "", "deep_", "bidirectional_"
+NETWORKS = "tcn", *(form + cell for cell in networks.CELLS for form in FORMS), "transformer"
 TASKS = {
     "adding": tasks.AddingArjovsky2016,
     "adding_hochreiter1997": tasks.AddingHochreiter1997,
     "temporal_order": tasks.TemporalOrder,
 }
-PHASES = {"before": "before training", "after": "after training"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +63,8 @@ class Config(TrainingOptions):
     steps: int = 1000
     """Training updates; 0 measures untrained networks only."""
     seeds: int = 2
-
     fewest_steps: ClassVar[int] = 0
+    snapshots: ClassVar[int] = 1  # in the end
 
     def __post_init__(self):
         super().__post_init__()
@@ -89,43 +79,29 @@ class Config(TrainingOptions):
 
     def make_model(self, name):
         """Return the network: a layer, read at its end by a linear head."""
-        from rnnjax.layers import TCN, LinearHead
+        from rnnjax.layers import LinearHead
         from rnnjax.models import ManyToOne
 
         task = self.make_task()
-        if name == "tcn":
-            layer: Any = TCN(self.features, num_blocks=self.blocks)
-        else:
-            window = task.total_length
-            layer = experiment.make_layer("--networks", name, self.features, window=window)
+        options = {"window": task.total_length, "blocks": self.blocks}
+        layer = experiment.make_layer("--networks", name, self.features, **options)
         return ManyToOne(layer, LinearHead(task.output_size))
 
 
-class Question(NamedTuple):
-    """Sequences that are answered once: batch-major inputs, their ends, and how to score."""
-
-    inputs: Any  # [B, T, D]
-    lengths: Any  # [B]
-    answer: tasks.Batch  # T = 1
-
-
-def ask(batch):
-    lengths, answer = tasks.last_answer(batch)
-    return Question(jnp.swapaxes(batch.inputs, 0, 1), lengths, answer)
+def loss(model, task, params, question):
+    ys = model.apply({"params": params}, question.inputs, seq_lengths=question.lengths)
+    return task.loss(ys[None], question.answer)
 
 
 def make_train_step(model, task, optimizer):
-    def train_step(state, question):
-        def loss_fn(params):
-            ys = model.apply({"params": params}, question.inputs, seq_lengths=question.lengths)
-            return task.loss(ys[None], question.answer)
-
-        loss, gradient = jax.value_and_grad(loss_fn)(state.params)
+    def train_step(state, batch):
+        loss_fn = functools.partial(loss, model, task)
+        value, gradient = jax.value_and_grad(loss_fn)(state.params, tasks.ask(batch))
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = jax.tree.map(jnp.add, state.params, updates)
         norm = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(gradient)))  # before clipping
         state = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
-        return state, {"loss": loss, "grad_norm": norm}
+        return state, {"loss": value, "grad_norm": norm}
 
     return train_step
 
@@ -134,79 +110,44 @@ def make_train_step(model, task, optimizer):
 def shares(model, task, lags, params, question):
     """Return by layer ln of each lag's share of the gradient, `[K, B]`, entry k - 1 at lag k."""
 
-    def loss(ys):
+    def each_loss(ys):
         return task.example_losses(ys[None], question.answer).sum()
 
-    found = diagnostics.log_gradient_by_layer(
-        model, {"params": params}, loss, question.inputs, seq_lengths=question.lengths
-    )
+    where = model, {"params": params}, each_loss, question.inputs
+    found = diagnostics.log_gradient_by_layer(*where, seq_lengths=question.lengths)
     rows = {n: diagnostics.by_lag(p, question.lengths, lags) for n, p in found.items()}
     return {n: p - jax.nn.logsumexp(2 * p, axis=0) / 2 for n, p in rows.items()}
 
 
-def train(config, name, data, run, tables):
-    """Train all seeds of a network, add to the numbers behind the figures; return its summary."""
+def measure(config, run):
     import optax
 
-    task, model = config.make_task(), config.make_model(name)
-    name = short_name(name)
-    clip, adam = optax.clip_by_global_norm(config.clip), optax.adam(config.learning_rate)
-    optimizer = optax.chain(clip, adam)
-    probe, held_out, lags = data
-
-    xs = jnp.zeros((1, *probe.inputs.shape[2:]))
-    state = experiment.start(config, optimizer, lambda key: model.init(key, xs)["params"])
-    measure = training.over_population(functools.partial(shares, model, task, lags))
-    reach = {"before": record(tables, name, "before", measure(state.params, probe))}
-    if config.steps:
-        sample = functools.partial(task.sample, batch_size=config.batch_size)
-        resumable = training.ResumableTraining.from_config(
-            config, run, config.members, network=name
-        )
-        trained = resumable.train_on_samples(
-            make_train_step(model, task, optimizer),
-            state,
-            lambda key: ask(sample(key)),
-            steps=config.steps,
-            chunk_size=-(-config.steps // 10),
-        )
-        state = trained.state
-        reach["after"] = record(tables, name, "after", measure(state.params, probe))
-
-    def evaluate(params, question):
-        ys = model.apply({"params": params}, question.inputs, seq_lengths=question.lengths)
-        return task.loss(ys[None], question.answer)
-
-    losses = np.asarray(training.over_population(evaluate)(state.params, held_out))
-    sizes = jax.tree.map(lambda p: p[0].size, state.params)
-    entry = {"parameters": sum(jax.tree.leaves(sizes)), "loss": float(np.median(losses))}
-    entry |= {"chance": task.chance, "loss_of_seeds": losses.tolist()}
-    if name == "tcn":
-        entry["receptive_field"] = model.layer.receptive_field
-    return entry | reach
-
-
-def record(tables, network, phase, found):
-    """Add shares `[S, K, B]` by layer to the table; return the reach and the lags without any."""
-    summary = {}
-    for layer, values in found.items():
-        rows = {"network": network, "phase": phase, "layer": layer}
-        rows |= {"lag": np.arange(1, values.shape[1] + 1), **experiment.quantile_band(values)}
-        tables.append(rows)
-        if layer == "inputs":
-            summary["reach"] = experiment.reach(rows)
-            nothing = np.isneginf(np.asarray(values)).all((0, 2))
-            summary["zero_lags"] = (1 + np.flatnonzero(nothing)).tolist()
-    return summary
-
-
-def measure(config, run):
     task, tables, entries = config.make_task(), [], {}
     sets = experiment.sampled_sets(task, config.members, 32, 512)
-    probe, held_out = (jax.vmap(ask)(batch) for batch in sets)
-    data = probe, held_out, int(probe.lengths.min())
-    for name in config.networks:
-        entries[short_name(name)] = train(config, name, data, run, tables)
+    probe, held_out = (jax.vmap(tasks.ask)(batch) for batch in sets)
+    lags, xs = int(probe.lengths.min()), jnp.zeros((1, *probe.inputs.shape[2:]))
+    sample = functools.partial(task.sample, batch_size=config.batch_size)
+    clip, adam = optax.clip_by_global_norm(config.clip), optax.adam(config.learning_rate)
+    optimizer = optax.chain(clip, adam)
+    for full_name in config.networks:
+        model, name = config.make_model(full_name), networks.short_name(full_name)
+        state = experiment.start(config, optimizer, lambda key, m=model: m.init(key, xs)["params"])
+        step = make_train_step(model, task, optimizer)
+        look = training.over_population(functools.partial(shares, model, task, lags))
+        trained = experiment.train_and_probe(
+            config, run, step, state, look, probe, sample=sample, network=name
+        )
+        params = trained.state.params
+        losses = training.over_population(functools.partial(loss, model, task))(params, held_out)
+        entries[name] = {
+            "parameters": experiment.parameter_count(params),
+            "loss": float(np.median(losses)),
+            "chance": task.chance,
+            "loss_of_seeds": losses.tolist(),
+            **({"receptive_field": model.layer.receptive_field} if name == "tcn" else {}),
+        }
+        for phase, found in zip(("before", "after"), trained.observed().values(), strict=False):
+            entries[name][phase] = experiment.record_shares(tables, name, phase, found)
         run.write_table("shares", tables)
     return {"networks": entries}
 
@@ -215,74 +156,40 @@ def verdict(config, summary):
     wanted, networks = {"tcn", "elman", "transformer"}, summary["networks"]
     if not wanted <= networks.keys():
         return Verdict.inconclusive(f"the rule needs the networks {', '.join(sorted(wanted))}")
-    phases = [phase for phase in PHASES if phase in networks["tcn"]]
     field = networks["tcn"]["receptive_field"]
-    zeros = [set(networks["tcn"][phase]["zero_lags"]) for phase in phases]
-    lags = max([field, *(lag for found in zeros for lag in found)])
-    return Verdict.judge(
-        {
-            "tcn: the gradient is zero exactly beyond the receptive field": all(
-                found == set(range(field + 1, lags + 1)) for found in zeros
-            ),
-            "elman, untrained: the reach is below -3": networks["elman"]["before"]["reach"] < -3,
-            "transformer, untrained: the reach is above -1": (
-                networks["transformer"]["before"]["reach"] > -1
-            ),
-        }
-    )
+    untrained = {name: networks[name]["before"]["reach"] for name in wanted}
+    zeros = [set(networks["tcn"][p]["zero_lags"]) for p in PHASES if p in networks["tcn"]]
+    beyond = set(range(field + 1, 1 + max([field, *set.union(*zeros)])))
+    exact = all(found == beyond for found in zeros)
+    conditions = {
+        "tcn: the gradient is zero exactly beyond the receptive field": exact,
+        "elman, untrained: the reach is below -3": untrained["elman"] < -3,
+        "transformer, untrained: the reach is above -1": untrained["transformer"] > -1,
+    }
+    return Verdict.judge(conditions).unless_quick(config, "steps", "seeds", "features", "length")
 
 
 def draw(run):
     """Draw the figures of a run from its table."""
-    from rnnjax import figures
-
     table = run.read_table("shares")
-    plot = functools.partial(
-        figures.curves,
-        x="lag",
-        xlabel="lag k = T - t (steps before the end)",
-        ylabel="share of the gradient",
-        natural_logs=True,
-    )
-    titled = table | {"phase": np.array([PHASES[phase] for phase in table["phase"]])}
-    inputs = experiment.select(titled, layer="inputs")
-    names: Any = {name: label(name) for name in table["network"].tolist()}
-    split = [networks.split(name) for name in inputs["network"]]
-    plain = experiment.select(inputs, np.array([not form for form, _ in split]))
-    if len(plain["lag"]):
-        run.save_figure("inputs", plot(plain, series="network", panel="phase", names=names))
-    recurrent = np.array([cell not in ("tcn", "transformer") for _, cell in split])
-    forms = experiment.select(inputs, recurrent)
-    if len(forms["lag"]):
-        places = [place for place, chosen in zip(split, recurrent, strict=True) if chosen]
-        forms["form"] = np.array([FORMS[form] for form, _ in places])
-        places = zip(places, forms["phase"], strict=True)
-        forms["panel"] = np.array([f"{label(cell)}, {phase}" for (_, cell), phase in places])
-        run.save_figure("forms", plot(forms, series="form", panel="panel", columns=2))
-    for phase in dict.fromkeys(table["phase"].tolist()):
-        rows = experiment.select(table, phase=phase)
-        rows["layer"] = np.array([layer_name(layer) for layer in rows["layer"]])
-        figure = plot(rows, series="layer", panel="network", names=names, columns=4)
-        run.save_figure(f"layers_{phase}", figure)
-
-
-def layer_name(path):
-    """Return what is written for `layer/layers_1/carry`: layer 2."""
-    if path == "inputs":
-        return path
-    number = [
-        int(p.split("_")[1]) + 1 for p in path.split("/") if p.startswith(("layers_", "block_"))
-    ]
-    ends = [p.split("_")[0] for p in path.split("/") if p.endswith("_rnn")]
-    return " ".join([f"layer {number[0] if number else 1}", *ends])
+    names = {name: networks.label(name) for name in table["network"].tolist()}
+    inputs = experiment.select(table, layer="inputs")
+    form, cell = np.array([networks.split(name) for name in inputs["network"]]).T
+    plain = experiment.select(inputs, form == "")
+    draw_shares(run, "inputs", "network", table=plain, panel="phase", names=names | PHASES)
+    pairs = zip(cell, inputs["phase"], strict=True)
+    panels = np.array([f"{networks.label(cell)}, {PHASES[phase]}" for cell, phase in pairs])
+    recurrent = ~np.isin(cell, ("tcn", "transformer"))
+    forms = experiment.select(inputs | {"form": form, "panel": panels}, recurrent)
+    draw_shares(run, "forms", "form", table=forms, panel="panel", columns=2, names=FORM_LABELS)
+    experiment.draw_layers(run, table, names=names, columns=4)
 
 
 def show(summary):
-    rows = [
-        [name, *(entry[key] for key in ("parameters", "loss", "chance"))]
-        + [entry[phase]["reach"] if phase in entry else None for phase in PHASES]
-        for name, entry in summary["networks"].items()
-    ]
+    rows = []
+    for name, entry in summary["networks"].items():
+        reach = [entry[phase]["reach"] if phase in entry else None for phase in ("before", "after")]
+        rows.append([name, entry["parameters"], entry["loss"], entry["chance"], *reach])
     header = ["network", "parameters", "loss", "chance", "reach", "reach, trained"]
     experiment.print_table(header, rows, digits=3)
 

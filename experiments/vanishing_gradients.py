@@ -14,11 +14,7 @@ Verdict: `reproduced` if the memoryless cell, Elman, stays at chance (no seed so
 the median held-out loss is above 0.8 of chance), while each other cell in --cells solves it (three
 quarters of the seeds or more) and has a trained half-life at least five times as long as Elman's.
 In the default run the ratios are 70 (GRU) and infinite (LSTM). `inconclusive` without Elman or
-without another cell; `quick run only` if --steps, --seeds, --features or --length is below its
-default: too little to learn or to remember.
-
-The file is longer than 200 lines because it offers six tasks, one of them real data, and splits an
-LSTM's gradient by path.
+another cell; `quick run only` if --steps, --seeds, --features or --length is below its default.
 
     python experiments/vanishing_gradients.py
     python experiments/vanishing_gradients.py --cells elman lstm ./mine.py:MyCell
@@ -29,16 +25,16 @@ LSTM's gradient by path.
 import collections
 import dataclasses
 import functools
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import rnnjax
-from rnnjax import diagnostics, experiment, networks, tasks, training
+from rnnjax import diagnostics, experiment, tasks, training
 from rnnjax.command_line import ArgumentError, at_least
-from rnnjax.experiment import CellOptions, TrainingOptions, Verdict, readout
+from rnnjax.experiment import CellOptions, TrainingOptions, Verdict, profile_tables, readout
 from rnnjax.networks import short_name
 
 TASKS = {
@@ -49,8 +45,7 @@ TASKS = {
     "temporal_order": tasks.TemporalOrder,
     "digits": tasks.PixelDigits,
 }
-PHASES = {"before": "before training", "during": "halfway", "after": "after training"}
-LENGTHS = {"default": 100, "long": 750}
+LENGTHS = {"default": 100, "long": 750, "digits": 64}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,16 +78,9 @@ class Config(CellOptions, TrainingOptions):
         self.make_task()
 
     def make_task(self):
-        default = 64 if self.task == "digits" else LENGTHS[self.preset]
+        default = LENGTHS.get(self.task, LENGTHS[self.preset])
         length = default if self.length is None else self.length
         return experiment.make_task(TASKS, self.task, length=length)
-
-    def network(self, name, task):
-        """Return the cell; with --match-parameters, of the width nearest to the largest's count."""
-        if not self.match_parameters:
-            return self.make_cell(name)
-        names = {*networks.CELLS, *self.cells}
-        return readout.matched_cell(name, self.features, task, names)
 
 
 PRESETS = {
@@ -118,10 +106,7 @@ def make_train_step(cell, task, optimizer):
 
 @jax.default_matmul_precision("float32")
 def gradient_profile(cell, task, lags, params, batch):
-    """Return ln(||dL/ds_{T-k}|| / ||dL/ds_T||) at lags k, `[K, B]`, and its parts.
-
-    L is a sequence's own loss at its last scored step, T that step.
-    """
+    """Return ln(||dL/ds_{T-k}|| / ||dL/ds_T||) at lags k, `[K, B]`, jointly and by part of s."""
     lengths, answer = tasks.last_answer(batch)
     final, _ = rnnjax.unroll(cell, params.cell, batch.inputs, seq_lengths=lengths)
 
@@ -131,90 +116,51 @@ def gradient_profile(cell, task, lags, params, batch):
 
     cotangent = jax.grad(loss)(final)
     where = cell, params.cell, batch.inputs, cotangent
-    parts = diagnostics.log_gradient_profile_by_part(*where, seq_lengths=lengths)._asdict()
-    parts["joint"] = functools.reduce(jnp.logaddexp, [2 * p for p in parts.values()]) / 2
     if isinstance(cell, rnnjax.LSTM):
-        parts |= diagnostics.log_carousel_profile(*where, seq_lengths=lengths)._asdict()
+        split = diagnostics.log_carousel_profile(*where, seq_lengths=lengths)._asdict()
+        parts = split.pop("parts")._asdict() | {"joint": split.pop("joint")} | split
+    else:
+        parts = diagnostics.log_gradient_profile_by_part(*where, seq_lengths=lengths)._asdict()
+        parts["joint"] = functools.reduce(jnp.logaddexp, [2 * p for p in parts.values()]) / 2
     start = jnp.log(sum(jnp.sum(c**2, -1) for c in jax.tree.leaves(cotangent))) / 2
     return {part: diagnostics.by_lag(p, lengths, lags) - start for part, p in parts.items()}
 
 
 def make_data(config, task):
-    """Return sequences to probe and to test `[S, ...]`, the largest lag K, and training batches.
-
-    K is the shortest distance from a sequence's start to its last scored step. The batches are a
-    function that returns one iterator per seed; None means that they are sampled.
-    """
+    """Return sequences to probe, sequences to test, `[S, ...]`, and what to train on."""
     if config.task == "digits":
-        (probe, held_out), batches = experiment.digit_sets(config, tasks.Batch, 32, None)
-    else:
-        probe, held_out = experiment.sampled_sets(task, config.members, 32, 1024)
-        batches = None
-    ends, _ = jax.jit(jax.vmap(tasks.last_answer))(probe)
-    return probe, held_out, int(np.asarray(ends).min()), batches
-
-
-def train(config, name, task, data, run, tables):
-    """Train all seeds of a cell, add to the numbers behind the figures, and return its summary."""
-    import optax
-
-    probe, held_out, lags, batches = data
-    cell, name = config.network(name, task), short_name(name)
-    clip, adam = optax.clip_by_global_norm(config.clip), optax.adam(config.learning_rate)
-    optimizer = optax.chain(clip, adam)
-    state = readout.start(config, optimizer, cell, task)
-    train_step = make_train_step(cell, task, optimizer)
-    chunk_size = -(-config.steps // config.snapshots)
-    profile = training.over_population(functools.partial(gradient_profile, cell, task, lags))
-    options: Any = {"steps": config.steps, "chunk_size": chunk_size}
-    options["observe"] = lambda state: profile(state.params, probe)
-    resumable = training.ResumableTraining.from_config(config, run, config.members, cell=name)
-    if batches is None:
-        sample = functools.partial(task.sample, batch_size=config.batch_size)
-        trained = resumable.train_on_samples(train_step, state, sample, **options)
-    else:
-        trained = resumable.train_on_batches(train_step, state, batches(), **options)
-
-    middle = chunk_size * max(1, config.steps // chunk_size // 2)
-    phases = {0: "before", middle: "during", config.steps: "after"}
-    half_life = {0: record(tables, name, 0, "before", trained.before)}
-    for chunk in trained.chunks:
-        phase = phases.get(chunk.step, "")
-        half_life[chunk.step] = record(tables, name, chunk.step, phase, chunk.observed)
-        curve = experiment.loss_curve(chunk)
-        tables["learning_curves"] += [{"cell": name, **row} for row in curve]
-
-    return {
-        "parameters": readout.count(cell, task),
-        "features": cell.output_size,
-        "half_life_init": half_life[0],
-        "half_life_trained": half_life[config.steps],
-        **readout.score(cell, task, trained.state.params, held_out),
-    }
-
-
-def record(tables, cell, step, phase, profiles):
-    """Add profiles `[S, K, B]` by part to the tables, and return the half-life of their median."""
-    life = None
-    for part, values in profiles.items():
-        rows = {"cell": cell, "step": step, **experiment.profile_rows(values)}
-        if part == "joint":
-            life = float(jax.jit(diagnostics.half_life)(rows["median"]))
-            tables["profile_over_training"].append(rows)
-            if phase:
-                tables["gradient_profiles"].append({"phase": phase, **rows, "half_life": life})
-        if phase and "carousel" in profiles:  # an LSTM
-            tables["path_split"].append({"phase": phase, "path": part, **rows})
-    return life
+        sets, batches = experiment.digit_sets(config, tasks.Batch, 32, None)
+        return *sets, {"batches": batches}
+    sample = functools.partial(task.sample, batch_size=config.batch_size)
+    return *experiment.sampled_sets(task, config.members, 32, 1024), {"sample": sample}
 
 
 def measure(config, run):
+    import optax
+
     task, tables, summary = config.make_task(), collections.defaultdict(list), {}
-    data = make_data(config, task)
-    for name in config.cells:
-        summary[short_name(name)] = train(config, name, task, data, run, tables)
-        for table, parts in tables.items():
-            run.write_table(table, parts)
+    probe, held_out, source = make_data(config, task)
+    ends, _ = jax.jit(jax.vmap(tasks.last_answer))(probe)
+    lags = int(np.asarray(ends).min())  # which every probed sequence has
+    clip, adam = optax.clip_by_global_norm(config.clip), optax.adam(config.learning_rate)
+    optimizer = optax.chain(clip, adam)
+    for full_name in config.cells:
+        cell, name = readout.sized_cell(config, full_name, task), short_name(full_name)
+        state = readout.start(config, optimizer, cell, task)
+        step = make_train_step(cell, task, optimizer)
+        profile = training.over_population(functools.partial(gradient_profile, cell, task, lags))
+        trained = experiment.train_and_probe(
+            config, run, step, state, profile, probe, cell=name, **source
+        )
+        half_lives = profile_tables.record(tables, name, trained)
+        run.write_tables(tables)
+        summary[name] = {
+            "parameters": readout.count(cell, task),
+            "features": cell.output_size,
+            "half_life_init": half_lives[0],
+            "half_life_trained": half_lives[config.steps],
+            **readout.score(cell, task, trained.state.params, held_out),
+        }
     return summary
 
 
@@ -228,34 +174,14 @@ def verdict(config, summary):
         lasts = entry["half_life_trained"] >= 5 * memoryless["half_life_trained"]
         conditions[f"{cell} solves the task"] = entry["success"] >= 0.75
         conditions[f"{cell}'s trained half-life is at least 5 times elman's"] = lasts
-    length = LENGTHS["default"] if config.task == "digits" else config.make_task().length
-    limits = {"length": (length, LENGTHS["default"])}
+    limits = {"length": (config.make_task().length, LENGTHS.get(config.task, LENGTHS["default"]))}
     return Verdict.judge(conditions).unless_quick(config, "steps", "seeds", "features", **limits)
 
 
 def draw(run):
     """Draw the figures of a run from its tables."""
-    from rnnjax import figures
-
-    table = run.read_table("gradient_profiles")
-    steps = dict(zip(table["phase"], table["step"], strict=True))
-    titles = {p: f"{PHASES[p]} (step {int(steps[p])})" for p in PHASES if p in steps}
-    run.save_figure("gradient_profiles", figures.gradient_profiles(table, titles))
-    table = run.read_table("profile_over_training")
-    run.save_figure("profile_over_training", figures.profile_over_training(table))
     chance = next(iter(run.read_json("summary.json").values()))["chance"]
-    table = run.read_table("learning_curves")
-    run.save_figure("learning_curves", figures.learning_curves(table, chance))
-    if (run.path / "path_split.csv").exists():
-        paths = {
-            "c": "to the cell state c",
-            "h": "to the hidden state h",
-            "carousel": "through forget gates alone",
-            "rest": "through the recurrent kernel",
-            "joint": "all of it",
-        }
-        table = run.read_table("path_split")
-        run.save_figure("path_split", figures.path_split(table, titles, paths))
+    profile_tables.draw(run, chance)
 
 
 def show(summary):

@@ -28,6 +28,12 @@ FORMS = {
     "deep_": "deep",
     "bidirectional_": "bidirectional",
 }
+FORM_LABELS = {
+    "": "one layer",
+    "deep_": "two layers",
+    "bidirectional_": "both directions",
+    "deep_bidirectional_": "two layers, both directions",
+}
 LABELS = {
     "elman": "Elman",
     "lstm": "LSTM",
@@ -139,7 +145,7 @@ def check_network(name: str) -> None:
     cell_class(cell)
 
 
-def network(name: str, features: int, *, window: int) -> Any:
+def network(name: str, features: int, *, window: int, blocks: int | None = None) -> Any:
     """Return the Flax layer with this name, `[B, T, D] -> [B, T, H]`.
 
     Args:
@@ -147,6 +153,7 @@ def network(name: str, features: int, *, window: int) -> Any:
         features: H, of each layer and direction.
         window: how far back the network must be able to look, in steps: it sets the number of
             blocks of the CNN and the attention window of the Transformer.
+        blocks: of the CNN; None means as many as the window needs.
 
     Raises:
         ValueError: there is no such network, or the Transformer cannot have so many features.
@@ -155,8 +162,8 @@ def network(name: str, features: int, *, window: int) -> Any:
 
     check_network(name)
     if name == "tcn":
-        blocks = next(n for n in range(1, 64) if 1 + 4 * (2**n - 1) >= window)
-        return TCN(features, num_blocks=blocks)
+        needed = next(n for n in range(1, 64) if 1 + 4 * (2**n - 1) >= window)
+        return TCN(features, num_blocks=needed if blocks is None else blocks)
     if name == "transformer":
         if features % 4:
             raise ValueError(f"transformer needs features that are a multiple of 4, got {features}")

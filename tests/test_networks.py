@@ -194,6 +194,7 @@ def test_the_smallest_cnn_that_sees_the_window(window):
     assert layer.receptive_field >= window
     smaller = TCN(4, num_blocks=max(1, layer.num_blocks - 1))
     assert layer.num_blocks == 1 or smaller.receptive_field < window
+    assert networks.network("tcn", 4, window=window, blocks=3).num_blocks == 3
     assert networks.network("transformer", 4, window=window).window == window
 
 

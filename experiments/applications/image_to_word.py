@@ -5,14 +5,11 @@ output becomes the first state of a recurrent decoder, and the decoder reads the
 written: a small captioner. Source: Vinyals et al. 2015, "Show and tell", arXiv:1411.4555.
 
 Metric: the fraction of held-out images whose whole word is right, every letter and the end.
-Baseline: the most frequent word of the training images, whatever the image. The summary also has
-the fraction of answers that are names at all, and the figure `context` shows how much each letter
-depends on the image: least where the previous letters leave no choice.
+Baseline: the most frequent word of the training images, whatever the image. The figure `context`
+shows how much each letter depends on the image: least where the previous letters leave no choice.
 
-Verdict: `reproduced` if the network beats the baseline by more than the spread over seeds.
-
-This file has more than 200 lines because it also measures how each letter depends on the image,
-which the gradient over time does not show.
+Verdict: `reproduced` if the network beats the baseline by more than the spread over seeds; `quick
+run only` with fewer --steps or --seeds than the defaults.
 
     python experiments/applications/image_to_word.py --out runs/words
     python experiments/applications/image_to_word.py --out runs/words --predict seven.png
@@ -28,8 +25,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax import decoding, diagnostics, experiment, training
-from rnnjax.datasets import batches, images
+from rnnjax import decoding, experiment, training
+from rnnjax.datasets import images
 from rnnjax.datasets.vocabulary import Vocabulary
 
 END = 1
@@ -53,7 +50,6 @@ class Config(experiment.WriterOptions):
     batch_size: int = 64
 
     def make_model(self, letters):
-        """Return the network for a vocabulary of this many letters."""
         from rnnjax.layers import Embed, LinearHead, SoftmaxHead
         from rnnjax.models import Captioner, OneToMany, OneToOne
 
@@ -64,30 +60,30 @@ class Config(experiment.WriterOptions):
         )
 
 
-def flat(pixels):
-    return pixels.reshape(len(pixels), -1)
+def load(source, split):
+    """Return the images of a split, `[N, pixels]`, and their names."""
+    pixels, labels = images.load(source, split)
+    return pixels.reshape(len(pixels), -1), [images.NAMES[source][label] for label in labels]
 
 
 def spelling(vocabulary, names):
-    """Return names as `targets [N, T]`, letters and an end, and their `lengths [N]`."""
-    rows = [np.append(vocabulary.encode(name), np.int32(END)) for name in names]
-    targets, lengths = batches.pad(rows)
-    return {"targets": targets, "lengths": lengths}
+    """Return names as letters and an end, `targets [N, T]`, the `previous` ones, and `lengths`."""
+    targets, lengths = vocabulary.encode_all(names, ending=True)
+    previous = np.insert(targets[:, :-1], 0, END, axis=1)
+    return {"previous": previous, "targets": targets, "lengths": lengths}
 
 
 def make_train_step(model, optimizer):
     import optax
 
-    from rnnjax.layers import SoftmaxHead, masked_mean
-    from rnnjax.models import shift_right
+    from rnnjax.layers import masked_mean
 
     def train_step(state, batch):
-        targets, lengths = batch["targets"], batch["lengths"]
+        read, lengths = (batch["pixels"], batch["previous"]), batch["lengths"]
 
         def loss_fn(params):
-            previous = shift_right(targets, END)
-            logits = model.apply({"params": params}, batch["pixels"], previous, seq_lengths=lengths)
-            return masked_mean(SoftmaxHead.loss(logits, targets), lengths)
+            logits = model.apply({"params": params}, *read, seq_lengths=lengths)
+            return masked_mean(model.decoder.head.loss(logits, batch["targets"]), lengths)
 
         loss, gradient = jax.value_and_grad(loss_fn)(state.params)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -104,42 +100,33 @@ def initialise(model, size, key):
 
 def write(model, length, params, pixels):
     """Return the letters `[B, length]`: at each step the most probable one."""
-    apply = functools.partial(model.apply, {"params": params})
-    step = functools.partial(apply, method="step")
-    state = apply(pixels, method="start")
+    step = functools.partial(model.apply, {"params": params}, method="step")
+    state = model.apply({"params": params}, pixels, method="start")
     return decoding.greedy(step, state, END, length=length, end=END)[0]
 
 
 def measure(config, run):
     import optax
 
-    train, train_labels = images.load(config.source, "train")
-    test, test_labels = images.load(config.source, "test")
-    names = images.NAMES[config.source]
-    words, held_out = ([names[label] for label in part] for part in (train_labels, test_labels))
-    vocabulary = Vocabulary.fit(words)
-    columns = {"pixels": flat(train), **spelling(vocabulary, words)}
+    (train, words), (test, held_out) = (load(config.source, split) for split in ("train", "test"))
+    vocabulary, names = Vocabulary.fit(words), set(images.NAMES[config.source])
+    columns = {"pixels": train, **spelling(vocabulary, words)}
     length = columns["targets"].shape[1]
     model = config.make_model(len(vocabulary))
-
     clip, adam = optax.clip_by_global_norm(config.clip), optax.adam(config.learning_rate)
     optimizer = optax.chain(clip, adam)
-    init = functools.partial(initialise, model, flat(train).shape[1])
+    init = functools.partial(initialise, model, train.shape[1])
     state = experiment.start(config, optimizer, init)
     step, examples = make_train_step(model, optimizer), experiment.shuffled_batches(config, columns)
     params = experiment.fit(config, run, step, state, examples, label=config.network).params
-
-    writing = functools.partial(write, model, length)
-    letters = experiment.evaluate(writing, params, {"pixels": flat(test)})  # [S, N, T]
+    letters = experiment.evaluate(functools.partial(write, model, length), params, {"pixels": test})
     written = [["".join(vocabulary.decode(row)) for row in rows.tolist()] for rows in letters]
     common = collections.Counter(words).most_common(1)[0][0]
-    spelled = spelling(vocabulary, held_out)
+    spelled = {"pixels": test, **spelling(vocabulary, held_out)}
     longest = np.flatnonzero(spelled["lengths"] == spelled["lengths"].max())[:32]
-    probe = jnp.asarray(flat(test)[longest]), jnp.asarray(spelled["targets"][longest])
-    table = gradients(model, params, *probe)
+    table = gradients(model, params, **experiment.select(spelled, longest))
     run.write_table("gradients", table)
-    first = (column[:128] for column in (flat(test), spelled["targets"], spelled["lengths"]))
-    run.write_table("context", [by_letter(model, params, *first)])
+    run.write_table("context", [by_letter(model, params, **experiment.select(spelled, slice(128)))])
     experiment.save(run, params, dataclasses.asdict(vocabulary) | {"length": length})
     return experiment.report(
         "accuracy of whole words",
@@ -155,69 +142,46 @@ def measure(config, run):
     )
 
 
-def gradients(model, params, pixels, targets):
+def gradients(model, params, pixels, previous, targets, lengths):
     """Return the table of the gradient of the last letter's loss in words of one length."""
 
-    from rnnjax.layers import SoftmaxHead
-    from rnnjax.models import shift_right
-
     def loss(logits):
-        return SoftmaxHead.loss(logits[:, -1], targets[:, -1]).sum()
+        return model.decoder.head.loss(logits[:, -1], targets[:, -1]).sum()
 
-    previous = shift_right(targets, END)
     profiles = experiment.log_gradients(model, params, loss, pixels, previous)
     over_time = {name: rows for name, rows in profiles.items() if name.startswith("decoder/")}
-    return experiment.gradient_table(over_time)
+    return experiment.gradient_table(over_time, lengths)
 
 
-def by_letter(model, params, pixels, targets, lengths):
-    """Return the part of a table: ln ||dL_t/dcontext||, over the words that have a letter t.
+def by_letter(model, params, lengths, **read):
+    """Return the part of a table: ln ||dL_t/dcontext||, L_t the loss of letter t alone."""
 
-    L_t is the loss of letter t alone; the quartiles are over words and members.
-    """
-
-    from rnnjax.layers import SoftmaxHead
-    from rnnjax.models import shift_right
-
-    def one(params, *, pixels, targets):
+    def one(params, *, pixels, previous, targets):
         variables = {"params": params}
 
         def losses(context):
-            logits = model.apply(variables, context, shift_right(targets, END), method="decode")
-            return SoftmaxHead.loss(logits, targets).sum(0)  # [T]
+            logits = model.apply(variables, context, previous, method="decode")
+            return model.decoder.head.loss(logits, targets).sum(0)  # [T]
 
         jacobian = jax.jacrev(losses)(model.apply(variables, pixels, method="context"))  # [T, B, C]
         return jnp.log(jnp.linalg.norm(jacobian, axis=-1))
 
-    logs = np.asarray(training.over_population(one)(params, pixels=pixels, targets=targets))
-    rows = [
-        diagnostics.quartiles(logs[:, t, lengths > t].reshape(-1)) for t in range(logs.shape[1])
-    ]
-    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    return {"series": "loss of letter t", "letter": np.arange(1, len(rows) + 1), **columns}
+    logs = training.over_population(one)(params, **read)
+    return {"series": "loss of letter t", **experiment.step_band("letter", logs, lengths)}
 
 
 def draw(run):
     """Draw the figures of every application, and how much each letter depends on the image."""
-    from rnnjax import figures
-
     experiment.draw(run)
-    figure = figures.curves(
-        run.read_table("context"),
-        x="letter",
-        series="series",
-        xlabel="letter t",
-        ylabel="gradient with respect to the context",
-        natural_logs=True,
-    )
-    run.save_figure("context", figure)
+    labels = {"xlabel": "letter t", "ylabel": "gradient with respect to the context"}
+    experiment.draw_curves(run, "context", "letter", "series", natural_logs=True, **labels)
 
 
 def answer(config, run, asked):
     """Yield the word that the network writes about the image in a file."""
     size = images.SIZES[config.source]
     read = functools.partial(images.read_file, size=size)
-    pixels = flat(experiment.read_file(asked, "an image file", read)[None])
+    pixels = experiment.read_file(asked, "an image file", read).reshape(1, -1)
     stored = run.read_json("preprocessing.json")
     vocabulary = Vocabulary(tuple(stored["tokens"]))
     model: Any = config.make_model(len(vocabulary))
@@ -227,14 +191,9 @@ def answer(config, run, asked):
     yield "".join(vocabulary.decode(letters))
 
 
+verdict, show = experiment.beats_baseline, experiment.show_report
 run = experiment.Experiment(
-    "image_to_word",
-    Config,
-    measure,
-    experiment.beats_baseline,
-    draw,
-    show=experiment.show_report,
-    answer=answer,
+    "image_to_word", Config, measure, verdict, draw, show=show, answer=answer
 )
 
 if __name__ == "__main__":

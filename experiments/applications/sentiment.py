@@ -2,23 +2,17 @@
 
 Claim: a bidirectional recurrent network learns word vectors and the sentiment they express from
 labelled texts alone, and is right far more often than the most frequent class. Many-to-one: one
-network reads from the beginning, another from the end, and their last states give the answer. Words
-that are rare in training are read as `<unknown>`; during training some other words are, at random.
-For comparison the summary has a logistic regression on the set of words of a text, which ignores
-their order: on the tweets the networks are hardly better, so most of the information is in the
-words themselves.
-Sources: Schuster, Paliwal 1997; Cho et al. 2014, arXiv:1406.1078; word dropout: Iyyer et al. 2015;
-the reviews: Maas et al. 2011.
+network reads from the beginning, another from the end, and their last states give the answer. Rare
+words are read as `<unknown>`, and in training some others at random. A logistic regression on sets
+of words is hardly worse on the tweets: most of the information is in the words, not in their order.
+(Schuster, Paliwal 1997; Cho et al. 2014; Iyyer et al. 2015; reviews: Maas et al. 2011.)
 
 Metric: accuracy on the test split, which shares no story (tweets) and no film (reviews) with
 training; the summary has the macro-averaged F1 too. Baseline: the most frequent class of training.
-The gradient is that of the loss of each text, with lags counted from its end. The network that
-reads from the end reads the beginning last, so the beginning is near to it.
+Lags count from the end of a text; to the network that reads from there, the beginning is near.
 
-Verdict: `reproduced` if the network beats the baseline by more than the spread over seeds.
-
-This file has more than 200 lines because it scores the same answers in two ways, reports a second
-model beside them, and reads texts twice, in training and with --predict.
+Verdict: `reproduced` if the network beats the baseline by more than the spread over seeds; `quick
+run only` with fewer --steps or --seeds than the defaults.
 
     python experiments/applications/sentiment.py --out runs/tweets
     python experiments/applications/sentiment.py --out runs/tweets --predict "Great flight, thanks!"
@@ -37,7 +31,6 @@ from rnnjax import experiment
 from rnnjax.command_line import ArgumentError, at_least
 from rnnjax.datasets import batches, sentiment
 from rnnjax.datasets.sentiment import tokenize
-from rnnjax.datasets.sentiment.bag_of_words import logistic_regression
 from rnnjax.datasets.vocabulary import Vocabulary
 
 
@@ -75,19 +68,18 @@ class Config(experiment.NetworkOptions):
         if not 0 <= self.word_dropout < 1:
             raise ArgumentError(f"--word-dropout must lie in 0..1, got {self.word_dropout}")
 
-    def make_model(self, size):
-        """Return the model for a vocabulary of this size."""
+    def make_model(self, vocabulary):
         from rnnjax.layers import Embed, SoftmaxHead
         from rnnjax.models import ManyToOne
 
         layer = self.make_layer(window=self.max_words)
         classes = sentiment.SOURCES[self.source].classes
-        return ManyToOne(layer, SoftmaxHead(len(classes)), Embed(size, self.embedding))
+        return ManyToOne(layer, SoftmaxHead(len(classes)), Embed(len(vocabulary), self.embedding))
 
 
 def columns(config, vocabulary, texts):
     """Return the first words of each text as tokens, `[N, max_words]`, and their number."""
-    words, lengths = batches.pad([vocabulary.encode(t) for t in texts], config.max_words)
+    words, lengths = vocabulary.encode_all(texts, config.max_words)
     return {"words": words, "lengths": lengths}
 
 
@@ -113,8 +105,8 @@ def make_train_step(model, optimizer, word_dropout):
 
 
 def initialise(model, key):
-    word = jnp.zeros((1, 1), jnp.int32)
-    return model.init(key, word, seq_lengths=jnp.ones(1, jnp.int32))["params"]
+    word, lengths = jnp.zeros((1, 1), jnp.int32), jnp.ones(1, jnp.int32)
+    return model.init(key, word, seq_lengths=lengths)["params"]
 
 
 def measure(config, run):
@@ -126,40 +118,30 @@ def measure(config, run):
     vocabulary = Vocabulary.fit(train_words, size=config.vocabulary_size)  # of training alone
     train, held_out = (columns(config, vocabulary, w) for w in (train_words, test_words))
     examples = experiment.shuffled_batches(config, train | {"labels": train_labels})
-    counted = logistic_regression(train, train_labels, held_out, len(vocabulary))
-
-    model = config.make_model(len(vocabulary))
+    counted = sentiment.logistic_regression(train, train_labels, held_out, len(vocabulary))
+    model = config.make_model(vocabulary)
     rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
     optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate))
     state = experiment.start(config, optimizer, functools.partial(initialise, model))
     step = make_train_step(model, optimizer, config.word_dropout)
     params = experiment.fit(config, run, step, state, examples, label=config.network).params
-
     chances = experiment.evaluate(functools.partial(judge, model), params, held_out)  # [S, N, K]
-    answers = chances.argmax(-1)
-    table = gradients(model, params, held_out, labels)
+    table = gradients(model, params, held_out | {"labels": labels})
     run.write_table("gradients", table)
     experiment.save(run, params, {"tokens": vocabulary.tokens})
-    source = sentiment.SOURCES[config.source]
+    data = sentiment.SOURCES[config.source]
     return experiment.report(
         "accuracy",
-        (answers == labels).mean(1),
+        (chances.argmax(-1) == labels).mean(1),
         {"majority class": float((labels == np.bincount(train_labels).argmax()).mean())},
         higher_is_better=True,
-        source=source.description,
+        source=data.description,
         examples=[
-            {
-                "text": texts[i],
-                "is": source.classes[labels[i]],
-                "named": f"{source.classes[answers[0, i]]} ({chances[0, i].max():.2f})",
-            }
+            {"text": texts[i], "is": data.classes[labels[i]], "named": named(data, chances[0, i])}
             for i in batches.shuffled(len(texts), 0)[:8]
         ],
-        macro_f1=[macro_f1(labels, found) for found in answers],
-        logistic_regression={
-            "accuracy": float((counted == labels).mean()),
-            "macro_f1": macro_f1(labels, counted),
-        },
+        macro_f1=[sentiment.scores(labels, found)["macro_f1"] for found in chances.argmax(-1)],
+        logistic_regression=sentiment.scores(labels, counted),
         network=config.network,
         texts={"train": len(train_texts), "test": len(texts)},
         vocabulary=len(vocabulary),
@@ -174,60 +156,45 @@ def judge(model, params, words, lengths):
     return jax.nn.softmax(model.apply({"params": params}, words, seq_lengths=lengths))
 
 
-def macro_f1(labels, answers):
-    """Return the mean of F1 over the classes of the labels."""
-    from sklearn.metrics import f1_score
-
-    return float(f1_score(labels, answers, labels=np.unique(labels), average="macro"))
-
-
-def gradients(model, params, rows, labels, count=32):
-    """Return the table of gradients of the losses of the longest texts."""
-    longest = np.argsort(-rows["lengths"], kind="stable")[:count]
-    words, lengths, labels = (
-        jnp.asarray(column[longest]) for column in (rows["words"], rows["lengths"], labels)
-    )
+def gradients(model, params, rows):
+    """Return the table of gradients of the losses of the 32 longest texts."""
+    rows = experiment.select(rows, np.argsort(-rows["lengths"], kind="stable")[:32])
 
     def loss(logits):
-        return model.head.loss(logits, labels).sum()
+        return model.head.loss(logits, rows["labels"]).sum()
 
-    profiles = experiment.log_gradients(model, params, loss, words, seq_lengths=lengths)
-    return experiment.gradient_table(profiles, lengths)
+    logs = experiment.log_gradients(model, params, loss, rows["words"], seq_lengths=rows["lengths"])
+    return experiment.gradient_table(logs, rows["lengths"])
 
 
 def show(summary):
     experiment.show_report(summary)
-    other = summary["logistic_regression"]
     print(f"Macro-averaged F1 of the network: {np.mean(summary['macro_f1']):.4g}")
-    print(
-        "For comparison, a logistic regression on the set of words: accuracy "
-        f"{other['accuracy']:.4g}, macro-averaged F1 {other['macro_f1']:.4g}"
-    )
+    found = "accuracy {accuracy:.4g}, macro-averaged F1 {macro_f1:.4g}"
+    found = found.format(**summary["logistic_regression"])
+    print(f"For comparison, a logistic regression on the set of words: {found}")
+
+
+def named(data, chances):
+    """Return the most probable class with its probability."""
+    return f"{data.classes[chances.argmax()]} ({chances.max():.2f})"
 
 
 def answer(config, run, asked):
     """Yield the class of each text with its probability, or `no words`."""
     texts = [tokenize(line) for line in experiment.lines(asked)]
     vocabulary = Vocabulary(tuple(run.read_json("preprocessing.json")["tokens"]))
-    model: Any = config.make_model(len(vocabulary))
+    model: Any = config.make_model(vocabulary)
     params = experiment.restore(run, functools.partial(initialise, model), members=config.seeds)
     rows = columns(config, vocabulary, texts)
     every = jax.tree.map(lambda a: a[None], params)
     (chances,) = experiment.evaluate(functools.partial(judge, model), every, rows)
     for words, found in zip(texts, chances, strict=True):
-        name = sentiment.SOURCES[config.source].classes[found.argmax()]
-        yield f"{name} ({found.max():.2f})" if words else "no words"
+        yield named(sentiment.SOURCES[config.source], found) if words else "no words"
 
 
-run = experiment.Experiment(
-    "sentiment",
-    Config,
-    measure,
-    experiment.beats_baseline,
-    experiment.draw,
-    show=show,
-    answer=answer,
-)
+verdict, draw = experiment.beats_baseline, experiment.draw
+run = experiment.Experiment("sentiment", Config, measure, verdict, draw, show=show, answer=answer)
 
 if __name__ == "__main__":
     run.main()

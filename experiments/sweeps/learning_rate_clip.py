@@ -13,9 +13,7 @@ settings. The optimiser is SGD with momentum: Adam's updates hardly depend on th
 Finding, for each cell and task: `wider` if the best clip lets more of the learning rates train than
 no clipping does, `as wide`, `narrower`, or `nothing trained`. Verdict: `reproduced` if it is wider
 for every cell and task of which something trained; else `not reproduced`; `inconclusive` if nothing
-trained at all.
-
-The file is longer than 200 lines because members that stop are followed one by one.
+trained at all; `quick run only` if --steps, --seeds, --features or --length is below its default.
 
     python experiments/sweeps/learning_rate_clip.py
     python experiments/sweeps/learning_rate_clip.py --length 50 --steps 2000
@@ -23,6 +21,7 @@ The file is longer than 200 lines because members that stop are followed one by 
 
 import dataclasses
 import functools
+import itertools
 import math
 from typing import Literal
 
@@ -31,9 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnjax import experiment, networks, tasks, training
-from rnnjax.cells.initializers import Gaussian
 from rnnjax.command_line import ArgumentError, at_least, distinct, finite
-from rnnjax.experiment import CellOptions, SeedOptions, Verdict, readout
+from rnnjax.experiment import CellOptions, SeedOptions, Verdict, grids, readout
 from rnnjax.networks import short_name
 
 TASKS = {
@@ -98,16 +96,7 @@ def make_optimizer(config, settings):
 
 def make_start(config, cell, task):
     """Return the function of a member's settings to its state."""
-
-    def start(settings):
-        keys = jax.random.split(jax.random.key(settings["seed"]), 3)
-        kernel = Gaussian()(keys[0], (cell.output_size, task.output_size))
-        cell_params = cell.init(keys[1], task.input_size)
-        params = readout.Readout(cell_params, kernel, jnp.zeros(task.output_size))
-        opt_state = make_optimizer(config, settings).init(params)
-        return training.TrainState(params, opt_state, jnp.int32(0), keys[2], settings)
-
-    return start
+    return lambda settings: grids.start(cell, task, make_optimizer(config, settings), settings)
 
 
 def make_train_step(config, cell, task):
@@ -126,77 +115,47 @@ def make_train_step(config, cell, task):
     return train_step
 
 
-def train(config, cell_name, task_name, run):
-    """Train all settings and seeds of a cell on a task, and return them as a table."""
-    cell, task = config.make_cell(cell_name), config.make_task(task_name)
-    labels = {"cell": short_name(cell_name), "task": task_name}
-    members = training.grid(
-        learning_rate=config.learning_rates, clip=config.clips, seed=config.members
-    )
-    numbers = range(len(members["seed"]))
-    resumable = training.ResumableTraining.from_config(config, run, numbers, **labels)
-    trained = resumable.train_on_samples(
-        make_train_step(config, cell, task),
-        training.over_population(make_start(config, cell, task))(members),
-        functools.partial(task.sample, batch_size=config.batch_size),
-        steps=config.steps,
-        chunk_size=config.steps,
-    )
-
-    def evaluate(state):
-        key = jax.random.fold_in(jax.random.key(state.settings["seed"]), 1)
-        batch = task.sample(key, 1024)
-        return task.metrics(readout.apply(cell, state.params, batch.inputs), batch)
-
-    found = jax.tree.map(np.asarray, training.over_population(evaluate)(trained.state))
-    updates = sum(chunk.counts for chunk in trained.chunks)
-    going = updates == config.steps
-    each = [{key: value[i] for key, value in found.items()} for i in numbers]
-    return {
-        **labels,
-        "member": numbers,
-        **members,
-        "updates": updates,
-        "loss": np.where(going, found["loss"], np.nan),  # NaN: it stopped
-        "loss_of_chance": np.where(going, found["loss"] / task.chance, np.nan),
-        "accuracy": np.where(going, found["accuracy"], np.nan),
-        "success": [int(ok and task.success(m)) for ok, m in zip(going, each, strict=True)],
-    }
-
-
-def conclude(config, table, rows):
-    """Return what the map of a cell on a task says."""
-    trains = {clip: rows["median"][rows["clip"] == clip] < 0.5 for clip in config.clips}
-    rates = {clip: np.array(config.learning_rates)[which] for clip, which in trains.items()}
-    counts = {clip: int(which.sum()) for clip, which in trains.items()}
-    free, most = counts[math.inf], max((n for c, n in counts.items() if c < math.inf), default=0)
-    best = int(rows["median"].argmin())
-    words = "wider" if most > free else "as wide" if most == free else "narrower"
-    return {
-        "trains": {str(clip): found.tolist() for clip, found in rates.items()},
-        "best": {name: column[best].item() for name, column in rows.items()},
-        "stopped": int(rows["stopped"].sum()),
-        "members": int(rows["members"].sum()),
-        "success": float(np.mean(table["success"])),
-        "finding": words if most or free else "nothing trained",
-    }
+def evaluate(task, cell, state):
+    """Return loss and accuracy on sequences never trained on."""
+    key = jax.random.fold_in(jax.random.key(state.settings["seed"]), 1)
+    batch = task.sample(key, 1024)
+    return task.metrics(readout.apply(cell, state.params, batch.inputs), batch)
 
 
 def measure(config, run):
     tables, maps, summary = [], [], {}
-    for task in config.tasks:
-        summary[task] = {}
-        for cell in config.cells:
-            table = train(config, cell, task, run)
-            names = "learning_rate", "clip", "seed"
-            rows = training.aggregate_seeds({k: table[k] for k in names}, table["loss_of_chance"])
-            tables.append(table)
-            maps.append({"cell": short_name(cell), "task": task, **rows})
-            summary[task][short_name(cell)] = conclude(config, table, rows)
-    run.write_table("members", tables)
-    run.write_parquet("members", run.read_table("members"))
-    run.write_table("settings", maps)
+    axes = {"learning_rate": config.learning_rates, "clip": config.clips}
+    members = training.grid(**axes, seed=config.members)
+    for task_name, cell_name in itertools.product(config.tasks, config.cells):
+        task, cell = config.make_task(task_name), config.make_cell(cell_name)
+        labels = {"cell": short_name(cell_name), "task": task_name}
+        start, step = make_start(config, cell, task), make_train_step(config, cell, task)
+        sample = functools.partial(task.sample, batch_size=config.batch_size)
+        trained = grids.train(config, run, members, start, step, sample, **labels)
+        of_member = functools.partial(evaluate, task, cell)
+        table = grids.member_table(trained, members, of_member, task.chance, **labels)
+        tables.append(table | {"success": grids.solved(task, table)})
+        rows = grids.over_seeds(table, *axes)
+        maps.append({**labels, **rows})
+        found = conclude(tables[-1], rows)
+        summary.setdefault(task_name, {})[short_name(cell_name)] = found
+    grids.write(run, tables, maps)
     return summary
+
+
+def conclude(table, rows):
+    """Return what the map of a cell on a task says."""
+    trains = grids.trains(rows, 0.5, "learning_rate", "clip")
+    counts = {float(clip): len(rates) for clip, rates in trains.items()}
+    free = counts.pop(math.inf)
+    most = max(counts.values(), default=0)
+    words = "wider" if most > free else "as wide" if most == free else "narrower"
+    return {
+        "trains": trains,
+        **grids.totals(rows),
+        "success": float(np.mean(table["success"])),
+        "finding": words if most or free else "nothing trained",
+    }
 
 
 def verdict(config, summary):
@@ -206,50 +165,32 @@ def verdict(config, summary):
         for cell, entry in cells.items()
         if entry["finding"] != "nothing trained"
     }
-    return Verdict.judge(conditions, otherwise="nothing trained")
+    judged = Verdict.judge(conditions, otherwise="nothing trained")
+    return judged.unless_quick(config, "steps", "seeds", "features", "length")
 
 
 def draw(run):
     """Draw the figures of a run from its tables."""
-    from rnnjax import figures
-
     table = run.read_table("settings")
-    shown = np.clip(table["median"], 0.01, 2)
-    table["median"] = np.where(table["median"] < np.inf, shown, np.nan)
+    table = experiment.select(table, np.argsort(table["clip"], kind="stable"))
     table["clip"] = np.array(["none" if c == np.inf else f"{c:g}" for c in table["clip"]])
+    names = {cell: networks.label(cell) for cell in table["cell"].tolist()}
+    options = {"panel": "cell", "names": names}
+    options |= {"xlabel": "learning rate", "ylabel": "largest gradient norm"}
     for task in dict.fromkeys(table["task"].tolist()):
         rows = experiment.select(table, task=task)
-        order = np.argsort([float(c.replace("none", "inf")) for c in rows["clip"]], kind="stable")
-        figure = figures.heat_maps(
-            experiment.select(rows, order),
-            x="learning_rate",
-            y="clip",
-            value="median",
-            panel="cell",
-            names={cell: networks.label(cell) for cell in rows["cell"].tolist()},
-            xlabel="learning rate",
-            ylabel="largest gradient norm",
-            label="loss / chance, median over seeds\n(cut off at 0.01 and 2)",
-            log=True,
-            not_finite="half of the seeds or more stopped",
-        )
-        run.save_figure(task, figure)
+        grids.draw_maps(run, task, rows, "learning_rate", "clip", **options)
 
 
 def show(summary):
     print("Learning rates that train, by largest gradient norm (inf: no clipping)")
-    rows = [
-        [
-            f"{task} {cell}",
-            *map(len, entry["trains"].values()),
-            f"{entry['stopped']}/{entry['members']}",
-            entry["finding"],
-        ]
-        for task, cells in summary.items()
-        for cell, entry in cells.items()
-    ]
-    first = next(entry for cells in summary.values() for entry in cells.values())
-    clips = [f"clip {float(clip):g}" for clip in first["trains"]]
+    rows, trains = [], {}
+    for task, cells in summary.items():
+        for cell, entry in cells.items():
+            trains, stopped = entry["trains"], f"{entry['stopped']}/{entry['members']}"
+            counts = map(len, trains.values())
+            rows.append([f"{task} {cell}", *counts, stopped, entry["finding"]])
+    clips = [f"clip {float(clip):g}" for clip in trains]
     experiment.print_table(["task, cell", *clips, "stopped", "finding"], rows)
 
 

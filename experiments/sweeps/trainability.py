@@ -1,24 +1,21 @@
 """Where each cell trains: recurrent gain, forget bias and the length of what it has to remember.
 
 Claim: what a network can learn is what its gradient reaches at initialisation. An Elman network
-trains in a window around gain 1 (Schoenholz et al. 2017, "Deep information propagation"; Chen,
-Pennington, Schoenholz 2018, "Dynamical isometry and a mean field theory of RNNs") that narrows with
-the length; gates widen it, the more so with a forget bias (Gers, Schmidhuber, Cummins 2000;
-Jozefowicz, Zaremba, Sutskever 2015), which sets the time scale of a unit: 1 / (1 - s(bias)) steps
-(Tallec & Ollivier 2018, "Can recurrent neural networks warp time?").
+trains in a window around gain 1 (Schoenholz et al. 2017; Chen, Pennington, Schoenholz 2018) that
+narrows with the length; gates widen it, the more so with a forget bias (Gers, Schmidhuber, Cummins
+2000; Jozefowicz, Zaremba, Sutskever 2015), which sets the time scale of a unit: 1 / (1 - s(bias))
+steps (Tallec & Ollivier 2018).
 
 The recurrent blocks are `gain` times orthogonal ones; the forget bias is that of the LSTM's forget
 gate or of the GRU's z, which keeps h. A setting trains if the median seed's loss on held-out
-sequences is below half of chance after the same number of updates. All gains, biases, lengths and
-seeds of a cell are one population in one program, in which shorter sequences are padded; seeds
-share their random numbers between settings.
+sequences is below half of chance. All gains, biases, lengths and seeds of a cell are one population
+in one program; shorter sequences are padded, and seeds share their random numbers between settings.
 
 Finding, for each cell: for an LSTM or a GRU `a forget bias helps` if at some length more gains
 train with the best positive bias than with none, and at none fewer, else `it does not`; for others
 `the window narrows` if fewer gains train at the longest than at the shortest length, else `it does
-not`. Verdict: `reproduced` if every built-in cell trained shows its finding; else `not reproduced`.
-
-The file is longer than 200 lines because one program trains networks of several lengths, padded.
+not`. Verdict: `reproduced` if every built-in cell trained shows its finding; else `not reproduced`;
+`quick run only` if --steps, --seeds, --features or the longest of --lengths is below its default.
 
     python experiments/sweeps/trainability.py
     python experiments/sweeps/trainability.py --task adding --lengths 20 50 100 --steps 2000
@@ -26,19 +23,17 @@ The file is longer than 200 lines because one program trains networks of several
 
 import dataclasses
 import functools
-import math
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 import rnnjax
 from rnnjax import experiment, networks, tasks, training
-from rnnjax.cells.initializers import Gaussian, Orthogonal
+from rnnjax.cells.initializers import Orthogonal
 from rnnjax.command_line import ArgumentError, finite
-from rnnjax.experiment import CellOptions, TrainingOptions, Verdict, readout
+from rnnjax.experiment import CellOptions, TrainingOptions, Verdict, grids, readout
 from rnnjax.networks import short_name
 
 GATED = "lstm", "gru"
@@ -74,73 +69,42 @@ class Config(CellOptions, TrainingOptions):
         finite(self, "gains", above=0)
         if 0 not in self.forget_biases:
             raise ArgumentError(f"--forget-biases must have 0 among them, got {self.forget_biases}")
-        self.make_tasks()
+        self.make_task()
 
-    def make_tasks(self):
+    def make_task(self):
         try:
-            return [TASKS[self.task](length=length) for length in self.lengths]
+            return tasks.Padded(tuple(TASKS[self.task](length=n) for n in self.lengths))
         except ValueError as error:
             raise ArgumentError(f"--lengths: {error}") from None
 
     def population(self, name):
         """Return the settings of a cell's population; a gain only for a cell that is Gated."""
         gains = self.gains if isinstance(self.make_cell(name), rnnjax.Gated) else (1.0,)
-        axes: dict[str, Any] = {"length": self.lengths, "gain": gains}
-        if name in GATED:
-            axes["forget_bias"] = self.forget_biases
-        return training.grid(**axes, seed=self.members)
-
-
-def apply(cell, params, inputs, length):
-    lengths = jnp.full(inputs.shape[1], length)  # each the member's own
-    return readout.apply(cell, params, inputs, seq_lengths=lengths)
-
-
-def make_sample(config):
-    """Return a function of a key and a member's length to a batch, padded to the longest."""
-    total = max(config.lengths)
-
-    def pad(a):
-        return jnp.pad(a, ((0, total - len(a)), *((0, 0) for _ in a.shape[1:])))
-
-    def sample(key, length, batch_size):
-        drawn = [
-            lambda key, task=task: jax.tree.map(pad, task.sample(key, batch_size))
-            for task in config.make_tasks()
-        ]
-        return lax.switch(jnp.argmax(jnp.array(config.lengths) == length), drawn, key)
-
-    return sample
+        biases = {"forget_bias": self.forget_biases} if name in GATED else {}
+        return training.grid(length=self.lengths, gain=gains, **biases, seed=self.members)
 
 
 def make_start(config, name, optimizer):
     """Return the function of a member's settings to its state."""
-    task, cell = config.make_tasks()[0], config.make_cell(name)
+    task, cell = config.make_task(), config.make_cell(name)
 
     def start(settings):
-        keys = jax.random.split(jax.random.key(settings["seed"]), 3)
         options = {"forget_bias": settings["forget_bias"]} if name in GATED else {}
         if isinstance(cell, rnnjax.Gated):
             options["recurrent_kernel_init"] = Orthogonal(settings["gain"])
-        drawn = config.make_cell(name, **options)  # for init only
-        kernel = Gaussian()(keys[0], (cell.output_size, task.output_size))
-        cell_params = drawn.init(keys[1], task.input_size)
-        params = readout.Readout(cell_params, kernel, jnp.zeros(task.output_size))
-        state = training.TrainState(params, optimizer.init(params), jnp.int32(0), keys[2])
-        return state._replace(settings=settings)
+        return grids.start(cell, task, optimizer, settings, config.make_cell(name, **options))
 
     return start
 
 
 def make_train_step(config, name, optimizer):
-    cell, task, sample = config.make_cell(name), config.make_tasks()[0], make_sample(config)
+    task, cell = config.make_task(), config.make_cell(name)
 
     def train_step(state, key):
-        length = state.settings["length"]
-        batch = sample(key, length, config.batch_size)
+        batch, lengths = task.sample(key, state.settings["length"], config.batch_size)
 
         def loss_fn(params):
-            return task.loss(apply(cell, params, batch.inputs, length), batch)
+            return task.loss(readout.apply(cell, params, batch.inputs, seq_lengths=lengths), batch)
 
         loss, gradient = jax.value_and_grad(loss_fn)(state.params)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -152,147 +116,81 @@ def make_train_step(config, name, optimizer):
     return train_step
 
 
-def train(config, name, run):
-    """Train the population of a cell, and return it as a table."""
-    import optax
-
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(config.clip), optax.adam(config.learning_rate)
-    )
-    members = config.population(name)
-    resumable = training.ResumableTraining.from_config(
-        config, run, range(len(members["seed"])), cell=short_name(name)
-    )
-    trained = resumable.train_on_samples(
-        make_train_step(config, name, optimizer),
-        training.over_population(make_start(config, name, optimizer))(members),
-        lambda key: key,  # the step draws its batch itself: of the member's length
-        steps=config.steps,
-        chunk_size=config.steps,
-    )
-    cell, sample, task = config.make_cell(name), make_sample(config), config.make_tasks()[0]
-
-    def evaluate(state):
-        key, length = jax.random.key(state.settings["seed"]), state.settings["length"]
-        batch = sample(jax.random.fold_in(key, 1), length, 1024)
-        return task.metrics(apply(cell, state.params, batch.inputs, length), batch)
-
-    found = jax.tree.map(np.asarray, training.over_population(evaluate)(trained.state))
-    updates = sum(chunk.counts for chunk in trained.chunks)
-    going = updates == config.steps
-    return {
-        "cell": short_name(name),
-        "member": np.arange(len(going)),
-        "forget_bias": math.nan,  # Elman has none
-        **members,
-        "updates": updates,
-        "loss": np.where(going, found["loss"], np.nan),  # NaN: it stopped
-        "loss_of_chance": np.where(going, found["loss"] / task.chance, np.nan),
-        "accuracy": np.where(going, found["accuracy"], np.nan),
-    }
-
-
-def conclude(config, name, rows):
-    """Return at which gains a cell trains, by length and forget bias, and the verdict."""
-    trains, fewer, more = {}, False, False
-    for length in config.lengths:
-        here = rows["length"] == length
-        counts = {}
-        for bias in config.forget_biases if name in GATED else (None,):
-            at = here if bias is None else here & (rows["forget_bias"] == bias)
-            counts[bias] = rows["gain"][at & (rows["median"] < 0.5)].tolist()
-        trains[str(length)] = {str(bias): gains for bias, gains in counts.items()}
-        if name in GATED:
-            best = max((len(g) for b, g in counts.items() if b > 0), default=0)
-            fewer, more = fewer or best < len(counts[0]), more or best > len(counts[0])
-    best = int(rows["median"].argmin())
-    if name in GATED:
-        finding = "a forget bias helps" if more and not fewer else "it does not"
-    else:
-        widths = [len(trains[str(length)]["None"]) for length in sorted(config.lengths)]
-        finding = "the window narrows" if widths[-1] < widths[0] else "it does not"
-    return {
-        "gains": len(np.unique(rows["gain"])),
-        "trains": trains,
-        "best": {key: column[best].item() for key, column in rows.items()},
-        "stopped": int(rows["stopped"].sum()),
-        "members": int(rows["members"].sum()),
-        "finding": finding,
-    }
+def evaluate(task, cell, state):
+    """Return loss and accuracy on sequences never trained on."""
+    key = jax.random.fold_in(jax.random.key(state.settings["seed"]), 1)
+    batch, lengths = task.sample(key, state.settings["length"], 1024)
+    return task.metrics(readout.apply(cell, state.params, batch.inputs, seq_lengths=lengths), batch)
 
 
 def measure(config, run):
-    tables, maps, summary = [], [], {}
-    for name in config.cells:
-        table = train(config, name, run)
-        axes = config.population(name)
-        if name not in networks.CELLS:
-            print(networks.not_varied(name, config.make_cell(name)))
-        settings = {key: table[key] for key in axes}
-        rows = training.aggregate_seeds(settings, table["loss_of_chance"])
+    import optax
+
+    task, tables, maps, summary = config.make_task(), [], [], {}
+    clip, adam = optax.clip_by_global_norm(config.clip), optax.adam(config.learning_rate)
+    optimizer = optax.chain(clip, adam)
+    for full_name in config.cells:
+        cell, name = config.make_cell(full_name), short_name(full_name)
+        start = make_start(config, full_name, optimizer)
+        step = make_train_step(config, full_name, optimizer)  # draws its batch itself, from the key
+        members = config.population(full_name)
+        trained = grids.train(config, run, members, start, step, lambda key: key, cell=name)
+        columns = {"forget_bias": np.nan} | members  # Elman has none
+        of_member = functools.partial(evaluate, task, cell)
+        table = grids.member_table(trained, columns, of_member, task.chance, cell=name)
+        if full_name not in networks.CELLS:
+            print(networks.not_varied(full_name, cell))
+        rows = grids.over_seeds(table, *members)
         tables.append(table)
-        maps.append({"cell": short_name(name), "forget_bias": math.nan, **rows})
-        summary[short_name(name)] = conclude(config, name, rows)
-    run.write_table("members", tables)
-    run.write_parquet("members", run.read_table("members"))
-    run.write_table("settings", maps)
+        maps.append({"cell": name, "forget_bias": np.nan, **rows})
+        summary[name] = conclude(full_name, rows)
+    grids.write(run, tables, maps)
     return summary
+
+
+def conclude(name, rows):
+    """Return at which gains a cell trains, by length and forget bias, and the finding."""
+    trains = grids.trains(rows, 0.5, "gain", "length", "forget_bias")
+    if name in GATED:
+        counts = [{float(b): len(gains) for b, gains in found.items()} for found in trains.values()]
+        more = [max((n for b, n in c.items() if b > 0), default=0) - c[0] for c in counts]
+        finding = "a forget bias helps" if min(more) >= 0 and max(more) > 0 else "it does not"
+    else:
+        wide = {int(length): len(found["None"]) for length, found in trains.items()}
+        finding = "the window narrows" if wide[max(wide)] < wide[min(wide)] else "it does not"
+    entry = {"gains": len(np.unique(rows["gain"])), "trains": trains}
+    return entry | grids.totals(rows) | {"finding": finding}
 
 
 def verdict(config, summary):
     claims = {"elman": "the window narrows"} | dict.fromkeys(GATED, "a forget bias helps")
-    conditions = {
-        f"{cell}: {claim}": summary[cell]["finding"] == claim
-        for cell, claim in claims.items()
-        if cell in summary
-    }
-    return Verdict.judge(conditions, otherwise="no built-in cell was trained")
+    claims = {cell: claim for cell, claim in claims.items() if cell in summary}
+    conditions = {f"{c}: {claim}": summary[c]["finding"] == claim for c, claim in claims.items()}
+    judged = Verdict.judge(conditions, otherwise="no built-in cell was trained")
+    longest = max(config.lengths), max(Config.lengths)
+    return judged.unless_quick(config, "steps", "seeds", "features", lengths=longest)
 
 
 def draw(run):
     """Draw the figures of a run from its tables."""
-    from rnnjax import figures
-
     table = run.read_table("settings")
-    shown = np.clip(table["median"], 0.01, 2)
-    table["median"] = np.where(table["median"] < np.inf, shown, np.nan)
-    heat_maps = functools.partial(
-        figures.heat_maps,
-        x="gain",
-        value="median",
-        xlabel="recurrent gain",
-        label="loss / chance, median over seeds\n(cut off at 0.01 and 2)",
-        log=True,
-        not_finite="half of the seeds or more stopped",
-    )
+    names = {cell: networks.label(cell) for cell in table["cell"].tolist()}
+    places = zip(table["cell"], table["length"], strict=True)
+    table["panel"] = np.array([f"{names[cell]}, T = {length:.0f}" for cell, length in places])
     gated = np.isin(table["cell"], GATED)
-    if gated.any():
-        rows = experiment.select(table, gated)
-        places = zip(rows["cell"], rows["length"], strict=True)
-        rows["panel"] = np.array(
-            [f"{networks.label(cell)}, T = {length:.0f}" for cell, length in places]
-        )
-        columns = len(np.unique(rows["length"]))
-        figure = heat_maps(
-            rows, y="forget_bias", panel="panel", columns=columns, ylabel="forget bias"
-        )
-        run.save_figure("gated", figure)
-    if not gated.all():
-        rows = experiment.select(table, ~gated)
-        names = {cell: networks.label(cell) for cell in rows["cell"].tolist()}
-        figure = heat_maps(rows, y="length", panel="cell", names=names, ylabel="length T")
-        run.save_figure("by_length", figure)
+    draw_maps = functools.partial(grids.draw_maps, run, x="gain", xlabel="recurrent gain")
+    options = {"panel": "panel", "columns": len(np.unique(table["length"]))}
+    biased, others = (experiment.select(table, rows) for rows in (gated, ~gated))
+    draw_maps("gated", biased, y="forget_bias", ylabel="forget bias", **options)
+    draw_maps("by_length", others, y="length", ylabel="length T", panel="cell", names=names)
 
 
 def show(summary):
     print("Gains that train")
     for name, entry in summary.items():
         for length, by_bias in entry["trains"].items():
-            counts = {bias: len(gains) for bias, gains in by_bias.items()}
-            shown = (
-                f"bias {bias}: {n}" if bias != "None" else str(n) for bias, n in counts.items()
-            )
-            print(f"{name:6} T = {length:<5}" + ", ".join(shown) + f" of {entry['gains']}")
+            text = ", ".join(f"bias {bias}: {len(gains)}" for bias, gains in by_bias.items())
+            print(f"{name:6} T = {length:<5}{text.removeprefix('bias None: ')} of {entry['gains']}")
         print(f"{name:6} {entry['finding']}; {entry['stopped']} of {entry['members']} stopped")
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Int32
 
+from rnnjax.datasets import batches
+
 UNKNOWN, END = "<unknown>", "<end>"
 
 
@@ -55,6 +57,19 @@ class Vocabulary:
     def encode(self, sequence: Sequence[str]) -> Int32[np.ndarray, " T"]:
         """Return the numbers of the tokens; 0 for unknown tokens."""
         return np.array([self._numbers.get(token, 0) for token in sequence], np.int32)
+
+    def encode_all(
+        self, sequences: Iterable[Sequence[str]], length: int | None = None, *, ending: bool = False
+    ) -> tuple[Int32[np.ndarray, "N T"], Int32[np.ndarray, " N"]]:
+        """Return sequences as one array, padded with zeros, and their lengths.
+
+        Args:
+            sequences: sequences of tokens.
+            length: T; None means that of the longest. What is longer is cut.
+            ending: append the end, number 1, to each.
+        """
+        end = np.ones(int(ending), np.int32)
+        return batches.pad([np.append(self.encode(s), end) for s in sequences], length)
 
     def decode(self, numbers: Iterable[int]) -> list[str]:
         """Return the tokens of the numbers, up to the first end token."""

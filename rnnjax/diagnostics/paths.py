@@ -9,7 +9,7 @@ from jax import lax
 
 from rnnjax.cells.base import Cell
 from rnnjax.diagnostics.linear import need_gated, precise, pull_apart, run
-from rnnjax.recurrence.carries import expand, normalise, partition
+from rnnjax.recurrence.carries import expand, norm, normalise, partition
 from rnnjax.recurrence.options import batch_shape, check_like
 
 PyTree = Any
@@ -21,6 +21,7 @@ class CarouselSplit(NamedTuple):
     carousel: Any  # the part that never passes the recurrent kernel
     rest: Any  # the part that passes it at least once
     joint: Any  # their sum, the whole gradient
+    parts: Any  # a pytree like the carry: the whole gradient at each part of it
 
 
 @precise
@@ -40,7 +41,8 @@ def log_carousel_profile(
     where E_t is the elementwise part of J_t = E_t + (d s_{t+1} / d(h_t U)) U^T, and e_T the
     cotangent. For an LSTM e is the product of its forget gates times the cotangent of c, for a GRU
     the product of its z times the cotangent of h; an Elman network has none. The two parts may
-    cancel, so either can be larger than the whole. Entry t is about s_t, at lag T - t.
+    cancel, so either can be larger than the whole. Entry t is about s_t, at lag T - t. `parts` is
+    what `log_gradient_profile_by_part` returns, without a second pass over the steps.
 
     Args:
         cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
@@ -64,7 +66,7 @@ def log_carousel_profile(
 
 @functools.partial(jax.jit, static_argnames=("cell", "batch_ndim"))
 def _log_carousel_profile(cell, batch_ndim, ready, steps, cotangent, lengths):
-    floats, _ = partition(steps[0])
+    floats, merge = partition(steps[0])
 
     def pull(now, later):
         t, step = now
@@ -92,18 +94,21 @@ def _log_carousel_profile(cell, batch_ndim, ready, steps, cotangent, lengths):
         growth, factor, gain, alive = jnp.log(growth), jnp.log(factor), jnp.log(gain), gain > 0
         change = jnp.where(alive, scale + gain, ratio + factor)
         ratio = jnp.where(alive, ratio + factor - change, 0)
-        return (whole, carousel, rest, ratio), (factor, change, growth, alive)
+        parts = [jnp.log(norm([v], batch_ndim)) for v in whole]
+        return (whole, carousel, rest, ratio), ((factor, change, growth), alive, parts)
 
     floating = partition(cotangent, like=steps[0])[0]
     start = [c.astype(s.dtype) for c, s in zip(floating, floats, strict=True)]
     whole, length = normalise(start, batch_ndim)
     state = whole, whole, [jnp.zeros_like(v) for v in whole], jnp.zeros_like(length)
     now = jnp.arange(floats[0].shape[0]), steps
-    _, (*factors, alive) = lax.scan(pull_back, state, now, reverse=True)
+    _, (factors, alive, parts) = lax.scan(pull_back, state, now, reverse=True)
     # Stacked: one associative scan compiles in a third of the time of three.
     sums = lax.associative_scan(jnp.add, jnp.stack(factors, axis=1), reverse=True)
     carousel, rest, joint = (jnp.log(length) + sums[:, i] for i in range(3))
-    return CarouselSplit(carousel, jnp.where(alive, rest, -jnp.inf), joint)
+    nowhere = jax.tree.map(lambda _: jnp.full_like(joint, -jnp.inf), steps[0])
+    parts = merge([joint + part for part in parts], nowhere)
+    return CarouselSplit(carousel, jnp.where(alive, rest, -jnp.inf), joint, parts)
 
 
 def _add(a, b):

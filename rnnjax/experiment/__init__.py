@@ -9,8 +9,15 @@ from rnnjax.experiment.application_options import (
 )
 from rnnjax.experiment.baselines import beats_baseline, report, show_report
 from rnnjax.experiment.console import print_table
-from rnnjax.experiment.drawing import draw, draw_curves
-from rnnjax.experiment.gradients import gradient_table, log_gradients, log_shares, reach
+from rnnjax.experiment.drawing import draw, draw_curves, draw_layers, draw_shares, draw_tables
+from rnnjax.experiment.gradients import (
+    gradient_table,
+    layer_label,
+    log_gradients,
+    log_shares,
+    reach,
+    record_shares,
+)
 from rnnjax.experiment.lifecycle import Experiment
 from rnnjax.experiment.options import (
     CellOptions,
@@ -22,7 +29,14 @@ from rnnjax.experiment.options import (
     run_options,
 )
 from rnnjax.experiment.predict import lines, read_file, restore, save
-from rnnjax.experiment.tables import loss_curve, profile_rows, quantile_band, select
+from rnnjax.experiment.tables import (
+    PHASES,
+    loss_curve,
+    profile_rows,
+    quantile_band,
+    select,
+    step_band,
+)
 from rnnjax.experiment.task_data import digit_sets, sampled_sets
 from rnnjax.experiment.training import (
     evaluate,
@@ -31,10 +45,12 @@ from rnnjax.experiment.training import (
     parameter_count,
     shuffled_batches,
     start,
+    train_and_probe,
 )
 from rnnjax.experiment.verdict import Outcome, Verdict, print_verdict
 
 __all__ = [
+    "PHASES",
     "ApplicationOptions",
     "CellOptions",
     "Experiment",
@@ -50,9 +66,13 @@ __all__ = [
     "digit_sets",
     "draw",
     "draw_curves",
+    "draw_layers",
+    "draw_shares",
+    "draw_tables",
     "evaluate",
     "fit",
     "gradient_table",
+    "layer_label",
     "lines",
     "log_gradients",
     "log_shares",
@@ -68,6 +88,7 @@ __all__ = [
     "quantile_band",
     "reach",
     "read_file",
+    "record_shares",
     "report",
     "restore",
     "run_options",
@@ -77,4 +98,6 @@ __all__ = [
     "show_report",
     "shuffled_batches",
     "start",
+    "step_band",
+    "train_and_probe",
 ]

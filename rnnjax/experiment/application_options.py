@@ -53,14 +53,16 @@ class WriterOptions(NetworkOptions):
         return make_writer("--network", self.network, self.features)
 
 
-def make_layer(option: str, name: str, features: int, *, window: int) -> Any:
+def make_layer(
+    option: str, name: str, features: int, *, window: int, blocks: int | None = None
+) -> Any:
     """Return the layer `[B, T, D] -> [B, T, H]` with this name.
 
     Args:
         option: that gave the name, for the message: "--network".
         name: as in `rnnjax.networks`.
         features: H.
-        window: how far back the network must be able to look, in steps.
+        window, blocks: as for `networks.network`.
 
     Raises:
         ArgumentError: there is no such network, or it cannot have so many features.
@@ -70,7 +72,7 @@ def make_layer(option: str, name: str, features: int, *, window: int) -> Any:
             f"--features must be a multiple of 4 for {option} transformer, got {features}"
         )
     try:
-        return networks.network(name, features, window=window)
+        return networks.network(name, features, window=window, blocks=blocks)
     except ValueError as error:
         raise ArgumentError(f"{option} {error}") from None
 

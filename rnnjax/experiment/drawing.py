@@ -1,8 +1,12 @@
-"""Tables of a run drawn as curves, and the figures that every application has."""
+"""Tables of a run drawn as figures, and the figures that every application has."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
+from rnnjax.experiment.gradients import layer_label
+from rnnjax.experiment.tables import select
 from rnnjax.runs import Run
 
 
@@ -42,18 +46,42 @@ def draw_curves(
     run.save_figure(name, figures.curves(table, x, series, names=names, **options))
 
 
-def draw(run: Run) -> None:
-    """Draw `gradients`, the gradient against the lag, and `training`, the training loss."""
+def draw_tables(run: Run, drawings: Mapping[str, Callable[[dict[str, Any]], Any]]) -> None:
+    """Draw a table of the run with each function, and save the figure under the table's name.
+
+    A table that the run has not written is left out.
+
+    Args:
+        drawings: name of the table -> function of its columns to a figure.
+    """
+    for name, drawing in drawings.items():
+        if run.has_table(name):
+            run.save_figure(name, drawing(run.read_table(name)))
+
+
+def draw_shares(run: Run, name: str, series: str, **options: Any) -> None:
+    """Draw each lag's share of a gradient, in natural logs, against the lag: see `draw_curves`."""
     from rnnjax import figures
 
-    draw_curves(
-        run,
-        "gradients",
-        x="lag",
-        series="layer",
-        xlabel=figures.LAG,
-        ylabel="share of the gradient",
-        natural_logs=True,
-    )
+    labels = {"xlabel": figures.LAG, "ylabel": "share of the gradient"}
+    draw_curves(run, name, "lag", series, natural_logs=True, **labels, **options)
+
+
+def draw_layers(run: Run, table: Mapping[str, Any], **options: Any) -> None:
+    """Draw the shares of every layer as `layers_PHASE`, one panel for each network.
+
+    Args:
+        table: as `record_shares` makes it.
+        options: as for `draw_curves`.
+    """
+    labelled = {**table, "layer": np.array([layer_label(layer) for layer in table["layer"]])}
+    for phase in dict.fromkeys(table["phase"].tolist()):
+        rows = select(labelled, phase=phase)
+        draw_shares(run, f"layers_{phase}", "layer", table=rows, panel="network", **options)
+
+
+def draw(run: Run) -> None:
+    """Draw `gradients`, the gradient against the lag, and `training`, the training loss."""
+    draw_shares(run, "gradients", "layer")
     # A run shorter than `record_every` has no training loss.
     draw_curves(run, "training", "step", "series", xlabel="update", ylabel="loss")

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnjax import diagnostics, training
+from rnnjax.experiment.tables import profile_rows
 
 PyTree = Any
 
@@ -83,6 +84,42 @@ def gradient_table(profiles: Mapping[str, Any], lengths: Any = None) -> list[dic
         lags = np.arange(1, len(shares) + 1)
         parts.append({"layer": layer, "lag": lags, **diagnostics.quartiles(shares)})
     return parts
+
+
+def record_shares(
+    parts: list[dict[str, Any]], network: str, phase: str, shares: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Add a network's shares of the gradient at every layer to a table, and summarise its inputs'.
+
+    Columns `network`, `phase`, `layer`, `lag` (from 1), and `median`, `q25` and `q75` over members
+    and examples.
+
+    Args:
+        parts: of the table, as `Run.write_table` takes them.
+        phase: of the training, such as `before`.
+        shares: natural logs `[S, K, B]` by layer, entry k - 1 at lag k; `inputs` among them.
+
+    Returns:
+        The `reach` of the inputs, and their `zero_lags`, at which no gradient arrives at all.
+    """
+    rows = {layer: profile_rows(values) for layer, values in shares.items()}
+    labels = {"network": network, "phase": phase}
+    parts += [{**labels, "layer": layer, **band} for layer, band in rows.items()]
+    nothing = np.isneginf(np.asarray(shares["inputs"])).all((0, 2))
+    return {"reach": reach(rows["inputs"]), "zero_lags": (1 + np.flatnonzero(nothing)).tolist()}
+
+
+def layer_label(path: str) -> str:
+    """Return what figures call the layer of a path: of `layer/layers_1/carry`, `layer 2`.
+
+    A direction is named too: `layer/layers_1/backward_rnn/carry` is `layer 2 backward`.
+    """
+    if path == "inputs":
+        return path
+    parts = path.split("/")
+    numbers = [int(p.split("_")[1]) + 1 for p in parts if p.startswith(("layers_", "block_"))]
+    directions = [p.split("_")[0] for p in parts if p.endswith("_rnn")]
+    return " ".join([f"layer {numbers[0] if numbers else 1}", *directions])
 
 
 def reach(part: Mapping[str, Any]) -> float:

@@ -88,6 +88,18 @@ def count(cell: Any, task: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
+def sized_cell(config: Any, name: str, task: Any) -> Any:
+    """Return the cell with this name; with `config.match_parameters` it is the `matched_cell`.
+
+    Args:
+        config: has the options of `experiment.CellOptions`, and `match_parameters`. The largest
+            cell is one of its `cells` or a built-in one.
+    """
+    if not config.match_parameters:
+        return config.make_cell(name)
+    return matched_cell(name, config.features, task, {*networks.CELLS, *config.cells})
+
+
 def matched_cell(name: str, features: int, task: Any, names: Iterable[str]) -> Any:
     """Return the cell of the width whose parameter count is nearest to that of the largest cell.
 

@@ -7,6 +7,9 @@ import numpy as np
 
 from rnnjax import diagnostics
 
+PHASES = {"before": "before training", "during": "halfway", "after": "after training"}
+"""Columns `phase` of tables, and what figures call the phases."""
+
 
 def select(table: Mapping[str, Any], rows: Any = None, **where: Any) -> dict[str, Any]:
     """Return some rows of a table of columns, in their order.
@@ -41,6 +44,24 @@ def profile_rows(log_profile: Any) -> dict[str, np.ndarray]:
     """
     band = quantile_band(log_profile)
     return {"lag": np.arange(1, len(band["median"]) + 1), **band}
+
+
+def step_band(name: str, values: Any, lengths: Any) -> dict[str, np.ndarray]:
+    """Return a column with the steps 1 .. T, and `median`, `q25` and `q75`, each `[T]`.
+
+    The quantiles are over members and the sequences that have the step.
+
+    Args:
+        name: of the first column.
+        values: `[S, T, B]`.
+        lengths: steps of each sequence, `[B]`.
+    """
+    values, lengths = np.asarray(values), np.asarray(lengths)
+    rows = [
+        diagnostics.quartiles(values[:, t, lengths > t].reshape(-1)) for t in range(values.shape[1])
+    ]
+    band = {column: np.array([row[column] for row in rows]) for column in rows[0]}
+    return {name: np.arange(1, len(rows) + 1), **band}
 
 
 def loss_curve(chunk: Any, windows: int = 5) -> list[dict[str, Any]]:

@@ -55,6 +55,47 @@ def shuffled_batches(config: Any, columns: Mapping[str, Any]) -> list[Iterator[A
     ]
 
 
+def train_and_probe(
+    config: Any,
+    run: Run,
+    train_step: training.TrainStep,
+    state: training.TrainState,
+    measure: Callable[[PyTree, Any], PyTree],
+    probe: Any,
+    *,
+    sample: Callable[[Any], Any] | None = None,
+    batches: Callable[[], Sequence[Iterable[Any]]] | None = None,
+    **labels: Any,
+) -> training.TrainingResult:
+    """Train for `config.steps` updates; measure before, and `config.snapshots` times meanwhile.
+
+    Metrics go to metrics.jsonl, with `labels` on every line. Interrupted training resumes from the
+    newest checkpoint. With no steps, the networks are measured only.
+
+    Args:
+        config: has `members`, `steps`, `snapshots`, `record_every`, `checkpoint_every` and `keep`.
+        train_step: `(state, batch) -> (state, metrics)` of one member.
+        state: of all members before training.
+        measure: `measure(params, probe)` is observed; both are those of all members, `[S, ...]`.
+        probe: sequences that are never trained on.
+        sample: draws a batch from a key; or else
+        batches: returns one iterator of batches per member.
+    """
+    if not config.steps:
+        before = jax.tree.map(np.asarray, measure(state.params, probe))
+        return training.TrainingResult(state, before, [])
+    resumable = training.ResumableTraining.from_config(config, run, config.members, **labels)
+    options: Any = {
+        "steps": config.steps,
+        "chunk_size": -(-config.steps // config.snapshots),
+        "observe": lambda state: measure(state.params, probe),
+    }
+    if batches is not None:
+        return resumable.train_on_batches(train_step, state, batches(), **options)
+    assert sample is not None
+    return resumable.train_on_samples(train_step, state, sample, **options)
+
+
 def fit(
     config: Any,
     run: Run,

@@ -12,16 +12,36 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 import rnnjax
 from rnnjax import diagnostics, networks
 from rnnjax.diagnostics import weights
-from rnnjax.experiment.tables import select
+from rnnjax.experiment.tables import PHASES, select
 
 Tables = Mapping[str, list[dict[str, Any]]]
 WHAT = {"weights": ("weights", "weight"), "gradient": ("gradient", "|gradient|")}
-PHASES = {"before": "before training", "after": "after training"}
+
+
+def record(tables: Tables, name: str, cell: Any, trained: Any) -> dict[str, Any]:
+    """Add a cell's weights and gradients to the tables, and return `health` of all its parameters.
+
+    Args:
+        tables: lists of rows by name.
+        name: of the cell, in the tables.
+        trained: a `training.TrainingResult`. What it observed has `weights` and `gradient`, a
+            `readout.Readout` of all seeds each.
+    """
+    history = trained.observed()
+    for step, found in history.items():
+        record_spectra(tables, name, cell, step, found["weights"].cell)
+    first, *_, last = history.values()
+    for what in WHAT:
+        ends = {"before": first[what].cell, "after": last[what].cell}
+        record_weights(tables, name, cell, what, ends)
+    gradients = [found["gradient"] for found in history.values()]
+    return health(last["weights"], jax.tree.map(lambda *steps: np.stack(steps), *gradients))
 
 
 def record_spectra(tables: Tables, name: str, cell: Any, step: int, params: Any) -> None:

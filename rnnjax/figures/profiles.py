@@ -8,6 +8,14 @@ from matplotlib.figure import Figure
 
 from rnnjax.figures import drawing, styles
 
+LSTM_PATHS = {
+    "c": "to the cell state c",
+    "h": "to the hidden state h",
+    "carousel": "through forget gates alone",
+    "rest": "through the recurrent kernel",
+    "joint": "all of it",
+}
+
 
 def gradient_profiles(table: drawing.Table, titles: Mapping[str, str]) -> Figure:
     """Draw ||dL/ds_{T-k}|| / ||dL/ds_T|| against the lag k, median and quartiles, by phase.
@@ -118,13 +126,15 @@ def learning_curves(table: drawing.Table, chance: float, metric: str = "training
     return figure
 
 
-def path_split(table: drawing.Table, titles: Mapping[str, str], paths: Mapping[str, str]) -> Figure:
+def path_split(
+    table: drawing.Table, titles: Mapping[str, str], paths: Mapping[str, str] = LSTM_PATHS
+) -> Figure:
     """Draw the parts of one cell's gradient that reach each part of its carry, against lag.
 
     Args:
         table: columns `phase`, `path`, `lag`, `median`, `q25`, `q75` (natural logs).
         titles: titles of the panels from left to right, by value of `phase`.
-        paths: values of `path` and their labels; `joint` is drawn dotted.
+        paths: values of `path` and their labels, by default an LSTM's; `joint` is drawn dotted.
     """
     figure, axes = drawing.panels(len(titles), sharey=True)
     for path, style in styles.series(paths, paths).items():

@@ -209,6 +209,11 @@ class Run:
         """
         self._replace(f"{name}.csv", tables.csv_text(name, parts))
 
+    def write_tables(self, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Write several tables, each given as its parts by its name."""
+        for name, parts in tables.items():
+            self.write_table(name, parts)
+
     def read_table(self, name: str) -> dict[str, np.ndarray]:
         """Read NAME.csv as columns: float64 if all entries are numbers, strings otherwise."""
         return tables.read_csv(self.path / f"{name}.csv")

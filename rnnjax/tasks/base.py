@@ -178,6 +178,20 @@ def last_answer(batch: Batch) -> tuple[Int[Array, " B"], Batch]:
     return lengths, jax.tree.map(at_end, batch)
 
 
+class Question(NamedTuple):
+    """Sequences that are answered once, at their ends; batch-major, the layout of Flax layers."""
+
+    inputs: Any  # [B, T, D]
+    lengths: Any  # [B]
+    answer: Batch  # of the last scored step, T = 1
+
+
+def ask(batch: Batch) -> Question:
+    """Return the sequences of a batch up to their last scored step: see `last_answer`."""
+    lengths, answer = last_answer(batch)
+    return Question(jnp.swapaxes(batch.inputs, 0, 1), lengths, answer)
+
+
 def check_integer(name: str, value: Any, minimum: int) -> None:
     """Raise a ValueError that names the argument unless `value` is an integer >= `minimum`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < minimum:

@@ -44,6 +44,10 @@ class TrainingResult(NamedTuple):
     before: PyTree  # returned by `observe` before the first step
     chunks: list[ChunkRecord]
 
+    def observed(self) -> dict[int, PyTree]:
+        """Return what `observe` returned, by step; step 0 is before training."""
+        return {0: self.before} | {chunk.step: chunk.observed for chunk in self.chunks}
+
 
 class _Position(NamedTuple):
     """Where a training starts or resumes."""

@@ -23,6 +23,15 @@ def test_vocabulary_is_by_frequency_and_says_what_is_unknown():
             Vocabulary.fit(["abca"], **arguments)
 
 
+def test_sequences_are_encoded_into_one_array_and_cut():
+    vocabulary = Vocabulary(("<unknown>", "<end>", "a", "b"))
+    tokens, lengths = vocabulary.encode_all(["ab", "", "xaba"])
+    assert tokens.tolist() == [[2, 3, 0, 0], [0, 0, 0, 0], [0, 2, 3, 2]]
+    assert lengths.tolist() == [2, 0, 4]
+    tokens, lengths = vocabulary.encode_all(["ab", "xaba"], 3, ending=True)
+    assert tokens.tolist() == [[2, 3, 1], [0, 2, 3]] and lengths.tolist() == [3, 3]
+
+
 @given(st.text())
 def test_words_lose_nothing_but_space_and_case(text):
     assert "".join(words(text)) == "".join(text.lower().split())

@@ -11,7 +11,7 @@ import pytest
 
 from rnnjax import GRU, LSTM, Cell, Elman
 from rnnjax.cells import ElmanCarry, GatedParams, GRUCarry, GRUParams, LSTMCarry
-from rnnjax.diagnostics import gates, log_carousel_profile
+from rnnjax.diagnostics import gates, log_carousel_profile, log_gradient_profile_by_part
 
 T, D, H = 7, 3, 5
 LONG = 10_000
@@ -142,6 +142,18 @@ def test_the_carousel_of_a_gru_is_the_product_of_its_z(x64):
     np.testing.assert_allclose(split("gru").carousel, want, rtol=1e-10)
 
 
+@pytest.mark.parametrize("name", CELLS)
+def test_parts_of_the_carry_are_those_of_the_whole_gradient(name, x64):
+    params, xs, carry, cotangent = draw(name, BATCHES[name])
+    want = log_gradient_profile_by_part(CELLS[name], params, xs, cotangent, carry)
+    found = split(name)
+    assert isinstance(found.parts, CARRIES[name])
+    for got, expected in zip(found.parts, want, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+    squares = sum(np.exp(2 * part) for part in found.parts)
+    np.testing.assert_allclose(np.log(squares) / 2, found.joint, rtol=1e-12)
+
+
 def test_an_elman_network_has_no_carousel():
     found = split("elman")
     assert (found.carousel == -np.inf).all()
@@ -170,7 +182,7 @@ def test_float32_equals_float64_where_all_parts_underflow(x64):
     wide = log_carousel_profile(CELLS["lstm"], *arguments)
     narrow = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), arguments)
     single = log_carousel_profile(LSTM(H), *narrow)
-    for got, want in zip(single, wide, strict=True):
+    for got, want in zip(*map(jax.tree.leaves, (single, wide)), strict=True):
         assert got.dtype == jnp.float32 and (want[0] < -300).all()
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
@@ -201,12 +213,13 @@ def test_parts_that_cancel_outgrow_the_whole(x64):
     found = profile(weights.astype(np.float32))
     assert found.rest.shape == (5, total, 2) and found.rest.dtype == jnp.float32
     lag = np.maximum(total - quiet - np.arange(total), 0)
+    np.testing.assert_allclose(found.parts.h, found.joint, rtol=2e-5, atol=2e-5)
     for n, w in enumerate(weights):
         j = z + (1 - z) * r * w
         logs = lag * math.log(z), lag * math.log(j)
         with np.errstate(divide="ignore"):  # r_t = j^k - z^k
             rest = np.max(logs, axis=0) + np.log(-np.expm1(-np.abs(logs[1] - logs[0])))
-        for part, want in zip(found, (logs[0], rest, logs[1]), strict=True):
+        for part, want in zip(found[:3], (logs[0], rest, logs[1]), strict=True):
             want = want + math.log(2)
             np.testing.assert_allclose(part[n, :, 0], want, rtol=2e-5, atol=2e-5)
             assert (part[n, :, 1] == -np.inf).all()  # no gradient at all
@@ -218,7 +231,7 @@ def test_padding_passes_everything_on_unchanged(x64):
     found = log_carousel_profile(
         CELLS["lstm"], params, junk, cotangent, carry, seq_lengths=jnp.array([T, 0])
     )
-    for got, want in zip(found, split("lstm"), strict=True):
+    for got, want in zip(*map(jax.tree.leaves, (found, split("lstm"))), strict=True):
         np.testing.assert_allclose(got[:T, 0], want[:, 0], rtol=1e-12)
     start = np.log(np.linalg.norm(np.concatenate(cotangent, axis=-1), axis=-1))
     for part in (found.carousel, found.joint):

@@ -48,6 +48,12 @@ def test_curves_take_their_labels_from_a_format(tmp_path, monkeypatch):
     experiment.draw_curves(run, "gains", "lag", "gain", **formatted, **options)
     labels = [text.get_text() for text in saved["gains"].axes[0].get_legend().get_texts()]
     assert labels == ["gain 0.5", "the largest"]
+
+    def gains(table):
+        return table["gain"].tolist()
+
+    experiment.draw_tables(run, {"gains": gains, "not_written": gains})
+    assert saved.pop("gains") == [0.5] * 3 + [2.0] * 3  # and nothing of a table that is not there
     one = experiment.select(run.read_table("gains"), gain=2.0)
     experiment.draw_curves(run, "largest", "lag", "gain", table=one, **options)
     assert len(saved["largest"].axes[0].get_legend().get_texts()) == 1

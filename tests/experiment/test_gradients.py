@@ -28,6 +28,32 @@ def test_shares_are_of_each_sequences_own_end_and_add_up_to_one():
     assert [len(part["lag"]) for part in both] == [6, 4]
 
 
+def test_recorded_shares_say_where_no_gradient_arrives():
+    inputs = np.array([np.log(0.8), np.log(0.6), -np.inf])[:, None] + np.zeros((2, 3, 4))
+    inputs[0, 1, 0] = -np.inf  # of one example only
+    parts = [{"network": "gru"}]
+    found = experiment.record_shares(parts, "tcn", "before", {"carry": inputs, "inputs": inputs})
+    assert found == {"reach": -np.inf, "zero_lags": [3]}
+    assert [(row["network"], row["layer"]) for row in parts[1:]] == [
+        ("tcn", "carry"), ("tcn", "inputs")]  # fmt: skip
+    assert parts[1]["phase"] == "before" and parts[1]["lag"].tolist() == [1, 2, 3]
+    np.testing.assert_allclose(parts[1]["median"][:2], np.log([0.8, 0.6]))
+
+
+@pytest.mark.parametrize(
+    ("path", "label"),
+    [
+        ("inputs", "inputs"),
+        ("layer/carry", "layer 1"),
+        ("layer/block_2", "layer 3"),
+        ("layer/layers_1/backward_rnn/carry", "layer 2 backward"),
+        ("layer/forward_rnn/carry", "layer 1 forward"),
+    ],
+)
+def test_a_layer_has_a_label_of_its_own(path, label):
+    assert experiment.layer_label(path) == label
+
+
 def test_members_may_have_sequences_of_their_own():
     rng = np.random.default_rng(0)
     logs, ends = rng.normal(size=(2, 5, 3)), np.array([[5, 4, 3], [3, 3, 5]])

@@ -4,7 +4,14 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from rnnjax.experiment import loss_curve, print_table, profile_rows, quantile_band, select
+from rnnjax.experiment import (
+    loss_curve,
+    print_table,
+    profile_rows,
+    quantile_band,
+    select,
+    step_band,
+)
 
 
 def test_a_band_is_over_members_and_examples():
@@ -21,6 +28,13 @@ def test_a_profile_has_lags_from_one():
     rows = profile_rows(values[..., None])
     assert rows["lag"].tolist() == list(range(1, 9))
     np.testing.assert_array_equal(rows["median"], values[1])
+
+
+def test_a_band_by_step_is_over_the_sequences_that_have_it():
+    values = np.array([[[1.0, 2.0], [3.0, 99.0]], [[5.0, 6.0], [7.0, 99.0]]])  # [S, T, B]
+    band = step_band("letter", values, [2, 1])
+    assert band["letter"].tolist() == [1, 2]
+    assert band["median"].tolist() == [3.5, 5.0]  # of 1, 2, 5, 6; and of 3, 7
 
 
 def test_rows_are_selected_by_mask_and_by_value():

@@ -1,7 +1,9 @@
 """All seeds in one program: states, batches, the loss table, evaluation."""
 
 import dataclasses
+import itertools
 import json
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,14 @@ class Config(experiment.ApplicationOptions):
     steps: int = 7
     batch_size: int = 4
     record_every: int = 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Snapshots(Config):
+    """Of a run that measures its networks while they learn."""
+
+    fewest_steps: ClassVar[int] = 0
+    snapshots: int = 3
 
 
 COLUMNS = {"x": np.arange(10.0, dtype=np.float32), "y": np.arange(10.0, dtype=np.float32) * 3}
@@ -46,6 +56,43 @@ def test_each_seed_starts_from_its_own_key():
         first, second = jax.random.split(jax.random.key(seed))
         assert state.params[row] == init(first)
         assert (jax.random.key_data(state.key[row]) == jax.random.key_data(second)).all()
+
+
+@pytest.mark.parametrize("source", ["sample", "batches"])
+def test_networks_are_measured_before_and_while_they_learn(source, tmp_path):
+    config = Snapshots(seeds=2, out=tmp_path / "run")
+    run, state = Run.create(config.out, config), experiment.start(config, optax.sgd(1.0), init)
+    xs = jnp.arange(4.0)
+    given = {"sample": {"sample": lambda key: {"x": xs, "y": 3 * xs}},
+             "batches": {"batches": lambda: [itertools.repeat({"x": xs, "y": 3 * xs})] * 2},
+             }[source]  # fmt: skip
+
+    def measure(params, probe):
+        return {"far": probe - params}
+
+    trained = experiment.train_and_probe(
+        config, run, train_step, state, measure, jnp.array([3.0, 4.0]), cell="w", **given
+    )
+    assert list(trained.observed()) == [0, 3, 6, 7]
+    w = np.asarray(state.params, float)
+    for step in range(8):
+        if step in trained.observed():
+            np.testing.assert_allclose(
+                trained.observed()[step]["far"], [3 - w[0], 4 - w[1]], rtol=1e-5
+            )
+        w = w - 1e-3 * 2 * np.mean(np.arange(4.0) ** 2) * (w - 3)
+    rows = (run.path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == [2, 2, 4, 4, 6, 6]
+
+
+def test_without_steps_networks_are_measured_only(tmp_path):
+    config = dataclasses.replace(Snapshots(seeds=2), steps=0, out=tmp_path / "run")
+    run, state = Run.create(config.out, config), experiment.start(config, optax.sgd(1.0), init)
+    trained = experiment.train_and_probe(
+        config, run, train_step, state, lambda params, probe: params + probe, 1.0
+    )
+    np.testing.assert_array_equal(trained.observed()[0], np.asarray(state.params) + 1)
+    assert trained.state is state and list(trained.observed()) == [0]
 
 
 def test_batches_are_those_of_each_seed_and_no_larger_than_the_data():

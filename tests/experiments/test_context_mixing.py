@@ -10,6 +10,7 @@ import pytest
 from scripts import ROOT, load
 
 from rnnjax import tasks
+from rnnjax.experiment import layer_label
 from rnnjax.runs import Run
 
 pytestmark = pytest.mark.slow
@@ -42,7 +43,7 @@ def test_a_run_writes_everything_it_promises(tiny_run):
     assert found["tcn"] == {"inputs", "layer/block_0", "layer/block_1"}
     ends = {"layer/forward_rnn/carry", "layer/backward_rnn/carry"}
     assert found["bidirectional_elman"] == {"inputs", *ends}
-    assert experiment.layer_name("layer/layers_1/backward_rnn/carry") == "layer 2 backward"
+    assert layer_label("layer/layers_1/backward_rnn/carry") == "layer 2 backward"
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert {(row["network"], row["step"]) for row in rows} == {
         (network, step) for network in TINY.networks for step in (2, 4)
@@ -53,7 +54,7 @@ def test_zero_beyond_the_field_of_view_and_nowhere_else(tiny_run):
     _, summary = tiny_run
     networks = summary["networks"]
     assert networks["tcn"]["receptive_field"] == 13
-    for phase in experiment.PHASES:
+    for phase in ("before", "after"):
         assert networks["tcn"][phase]["zero_lags"] == list(range(14, 25))
         for name in TINY.networks[1:]:
             assert networks[name][phase]["zero_lags"] == []
@@ -67,7 +68,7 @@ def test_shares_are_those_of_each_sequences_own_gradient(x64):
     task = tasks.AddingHochreiter1997(12)
     config = dataclasses.replace(TINY, task="adding_hochreiter1997", length=12, features=4)
     model = config.make_model("deep_lstm")
-    question = experiment.ask(task.sample(jax.random.key(1), 3))
+    question = tasks.ask(task.sample(jax.random.key(1), 3))
     question = jax.tree.map(
         lambda a: a.astype(jnp.float64) if a.dtype == jnp.float32 else a, question
     )
@@ -134,7 +135,10 @@ def test_the_verdict(elman, transformer, zeros, want):
         "elman": entry(reach=elman),
         "transformer": entry(reach=transformer),
     }
-    assert experiment.verdict(TINY, {"networks": networks}).outcome == want
+    assert experiment.verdict(experiment.Config(), {"networks": networks}).outcome == want
+    for option, value in {"steps": 999, "seeds": 1, "features": 28, "length": 99}.items():
+        small = dataclasses.replace(experiment.Config(), **{option: value})
+        assert experiment.verdict(small, {"networks": networks}).outcome == "quick run only"
 
 
 @pytest.mark.parametrize(

@@ -151,8 +151,8 @@ def test_a_train_step_reports_the_adjoints_of_its_own_loss():
 
 def test_half_lives_of_units_by_rank():
     half_life = np.stack([np.arange(1.0, 9), np.full(8, np.inf)])  # [S, H]
-    snapshot = SimpleNamespace(gates={"f": SimpleNamespace(half_life=half_life)})
-    found = {q: experiment.lives(snapshot, "lstm", q).tolist() for q in experiment.QUANTILES}
+    observed = {"gates": {"f": SimpleNamespace(half_life=half_life)}}
+    found = {q: life.tolist() for q, life in experiment.lives(observed, "lstm").items()}
     assert found == {
         0.125: [1, math.inf],
         0.5: [4, math.inf],
@@ -162,15 +162,19 @@ def test_half_lives_of_units_by_rank():
 
 
 def test_every_part_of_the_verdict_counts(tiny_run):
-    def after(entry=None, **growth):
+    def after(entry=None, config=experiment.Config(), **growth):  # noqa: B008
         cells = copy.deepcopy(tiny_run[1]["cells"])
         cells["gru"] |= {"loss_of_seeds": [0.01, 0.01, 0.01, 1.0]} | (entry or {})
         cells["gru"]["longest_unit"]["growth"] |= {"low": 1.1} | growth
-        return experiment.verdict(TINY, {"cells": cells}).outcome
+        return experiment.verdict(config, {"cells": cells}).outcome
 
     assert after() == "reproduced"
     assert after(low=0.9) == "not reproduced"
-    assert after({"loss_of_seeds": [0.01, 0.01, 1.0, 1.0]}) == "inconclusive"
+    slow = {"loss_of_seeds": [0.01, 0.01, 1.0, 1.0]}
+    assert after(slow) == "inconclusive"
+    for option, value in {"steps": 599, "seeds": 7, "features": 31, "length": 59}.items():
+        small = dataclasses.replace(experiment.Config(), **{option: value})
+        assert after(config=small) == after(slow, config=small) == "quick run only"
     nothing = experiment.verdict(TINY, {"cells": {"elman": {}}})
     assert (nothing.outcome, nothing.reason) == ("inconclusive", "no LSTM or GRU was watched")
 
@@ -178,7 +182,9 @@ def test_every_part_of_the_verdict_counts(tiny_run):
 def test_the_claim_holds_in_small(tiny_run):
     """On adding over 20 steps the GRU's longest-lived unit comes to live longer."""
     summary = tiny_run[1]
-    assert summary["verdict"]["outcome"] == "reproduced"
+    verdict = summary["verdict"]
+    assert verdict["outcome"] == "quick run only" and all(verdict["conditions"].values())
+    assert "--steps 300 is below 600" in verdict["reason"]
     entry = summary["cells"]["gru"]
     assert entry["final_loss"] < entry["chance"] / 5
     assert entry["longest_unit"]["after"] > 2 * entry["longest_unit"]["before"]

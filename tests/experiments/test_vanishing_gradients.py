@@ -173,7 +173,7 @@ def test_the_measured_profile_is_the_gradient_of_each_sequences_own_last_answer(
 def test_matched_cells_have_the_parameters_of_the_largest():
     task = tasks.AddingArjovsky2016()
     config = vanishing.Config(match_parameters=True)
-    counts = [readout.count(config.network(name, task), task) for name in config.cells]
+    counts = [readout.count(readout.sized_cell(config, name, task), task) for name in config.cells]
     assert readout.count(LSTM(64), task) in counts
     assert min(counts) > 0.98 * max(counts)
 

@@ -109,6 +109,11 @@ def test_tables_keep_every_bit_of_a_float64(tmp_path_factory, values):
     np.testing.assert_array_equal(run.read_table("bits")["x"], values)
 
 
+def test_several_tables_are_written_by_name(run):
+    run.write_tables({"a": [{"x": [1.0]}, {"x": [2.0]}], "b": [{"y": [3.0]}]})
+    assert run.read_table("a")["x"].tolist() == [1, 2] and run.read_table("b")["y"].tolist() == [3]
+
+
 def test_a_table_without_rows(run):
     run.write_table("empty", [{"a": [], "b": []}])
     table = run.read_table("empty")

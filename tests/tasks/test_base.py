@@ -8,9 +8,12 @@ import pytest
 from task_batches import MANY, USUAL, draw, every_task, few, usual_task
 
 from rnnjax.tasks import (
+    AddingHochreiter1997,
     Batch,
     Regression,
     TemporalOrder,
+    ask,
+    last_answer,
 )
 from rnnjax.tasks import __all__ as exported
 
@@ -59,6 +62,17 @@ def test_types_do_not_depend_on_x64(task):
     with jax.enable_x64(True):
         wide = jax.eval_shape(lambda: task.sample(jax.random.key(0), 7))
     assert [(x.shape, x.dtype) for x in wide] == [(x.shape, x.dtype) for x in few(task)]
+
+
+def test_a_question_is_batch_major_and_ends_where_it_is_answered():
+    batch = AddingHochreiter1997(12).sample(jax.random.key(0), 5)
+    question, (lengths, answer) = ask(batch), last_answer(batch)
+    assert question.inputs.shape == (5, len(batch.inputs), 2)
+    np.testing.assert_array_equal(question.inputs[3], batch.inputs[:, 3])
+    np.testing.assert_array_equal(question.lengths, lengths)
+    np.testing.assert_array_equal(question.answer.targets, answer.targets)
+    for b, length in enumerate(lengths.tolist()):
+        assert batch.mask[length - 1, b] and not batch.mask[length:, b].any()
 
 
 def test_sampling_runs_inside_a_scan_and_equal_tasks_share_its_compilation():

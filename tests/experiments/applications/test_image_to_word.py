@@ -91,6 +91,7 @@ def test_a_word_is_spelled_letter_by_letter_with_an_end():
         ["b", end, nothing, nothing, nothing],
         ["a", "c", "a", "b", end],
     ]
+    assert found["previous"].tolist() == [[1, *row[:-1]] for row in found["targets"].tolist()]
 
 
 def test_the_loss_is_the_mean_over_letters_and_ends_each_given_those_before(small):
@@ -139,7 +140,7 @@ def test_how_a_letter_depends_on_the_context_is_the_gradient_of_its_own_loss(sma
     pixels = jax.random.normal(jax.random.key(3), (2, 4))
     spelled = application.spelling(WORDS, ["acab", "b"])
     several = jax.tree.map(lambda p: p[None], params)
-    table = application.by_letter(model, several, pixels, spelled["targets"], spelled["lengths"])
+    table = application.by_letter(model, several, pixels=pixels, **spelled)
     assert table["letter"].tolist() == [1, 2, 3, 4, 5]
 
     word = jnp.asarray(spelled["targets"][0])

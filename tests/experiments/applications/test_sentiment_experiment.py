@@ -145,12 +145,6 @@ def test_a_step_drops_words_at_random_and_is_that_of_the_optimizer(rate):
     assert repeated == metrics and again.params == after.params
 
 
-def test_macro_f1_is_the_mean_over_the_classes_of_the_labels():
-    labels, answers = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 2])
-    # class 0: 2 TP, 0 FP, 1 FN; class 1: 1 TP, 1 FP, 1 FN; class 2 occurs in no label
-    assert application.macro_f1(labels, answers) == pytest.approx((4 / 5 + 2 / 4) / 2)
-
-
 def test_gradients_reach_from_the_end_to_the_beginning(finished):
     table = Run(finished[0]).read_table("gradients")
     layers = list(dict.fromkeys(table["layer"].tolist()))

@@ -122,11 +122,14 @@ def test_the_finding_counts_learning_rates(losses, finding):
         "stopped": np.array([0, 1, 0, 0]),
         "members": np.array([2] * 4),
     }
-    found = sweep.conclude(TINY, {"success": [1, 0, 0, 0]}, rows)
+    found = sweep.conclude({"success": [1, 0, 0, 0]}, rows)
     assert (found["finding"], found["success"]) == (finding, 0.25)
     outcome = {"wider": "reproduced", "nothing trained": "inconclusive"}
-    verdict = sweep.verdict(TINY, {"adding": {"elman": found}})
+    verdict = sweep.verdict(sweep.Config(), {"adding": {"elman": found}})
     assert verdict.outcome == outcome.get(finding, "not reproduced")
+    for option, value in {"steps": 999, "seeds": 2, "features": 31, "length": 29}.items():
+        small = dataclasses.replace(sweep.Config(), **{option: value})
+        assert sweep.verdict(small, {"adding": {"elman": found}}).outcome == "quick run only"
     assert found["best"]["median"] == min(losses)
     assert found["trains"]["inf"] == ([0.05] if losses[2] < 0.5 else [])
 

@@ -38,16 +38,6 @@ def tiny_run(tmp_path_factory):
     return out, sweep.run(dataclasses.replace(TINY, out=out))
 
 
-def test_a_padded_batch_is_the_tasks_own():
-    sample = jax.jit(sweep.make_sample(TINY), static_argnums=2)
-    for length in (10, 12):
-        got = sample(jax.random.key(3), length, 2)
-        want = tasks.TemporalOrder(length).sample(jax.random.key(3), 2)
-        for a, b in zip(got, want, strict=True):
-            np.testing.assert_array_equal(a[:length], b)
-            assert len(a) == 12 and not np.any(a[length:])
-
-
 def test_a_member_is_a_network_of_its_own_length_and_settings():
     """One update against a cell with these settings, the task's own batch, and plain Adam."""
     settings = {"length": 10, "gain": 0.5, "forget_bias": 2.0, "seed": 5}
@@ -127,12 +117,14 @@ def rows_of(medians, **axes):
     ],
 )
 def test_the_finding_on_a_gated_cell(medians, finding):
-    config = dataclasses.replace(TINY, lengths=(10,))
     rows = rows_of(medians, length=[10], gain=[0.5, 1.0], forget_bias=[0.0, 2.0])
-    found = sweep.conclude(config, "gru", rows)
+    found = sweep.conclude("gru", rows)
     assert found["finding"] == finding
     outcome = "reproduced" if finding == "a forget bias helps" else "not reproduced"
-    assert sweep.verdict(config, {"gru": found}).outcome == outcome
+    assert sweep.verdict(sweep.Config(), {"gru": found}).outcome == outcome
+    for option, value in {"steps": 499, "seeds": 1, "features": 31, "lengths": (20, 79)}.items():
+        small = dataclasses.replace(sweep.Config(), **{option: value})
+        assert sweep.verdict(small, {"gru": found}).outcome == "quick run only"
 
 
 @pytest.mark.parametrize(
@@ -141,10 +133,10 @@ def test_the_finding_on_a_gated_cell(medians, finding):
 )
 def test_the_finding_on_elman(medians, finding):
     rows = rows_of(medians, length=[12, 10], gain=[0.5, 1.0])
-    found = sweep.conclude(TINY, "elman", rows)
+    found = sweep.conclude("elman", rows)
     assert found["finding"] == finding
     outcome = "reproduced" if finding == "the window narrows" else "not reproduced"
-    assert sweep.verdict(TINY, {"elman": found}).outcome == outcome
+    assert sweep.verdict(sweep.Config(), {"elman": found}).outcome == outcome
     assert found["trains"]["10"]["None"] == [
         g for g, m in zip((0.5, 1.0), medians[2:], strict=True) if m < 0.5
     ]
