@@ -52,3 +52,26 @@ def mean_field_exponent(gain: float, input_variance: float = 0.0, rounds: int = 
         variance, before = input_variance + gain**2 * power, variance
     slope = gaussian_mean(lambda x: (1 - np.tanh(x) ** 2) ** 2, variance)
     return math.log(gain**2 * slope) / 2
+
+
+def critical_gain(input_variance: float, tolerance: float = 1e-6) -> float:
+    """Return the gain beyond which `mean_field_exponent` is positive: g* >= 1.
+
+    The largest singular value of a product of Jacobians grows there, in an infinitely large
+    network. Inputs raise it.
+
+    Args:
+        input_variance: sigma^2.
+        tolerance: g* is less than this below the result.
+
+    Raises:
+        ValueError: g* is not below 100, or `input_variance` is negative.
+    """
+    low, high = 0.5, 100.0
+    if not mean_field_exponent(high, input_variance) > 0:
+        raise ValueError(f"input_variance must be smaller, got {input_variance}: g* is above 100")
+    while high - low > tolerance:
+        middle = (low + high) / 2
+        grows = mean_field_exponent(middle, input_variance) > 0
+        low, high = (low, middle) if grows else (middle, high)
+    return high
