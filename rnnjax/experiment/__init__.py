@@ -8,22 +8,32 @@ from rnnjax.experiment.application_options import (
     make_writer,
 )
 from rnnjax.experiment.baselines import beats_baseline, report, show_report
-from rnnjax.experiment.console import print_table
-from rnnjax.experiment.drawing import draw, draw_curves
+from rnnjax.experiment.console import estimate_text, print_table
+from rnnjax.experiment.drawing import draw, draw_curves, draw_heat_maps
 from rnnjax.experiment.gradients import gradient_table, log_gradients, log_shares, reach
 from rnnjax.experiment.lifecycle import Experiment
 from rnnjax.experiment.options import (
     CellOptions,
+    InitialisationOptions,
     PredictOptions,
     RunOptions,
     SeedOptions,
+    SurfaceOptions,
     TrainingOptions,
     make_task,
     run_options,
 )
 from rnnjax.experiment.predict import lines, read_file, restore, save
-from rnnjax.experiment.tables import loss_curve, profile_rows, quantile_band, select
-from rnnjax.experiment.task_data import digit_sets, sampled_sets
+from rnnjax.experiment.tables import (
+    loss_curve,
+    nested,
+    profile_rows,
+    quantile_band,
+    rates_by_lag,
+    select,
+    surface_columns,
+)
+from rnnjax.experiment.task_data import digit_sets, end_to_end_inputs, sampled_sets
 from rnnjax.experiment.training import (
     evaluate,
     fit,
@@ -31,6 +41,7 @@ from rnnjax.experiment.training import (
     parameter_count,
     shuffled_batches,
     start,
+    train_and_observe,
 )
 from rnnjax.experiment.verdict import Outcome, Verdict, print_verdict
 
@@ -38,11 +49,13 @@ __all__ = [
     "ApplicationOptions",
     "CellOptions",
     "Experiment",
+    "InitialisationOptions",
     "NetworkOptions",
     "Outcome",
     "PredictOptions",
     "RunOptions",
     "SeedOptions",
+    "SurfaceOptions",
     "TrainingOptions",
     "Verdict",
     "WriterOptions",
@@ -50,6 +63,9 @@ __all__ = [
     "digit_sets",
     "draw",
     "draw_curves",
+    "draw_heat_maps",
+    "end_to_end_inputs",
+    "estimate_text",
     "evaluate",
     "fit",
     "gradient_table",
@@ -61,11 +77,13 @@ __all__ = [
     "make_task",
     "make_writer",
     "member",
+    "nested",
     "parameter_count",
     "print_table",
     "print_verdict",
     "profile_rows",
     "quantile_band",
+    "rates_by_lag",
     "reach",
     "read_file",
     "report",
@@ -77,4 +95,6 @@ __all__ = [
     "show_report",
     "shuffled_batches",
     "start",
+    "surface_columns",
+    "train_and_observe",
 ]
