@@ -10,16 +10,15 @@ Schoenholz, Ganguli 2017; Chen, Pennington, Schoenholz 2018).
 
 Theory, dashed in the figures: sigma_1 <= ||U||^k, exact where h is the whole state and tanh' <= 1;
 the mean of sigma_i^2 by mean-field theory (`diagnostics.mean_field_exponent`), exact for an Elman
-network as H -> infinity; and the carousel s(b)^k, what an LSTM or a GRU with a forget bias of b
-keeps where its weights are zero. The largest of infinitely many singular values has the rate of
-their mean square (Newman 1986, "The distribution of Lyapunov exponents: exact results"); at finite
-H it has less. Inputs are white noise in H features, by default of a scale for pre-activations of
-unit variance at gain 1. All is in float64: in float32 a saturated tanh has a slope of exactly 0.
+network as H -> infinity, where sigma_1 has the same rate (Newman 1986, "The distribution of
+Lyapunov exponents: exact results"); and the carousel s(b)^k, what an LSTM or a GRU with a forget
+bias of b keeps where its weights are zero. Inputs are white noise, by default of a scale for
+pre-activations of unit variance at gain 1. All is in float64: in float32 a saturated tanh has a
+slope of exactly zero.
 
 Verdict: `reproduced` if all rules in `verdict` hold, but for those without data. Rates are slopes
 of medians over seeds and examples, over the later three quarters of the lags; "exponentially" means
-with R^2 > 0.98. The allowance of 4/H around the mean field is not derived: it is what networks of
-16 to 64 units were found to need.
+with R^2 > 0.98. The allowance of 4/H is what networks of 16 to 64 units were found to need.
 
 The file is longer than 200 lines because its verdict has eight rules, drawn from three theories.
 
@@ -29,7 +28,6 @@ The file is longer than 200 lines because its verdict has eight rules, drawn fro
 
 import collections
 import dataclasses
-import functools
 import itertools
 import math
 from typing import Literal
@@ -59,8 +57,6 @@ class Config(InitialisationOptions):
     """
 
     cells: tuple[str, ...] = ("linear", *networks.CELLS)
-    """Cells to compare: linear (Elman without tanh), elman, lstm, gru, or one of your own:
-    ./mine.py:MyCell for a file, package.module:MyCell for a module."""
     kernels: tuple[Literal[tuple(KERNELS)], ...] = tuple(KERNELS)  # pyright: ignore
     """How the recurrent blocks are drawn, gate by gate."""
     gains: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0, 3.0)
@@ -86,11 +82,6 @@ class Config(InitialisationOptions):
         if max(self.gains) > 100:
             raise ArgumentError(f"--gains must be positive, at most 100, got {self.gains}")
 
-    def make_cell(self, name, **options):
-        if name == "linear":
-            return rnnjax.Elman(self.features, activation_fn=rnnjax.cells.identity, **options)
-        return networks.make_cell(name, self.features, **options)
-
     @property
     def all_lags(self):
         return np.unique([1, *np.linspace(0, self.length, self.lags + 1).round()[1:].astype(int)])
@@ -107,8 +98,8 @@ def spectra(config, name, kernel, gain, bias):
         measured = config.make_cell(name, param_dtype=jnp.float64)  # one for all initialisations
     lags, shape = config.all_lags.tolist(), (2 * config.length, config.examples, config.features)
     logs, drawn = jacobian_spectra.log_spectra(drawn, measured, config.members, lags, shape)
-    kernels = [params.recurrent_kernel for params in drawn if name in BOUNDED]
-    norms = [np.linalg.norm(np.asarray(U), 2) for U in kernels]
+    kernels = [np.asarray(params.recurrent_kernel) for params in drawn if name in BOUNDED]
+    norms = [np.linalg.norm(U, 2) for U in kernels]
     return {"logs": logs, "log_norm": math.log(max(norms)) if norms else math.nan}
 
 
@@ -116,8 +107,8 @@ def theory(config, place, log_norm):
     """Return the expected rates; that of the leading value is a bound."""
     rates = {"leading": log_norm} if place["cell"] in BOUNDED else {}
     if place["cell"] == "elman":
-        variance = config.input_scale**2
-        rates["root_mean_square"] = diagnostics.mean_field_exponent(place["gain"], variance)
+        g, variance = place["gain"], config.input_scale**2
+        rates["root_mean_square"] = diagnostics.mean_field_exponent(g, variance)
     return rates
 
 
@@ -125,10 +116,9 @@ def theory(config, place, log_norm):
 def measure(config, run):
     tables, entries, biased, lags = collections.defaultdict(list), [], [], config.all_lags
     nearest = min(config.gains, key=lambda gain: abs(math.log(gain)))  # to 1
-    describe = functools.partial(jacobian_spectra.describe, lags=lags, skip=1 / 4)
     for name in config.cells:
         drawn = [*itertools.product(config.kernels, config.gains)]
-        if name != "linear" and not isinstance(config.make_cell(name), rnnjax.Gated):
+        if not isinstance(config.make_cell(name), rnnjax.Gated):
             print(f"{short_name(name)}: neither kernel nor gain is varied: it is not a Gated cell")
             drawn = [("own", 1.0)]
         for kernel, gain in progress(drawn, name):
@@ -136,7 +126,7 @@ def measure(config, run):
             how = config, name, kernel, gain, FORGET_BIAS.get(name)
             found = run.cached(f"{name} {kernel} {gain}", spectra, *how)
             logs, expected = found["logs"], theory(config, place, float(found["log_norm"]))
-            columns, entry = describe(place, logs=logs, theory=expected)
+            columns, entry = jacobian_spectra.describe(place, lags, logs, expected)
             entries.append(entry)
             if (kernel, gain) in ((config.kernels[0], nearest), ("own", 1.0)):
                 columns["spectrum"] = place | jacobian_spectra.of_one_sequence(lags, logs)
@@ -146,17 +136,14 @@ def measure(config, run):
         for bias in progress(biases, f"{name}, forget biases"):
             place, how = {"cell": name, "forget_bias": bias}, (name, "orthogonal", 1.0, bias)
             found = run.cached(f"{name} forget bias {bias}", spectra, config, *how)
-            leading, carousel = found["logs"][..., 0], -math.log1p(math.exp(-bias))
-            columns, rates = experiment.rates_by_lag(
-                place, lags, {"leading": leading}, {"leading": carousel}, skip=1 / 4
-            )
+            leading, carousel = {"leading": found["logs"][..., 0]}, -math.log1p(math.exp(-bias))
+            columns, rates = experiment.rates_by_lag(place, lags, leading, {"leading": carousel})
             tables["forget_bias"].append(columns["leading"])
             biased.append(place | rates)
     for table, parts in tables.items():
         run.write_table(table, parts)
-    slope = diagnostics.gaussian_mean(lambda x: (1 - np.tanh(x) ** 2) ** 2, 1.0)
     return {
-        "squared_slope_at_unit_variance": slope,
+        "squared_slope_at_unit_variance": diagnostics.mean_squared_slope(1.0),
         "critical_gain_of_mean_field": diagnostics.critical_gain(config.input_scale**2),
         "initialisations": entries,
         "forget_biases": biased,
@@ -201,11 +188,9 @@ def verdict(config, summary):
 
 
 def show(summary):
-    rows = []
+    rows, pairs = [], [*itertools.product(("leading", "root_mean_square"), ("rate", "theory"))]
     for e in summary["initialisations"]:
-        numbers = [
-            e[name][key] for name in ("leading", "root_mean_square") for key in ("rate", "theory")
-        ]
+        numbers = [e[name][key] for name, key in pairs]
         rows.append([f"{e['cell']} {e['kernel']} {e['gain']:g}", *numbers, e["condition"]["rate"]])
     for e in summary["forget_biases"]:
         numbers = e["leading"]["rate"], e["leading"]["theory"]
@@ -218,20 +203,19 @@ def show(summary):
 def draw(run):
     from rnnjax import figures
 
-    by_gain = {"series": "gain", "label_format": "gain {:g}", "natural_logs": True}
+    axes = {"x": "lag", "panel": "cell", "natural_logs": True}
+    by_gain = {"series": "gain", "label_format": "gain {:g}"} | axes
     for name, ylabel in (("leading", "leading singular value"), ("condition", "condition number")):
         table = run.read_table(name)
         for kernel in dict.fromkeys(table["kernel"].tolist()):
-            by_gain |= {"table": experiment.select(table, kernel=kernel), "panel": "cell"}
-            options = {"ylabel": f"{ylabel}, {kernel}", **by_gain}
-            experiment.draw_curves(run, f"{name}_{kernel}", "lag", **options)
+            options = {"table": experiment.select(table, kernel=kernel), **by_gain}
+            experiment.draw_curves(run, f"{name}_{kernel}", ylabel=f"{ylabel}, {kernel}", **options)
     by_gain["table"] = experiment.select(run.read_table("root_mean_square"), cell="elman")
     by_gain |= {"panel": "kernel", "ylabel": "root mean square singular value"}
-    by_gain["names"] = {kernel: f"Elman, {kernel} kernel" for kernel in KERNELS}
-    experiment.draw_curves(run, "mean_field", "lag", **by_gain)
-    options = {"panel": "cell", "label_format": "forget bias {:g}", "natural_logs": True}
-    options["ylabel"] = "leading singular value"
-    experiment.draw_curves(run, "forget_bias", "lag", "forget_bias", **options)
+    names = {kernel: f"Elman, {kernel} kernel" for kernel in KERNELS}
+    experiment.draw_curves(run, "mean_field", names=names, **by_gain)
+    by_bias = {"series": "forget_bias", "label_format": "forget bias {:g}"} | axes
+    experiment.draw_curves(run, "forget_bias", ylabel="leading singular value", **by_bias)
     table = run.read_table("spectrum")
     places = zip(table["cell"], table["kernel"], table["gain"], strict=True)
     names = {cell: f"{networks.label(cell)}, {how}, gain {gain:g}" for cell, how, gain in places}

@@ -34,7 +34,12 @@ from rnnjax.diagnostics.live import (
 )
 from rnnjax.diagnostics.loss_profiles import GradientProfile, gradient_profile
 from rnnjax.diagnostics.lyapunov import LyapunovSpectrum, lyapunov_spectrum
-from rnnjax.diagnostics.mean_field import critical_gain, gaussian_mean, mean_field_exponent
+from rnnjax.diagnostics.mean_field import (
+    critical_gain,
+    gaussian_mean,
+    mean_field_exponent,
+    mean_squared_slope,
+)
 from rnnjax.diagnostics.memory import (
     Estimate,
     confidence_interval,
@@ -124,6 +129,7 @@ __all__ = [
     "log_spectrum_statistics",
     "lyapunov_spectrum",
     "mean_field_exponent",
+    "mean_squared_slope",
     "median_spectral_radius",
     "memory_horizon",
     "parameter_gradient_by_lag",

@@ -16,6 +16,11 @@ def gaussian_mean(function: Callable[[np.ndarray], np.ndarray], variance: float)
     return float(WEIGHT @ function(math.sqrt(variance) * Z))
 
 
+def mean_squared_slope(variance: float) -> float:
+    """Return E[tanh'(x)^2], x ~ N(0, variance)."""
+    return gaussian_mean(lambda x: (1 - np.tanh(x) ** 2) ** 2, variance)
+
+
 def mean_field_exponent(gain: float, input_variance: float = 0.0, rounds: int = 10_000) -> float:
     """Return the rate at which differences grow in a random tanh network, in nats per step.
 
@@ -50,8 +55,7 @@ def mean_field_exponent(gain: float, input_variance: float = 0.0, rounds: int = 
             break
         power = gaussian_mean(lambda x: np.tanh(x) ** 2, variance)
         variance, before = input_variance + gain**2 * power, variance
-    slope = gaussian_mean(lambda x: (1 - np.tanh(x) ** 2) ** 2, variance)
-    return math.log(gain**2 * slope) / 2
+    return math.log(gain**2 * mean_squared_slope(variance)) / 2
 
 
 def critical_gain(input_variance: float, tolerance: float = 1e-6) -> float:

@@ -45,7 +45,7 @@ def describe(
     logs: np.ndarray,
     theory: Mapping[str, float],
     *,
-    skip: float,
+    skip: float = 0.25,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Return what tables and the summary say of the singular values of one initialisation.
 

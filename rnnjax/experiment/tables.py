@@ -95,7 +95,7 @@ def rates_by_lag(
     logs: Mapping[str, Any],
     theory: Mapping[str, float],
     *,
-    skip: float,
+    skip: float = 0.25,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     """Return the rates at which medians of logarithms change with the lag, beside a theory's.
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from rnnjax.diagnostics import critical_gain, gaussian_mean, mean_field_exponent
+from rnnjax.diagnostics import critical_gain, gaussian_mean, mean_field_exponent, mean_squared_slope
 
 
 def logistic_slope(x):
@@ -24,6 +24,7 @@ def logistic_slope(x):
 def test_slopes_at_unit_variance(function, value):
     assert gaussian_mean(function, 1.0) == pytest.approx(value, abs=5.1e-6)
     assert gaussian_mean(np.square, 2.5) == pytest.approx(2.5, rel=1e-12)
+    assert mean_squared_slope(1.0) == pytest.approx(0.46440, abs=5.1e-6)
 
 
 def test_the_first_exponent_of_random_networks():
