@@ -125,7 +125,9 @@ class SecondMoments(NamedTuple):
     sensitivity: Any  # E[(dh/dtheta)^2]
 
 
-def second_moments(name: str, decay: Float[np.ndarray, "..."] | float, rho: float) -> SecondMoments:
+def second_moments(
+    name: str, decay: Float[np.ndarray, "..."] | float, rho: float | int
+) -> SecondMoments:
     """Return E[h^2] and E[(dh/dtheta)^2] of a recurrence, in the stationary limit.
 
     x is an AR(1) process of unit variance, E[x_t x_{t+k}] = rho^|k|. For two plain recurrences a
@@ -154,7 +156,7 @@ def second_moments(name: str, decay: Float[np.ndarray, "..."] | float, rho: floa
     return SecondMoments(p * state, slope**2 * state / p)
 
 
-def moments(decay: Float[np.ndarray, "..."] | float, rho: float) -> dict[str, Any]:
+def moments(decay: Float[np.ndarray, "..."] | float, rho: float | int) -> dict[str, Any]:
     """Return `second_moments` of all recurrences, by the names in `MOMENTS`."""
     return {
         f"{name} {moment}": value

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Num
 
@@ -62,6 +64,7 @@ def surface_columns(
     Returns:
         The coordinates under their names, `loss` and `log_gradient_norm`.
     """
+    center = jax.tree.map(jnp.asarray, center)
     directions = [diagnostics.entry_direction(center, name, ()) for name in axes]
     grid = diagnostics.surface(function, center, directions, *axes.values())
     columns = dict(zip(axes, np.meshgrid(*axes.values()), strict=True))

@@ -23,7 +23,7 @@ def curves(
     log_y: bool = False,
     natural_logs: bool = False,
     ylim: tuple[float, float] | None = None,
-    level: float | None = None,
+    level: float | int | None = None,
     places: Mapping[float, str] | None = None,
 ) -> Figure:
     """Draw one line with a band for each series, in one panel or several.

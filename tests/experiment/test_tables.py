@@ -65,7 +65,7 @@ def test_a_printed_table_is_aligned(capsys):
 
 
 def test_an_estimate_is_a_text_with_its_interval():
-    entry = {"value": 1.23456, "low": 1, "high": math.inf}
+    entry = {"value": 1.23456, "low": 1.0, "high": math.inf}
     assert estimate_text(entry).split() == ["1.235", "[1,", "inf]"]
     assert estimate_text(entry | {"theory": 2.0}).split()[-1] == "(2)"
     assert len(estimate_text(entry)) == 37
