@@ -28,6 +28,7 @@ The file is longer than 200 lines because its verdict has eight rules, drawn fro
 
 import collections
 import dataclasses
+import functools
 import itertools
 import math
 from typing import Literal
@@ -36,7 +37,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import rnnjax
 from rnnjax import diagnostics, experiment, networks
 from rnnjax.cells.initializers import Gaussian, Orthogonal
 from rnnjax.command_line import ArgumentError, at_least, distinct, positive, progress
@@ -118,8 +118,8 @@ def measure(config, run):
     nearest = min(config.gains, key=lambda gain: abs(math.log(gain)))  # to 1
     for name in config.cells:
         drawn = [*itertools.product(config.kernels, config.gains)]
-        if not isinstance(config.make_cell(name), rnnjax.Gated):
-            print(f"{short_name(name)}: neither kernel nor gain is varied: it is not a Gated cell")
+        if why := jacobian_spectra.why_not_varied(functools.partial(config.make_cell, name)):
+            print(f"{short_name(name)}: neither kernel nor gain is varied: {why}")
             drawn = [("own", 1.0)]
         for kernel, gain in progress(drawn, name):
             place = {"cell": short_name(name), "kernel": kernel, "gain": gain}

@@ -1,6 +1,6 @@
 """Singular values of products of Jacobians of several seeds, and what tables say of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,8 +8,22 @@ import numpy as np
 from jaxtyping import Num
 
 from rnnjax import diagnostics
-from rnnjax.cells import Cell
+from rnnjax.cells import Cell, Gated
+from rnnjax.cells.initializers import Orthogonal
 from rnnjax.experiment.tables import rates_by_lag
+
+
+def why_not_varied(make_cell: Callable[..., Cell]) -> str:
+    """Return why neither kernel nor gain of a cell can be varied; an empty text if they can.
+
+    Args:
+        make_cell: makes the cell, given `recurrent_kernel_init` if it is a Gated one.
+    """
+    if not isinstance(make_cell(), Gated):
+        return "it is not a Gated cell"
+    cells = [make_cell(recurrent_kernel_init=Orthogonal(gain)) for gain in (1.0, 2.0)]
+    one, two = (cell.init(jax.random.key(0), 1).recurrent_kernel for cell in cells)
+    return "it draws its recurrent kernel by itself" if np.array_equal(one, two) else ""
 
 
 def log_spectra(

@@ -204,10 +204,15 @@ class Plain(rnnjax.Cell):
 
 class Gate(rnnjax.Elman):
     pass
+
+class Diagonal(rnnjax.Elman):
+    def init(self, key, input_size):
+        params = self.init_blocks(key, input_size)
+        return params._replace(recurrent_kernel=jnp.full(self.features, 0.5, self.param_dtype))
 """
 
 
-@pytest.mark.parametrize("own", ["Plain", "Gate"])
+@pytest.mark.parametrize("own", ["Plain", "Gate", "Diagonal"])
 def test_a_cell_of_ones_own_is_measured_and_drawn(own, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(OWN)
