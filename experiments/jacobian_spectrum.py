@@ -8,53 +8,48 @@ exponentially: few directions carry all there is of a gradient. Gates slow the f
 not the spread (Bengio, Simard, Frasconi 1994; Saxe, McClelland, Ganguli 2014; Pennington,
 Schoenholz, Ganguli 2017; Chen, Pennington, Schoenholz 2018).
 
-Theory, dashed in the figures:
+Theory, dashed in the figures: sigma_1 <= ||U||^k, exact where h is the whole state and tanh' <= 1;
+the mean of sigma_i^2 by mean-field theory (`diagnostics.mean_field_exponent`), exact for an Elman
+network as H -> infinity, where sigma_1 has the same rate (Newman 1986, "The distribution of
+Lyapunov exponents: exact results"); and the carousel s(b)^k, what an LSTM or a GRU with a forget
+bias of b keeps where its weights are zero. Inputs are white noise, by default of a scale for
+pre-activations of unit variance at gain 1. All is in float64: in float32 a saturated tanh has a
+slope of exactly zero.
 
-    bound         sigma_1 <= (gamma ||U||)^k, gamma = max phi' = 1: exact, if h is the whole state
-                  and its only way through time is U; ||U|| is the largest of the seeds
-    mean field    mean of sigma_i^2 = (g^2 E[phi'(x)^2])^k, x ~ N(0, D),
-                  D = input_scale^2 + g^2 E[tanh(x)^2]: exact for an Elman network as H -> infinity
-    carousel      s(b)^k, s the logistic function: what an LSTM or a GRU with a forget bias of b
-                  keeps where its weights are zero
+Verdict: `reproduced` if all rules in `verdict` hold, but for those without data. Rates are slopes
+of medians over seeds and examples, over the later three quarters of the lags; "exponentially" means
+with R^2 > 0.98. The allowance of 4/H is what networks of 16 to 64 units were found to need.
 
-Inputs are white noise in H features; the default input scale gives pre-activations of unit variance
-at gain 1, where E[phi'^2] = 0.46440. The largest of infinitely many singular values has the rate of
-their mean square (Newman 1986, "The distribution of Lyapunov exponents: exact results"); at finite
-H it has less. All is computed in float64: in float32 a saturated tanh has a slope of exactly zero.
-
-Rates are slopes of medians over seeds and examples, over the later three quarters of the lags;
-"exponentially" means with R^2 > 0.98. The allowance of 4/H around the mean field is not derived: it
-is what networks of 16 to 64 units were found to need. The verdict leaves out rules without data.
-
-The file is longer than 200 lines because it tests eight rules, drawn from three theories.
+The file is longer than 200 lines because its verdict has eight rules, drawn from three theories.
 
     python experiments/jacobian_spectrum.py
     python experiments/jacobian_spectrum.py --cells elman --features 64 --gains 1 1.7 1.8 1.9
 """
 
+import collections
 import dataclasses
 import functools
 import itertools
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-import rnnjax
 from rnnjax import diagnostics, experiment, networks
 from rnnjax.cells.initializers import Gaussian, Orthogonal
-from rnnjax.command_line import ArgumentError, at_least, distinct, finite, positive, progress
-from rnnjax.experiment import CellOptions, SeedOptions, Verdict
+from rnnjax.command_line import ArgumentError, at_least, distinct, positive, progress
+from rnnjax.experiment import InitialisationOptions, Verdict, jacobian_spectra
 from rnnjax.networks import short_name
 
 FORGET_BIAS = {"lstm": 1.0, "gru": 0.0}  # where it is not what varies
+BOUNDED = "linear", "elman"  # h is the whole state, and U its only way through time
 KERNELS = {"orthogonal": Orthogonal, "gaussian": Gaussian}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(CellOptions, SeedOptions):
+class Config(InitialisationOptions):
     """Measure the singular values of d s_T / d s_{T-k} for several cells and initialisations.
 
     Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV) and summary.json.
@@ -62,12 +57,9 @@ class Config(CellOptions, SeedOptions):
     """
 
     cells: tuple[str, ...] = ("linear", *networks.CELLS)
-    """Cells to compare: linear (Elman without tanh), elman, lstm, gru, or one of your own:
-    ./mine.py:MyCell for a file, package.module:MyCell for a module."""
     kernels: tuple[Literal[tuple(KERNELS)], ...] = tuple(KERNELS)  # pyright: ignore
     """How the recurrent blocks are drawn, gate by gate."""
     gains: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0, 3.0)
-    """Scales of the recurrent blocks."""
     forget_biases: tuple[float, ...] = (0.0, 1.0, 3.0, 5.0)
     """Of the LSTM and the GRU, with orthogonal kernels of gain 1 [elsewhere 1 and 0]."""
     input_scale: float = 0.77827
@@ -79,26 +71,16 @@ class Config(CellOptions, SeedOptions):
     lags: int = 10
     """Lags measured, evenly spaced, besides lag 1."""
     examples: int = 2
-    """Input sequences for each seed."""
 
     def __post_init__(self):
         super().__post_init__()
         at_least(2, self, "features")
         at_least(4, self, "lags")
-        at_least(1, self, "examples")
         at_least(self.lags, self, "length")
         positive(self, "input_scale")
         distinct(self, "kernels")
-        finite(self, "gains", above=0)
         if max(self.gains) > 100:
             raise ArgumentError(f"--gains must be positive, at most 100, got {self.gains}")
-        if self.forget_biases:
-            finite(self, "forget_biases")
-
-    def make_cell(self, name, **options):
-        if name == "linear":
-            return rnnjax.Elman(self.features, activation_fn=rnnjax.cells.identity, **options)
-        return networks.make_cell(name, self.features, **options)
 
     @property
     def all_lags(self):
@@ -107,127 +89,62 @@ class Config(CellOptions, SeedOptions):
 
 def spectra(config, name, kernel, gain, bias):
     """Return logs, ln of the singular values `[K, S, B, N]`, and the seeds' largest ln ||U||."""
-    scale = 0.0 if name == "linear" else config.input_scale  # its Jacobian does not know the state
     measured = drawn = config.make_cell(name)  # one's own cell, as it draws itself
     if kernel in KERNELS:
-        drawn = config.make_cell(
-            name,
-            **({} if bias is None else {"forget_bias": bias}),
-            kernel_init=Gaussian(scale),
-            recurrent_kernel_init=KERNELS[kernel](gain),
-            param_dtype=jnp.float64,
-        )
+        scale = 0.0 if name == "linear" else config.input_scale  # J does not depend on the state
+        options = {"kernel_init": Gaussian(scale), "recurrent_kernel_init": KERNELS[kernel](gain)}
+        options |= {} if bias is None else {"forget_bias": bias}
+        drawn = config.make_cell(name, param_dtype=jnp.float64, **options)
         measured = config.make_cell(name, param_dtype=jnp.float64)  # one for all initialisations
-    logs, norms, lags = [], [], config.all_lags.tolist()
-    for seed in range(config.seed, config.seed + config.seeds):
-        params_key, inputs_key = jax.random.split(jax.random.key(seed))
-        params = drawn.init(params_key, config.features)
-        shape = 2 * config.length, config.examples, config.features
-        inputs = jax.random.normal(inputs_key, shape)
-        found = diagnostics.jacobian_singular_values(measured, params, inputs, lags)
-        logs.append(np.asarray(found.log_values))
-        if kernel in KERNELS:
-            norms.append(np.linalg.norm(np.asarray(params.recurrent_kernel), 2))
-    return {"logs": np.stack(logs, 1), "log_norm": math.log(max(norms)) if norms else math.nan}
+    lags, shape = config.all_lags.tolist(), (2 * config.length, config.examples, config.features)
+    logs, drawn = jacobian_spectra.log_spectra(drawn, measured, config.members, lags, shape)
+    kernels = [np.asarray(params.recurrent_kernel) for params in drawn if name in BOUNDED]
+    norms = [np.linalg.norm(U, 2) for U in kernels]
+    return {"logs": logs, "log_norm": math.log(max(norms)) if norms else math.nan}
 
 
-def squared_slope(x):
-    """Return tanh'(x)^2."""
-    return (1 - np.tanh(x) ** 2) ** 2
-
-
-def critical_gain(input_scale):
-    """Return the gain beyond which the mean square of the singular values grows."""
-    low, high = 0.5, 100.0
-    while high - low > 1e-6:
-        middle = (low + high) / 2
-        grows = diagnostics.mean_field_exponent(middle, input_scale**2) > 0
-        low, high = (low, middle) if grows else (middle, high)
-    return high
-
-
-def line(lags, values):
-    """Return slope and R^2 of a straight line through the later three quarters of the lags."""
-    late = lags >= lags[-1] / 4
-    slope, start = np.polyfit(lags[late], values[late], 1)
-    left, spread = np.var(values[late] - start - slope * lags[late]), np.var(values[late])
-    return {"rate": float(slope), "r2": float(1 - left / spread) if spread > 0 else 1.0}
-
-
-def describe(config, place, logs, log_norm):
-    """Return what the tables and the summary say of one initialisation."""
-    lags, size = config.all_lags, logs.shape[-1]
-    power = np.logaddexp.reduce(2 * logs, -1) - math.log(size)
-    values = {
-        "leading": logs[..., 0],
-        "condition": logs[..., 0] - logs[..., -1],
-        "root_mean_square": power / 2,
-    }
-    theory = {}
-    if place["cell"] in ("linear", "elman"):
-        theory["leading"] = log_norm
+def theory(config, place, log_norm):
+    """Return the expected rates; that of the leading value is a bound."""
+    rates = {"leading": log_norm} if place["cell"] in BOUNDED else {}
     if place["cell"] == "elman":
-        theory["root_mean_square"] = diagnostics.mean_field_exponent(
-            place["gain"], config.input_scale**2
-        )
-    rows, entry = {}, dict(place)
-    for name, value in values.items():
-        found = diagnostics.quartiles(value.reshape(len(lags), -1))
-        rows[name] = {**place, "lag": lags, **found, "theory": lags * theory.get(name, math.nan)}
-        entry[name] = {**line(lags, found["median"]), "theory": theory.get(name)}
-    entry["largest_condition"] = float(values["condition"].max())
-    if "leading" in theory:
-        over = values["leading"].max((1, 2)) - lags * log_norm
-        entry["largest_over_bound"] = float(over.max())
-    return rows, entry
-
-
-def describe_bias(lags, place, logs):
-    """Return the same of one forget bias."""
-    found, alone = diagnostics.quartiles(logs), -math.log1p(math.exp(-place["forget_bias"]))
-    entry = {**place, "leading": {**line(lags, found["median"]), "theory": alone}}
-    return {**place, "lag": lags, **found, "theory": lags * alone}, entry
+        g, variance = place["gain"], config.input_scale**2
+        rates["root_mean_square"] = diagnostics.mean_field_exponent(g, variance)
+    return rates
 
 
 @jax.enable_x64(True)
 def measure(config, run):
-    tables: dict[str, list] = {"leading": [], "condition": [], "root_mean_square": []}
-    tables |= {"spectrum": [], "forget_bias": []}
-    lags, entries, biased = config.all_lags, [], []
-    shown = config.kernels[0], min(config.gains, key=lambda gain: abs(math.log(gain)))
+    tables, entries, biased, lags = collections.defaultdict(list), [], [], config.all_lags
+    nearest = min(config.gains, key=lambda gain: abs(math.log(gain)))  # to 1
     for name in config.cells:
         drawn = [*itertools.product(config.kernels, config.gains)]
-        if name != "linear" and not isinstance(config.make_cell(name), rnnjax.Gated):
-            print(f"{short_name(name)}: neither kernel nor gain is varied: it is not a Gated cell")
+        if why := jacobian_spectra.why_not_varied(functools.partial(config.make_cell, name)):
+            print(f"{short_name(name)}: neither kernel nor gain is varied: {why}")
             drawn = [("own", 1.0)]
         for kernel, gain in progress(drawn, name):
             place = {"cell": short_name(name), "kernel": kernel, "gain": gain}
-            bias = FORGET_BIAS.get(name)
-            found = run.cached(f"{name} {kernel} {gain}", spectra, config, name, kernel, gain, bias)
-            logs, log_norm = found["logs"], float(found["log_norm"])
-            rows, entry = describe(config, place, logs, log_norm)
+            how = config, name, kernel, gain, FORGET_BIAS.get(name)
+            found = run.cached(f"{name} {kernel} {gain}", spectra, *how)
+            logs, expected = found["logs"], theory(config, place, float(found["log_norm"]))
+            columns, entry = jacobian_spectra.describe(place, lags, logs, expected)
             entries.append(entry)
-            for table, columns in rows.items():
-                tables[table].append(columns)
-            if (kernel, gain) in (shown, ("own", 1.0)):
-                index, one = np.arange(logs.shape[-1]), zip(lags, logs[:, 0, 0], strict=True)
-                parts = [{**place, "lag": k, "index": index, "log_value": v} for k, v in one]
-                tables["spectrum"] += parts
+            if (kernel, gain) in ((config.kernels[0], nearest), ("own", 1.0)):
+                columns["spectrum"] = place | jacobian_spectra.of_one_sequence(lags, logs)
+            for table, part in columns.items():
+                tables[table].append(part)
         biases = config.forget_biases if name in FORGET_BIAS else ()
         for bias in progress(biases, f"{name}, forget biases"):
-            drawn = config, name, "orthogonal", 1.0, bias
-            leading = run.cached(f"{name} forget bias {bias}", spectra, *drawn)["logs"][..., 0]
-            place = {"cell": name, "forget_bias": bias}
-            rows, entry = describe_bias(lags, place, leading.reshape(len(lags), -1))
-            tables["forget_bias"].append(rows)
-            biased.append(entry)
+            place, how = {"cell": name, "forget_bias": bias}, (name, "orthogonal", 1.0, bias)
+            found = run.cached(f"{name} forget bias {bias}", spectra, config, *how)
+            leading, carousel = {"leading": found["logs"][..., 0]}, -math.log1p(math.exp(-bias))
+            columns, rates = experiment.rates_by_lag(place, lags, leading, {"leading": carousel})
+            tables["forget_bias"].append(columns["leading"])
+            biased.append(place | rates)
     for table, parts in tables.items():
-        if parts:
-            run.write_table(table, parts)
-    critical = critical_gain(config.input_scale)
+        run.write_table(table, parts)
     return {
-        "squared_slope_at_unit_variance": diagnostics.gaussian_mean(squared_slope, 1.0),
-        "critical_gain_of_mean_field": critical,
+        "squared_slope_at_unit_variance": diagnostics.mean_squared_slope(1.0),
+        "critical_gain_of_mean_field": diagnostics.critical_gain(config.input_scale**2),
         "initialisations": entries,
         "forget_biases": biased,
     }
@@ -235,121 +152,74 @@ def measure(config, run):
 
 def verdict(config, summary):
     entries, biased = summary["initialisations"], summary["forget_biases"]
-    critical = summary["critical_gain_of_mean_field"]
+    critical, near = summary["critical_gain_of_mean_field"], 4 / config.features
 
     def of(*cells):
-        return [entry for entry in entries if entry["cell"] in cells]
+        return [e for e in entries if e["cell"] in cells]
 
     def exponential(row, sign):
         return row["r2"] > 0.98 and sign * row["rate"] > 0
 
-    orthogonal = [e for e in of("elman") if e["kernel"] == "orthogonal"]
-    rate = next((e["leading"]["rate"] for e in orthogonal if e["gain"] == 1), math.nan)
-    allowed = 4 / config.features
+    linear, elman = ([e for e in of(c) if e["kernel"] == "orthogonal"] for c in BOUNDED)
+    usual = [0.75 * e["leading"]["rate"] for e in elman if e["gain"] == 1]
+    power = [e["root_mean_square"] for e in of("elman")]
+    lasting = [e["leading"] for e in biased if e["forget_bias"] >= 1]
+    exact = [max(e["largest_condition"], abs(e["largest_over_bound"])) < 1e-9 for e in linear]
+    bounded = [e["largest_over_bound"] < 1e-9 for e in of("linear", "elman")]
+    falls = [exponential(e["leading"], -1) for e in elman if e["gain"] < 0.9 * critical]
+    grows = [e["leading"]["rate"] > 0 for e in elman if e["gain"] > 1.1 * critical]
+    fits = [abs(row["rate"] - row["theory"]) < near for row in power]
+    spreads = [exponential(e["condition"], 1) for e in of("elman", "lstm", "gru")]
+    slow = [row["rate"] > rate for rate in usual for row in lasting]
+    outlives = [e["leading"]["rate"] > e["leading"]["theory"] for e in biased]
     rules = {
-        "linear, orthogonal: all singular values are gain^k to 1e-9": [
-            max(e["largest_condition"], abs(e["largest_over_bound"])) < 1e-9
-            for e in of("linear")
-            if e["kernel"] == "orthogonal"
-        ],
-        "linear and Elman: no singular value exceeds the bound": [
-            e["largest_over_bound"] < 1e-9 for e in of("linear", "elman")
-        ],
-        "Elman, orthogonal, gain < 0.9 critical: the leading value falls exponentially": [
-            exponential(e["leading"], -1) for e in orthogonal if e["gain"] < 0.9 * critical
-        ],
-        "Elman, orthogonal, gain > 1.1 critical: the leading value grows": [
-            e["leading"]["rate"] > 0 for e in orthogonal if e["gain"] > 1.1 * critical
-        ],
-        "Elman: the mean square's rate is within 4/H of the mean field's": [
-            abs(row["rate"] - row["theory"]) < allowed
-            for row in (e["root_mean_square"] for e in of("elman"))
-        ],
-        "Elman, LSTM, GRU: the condition number grows exponentially": [
-            exponential(e["condition"], 1) for e in of("elman", "lstm", "gru")
-        ],
-        "LSTM and GRU, forget bias >= 1: falls at most 3/4 as fast as Elman, orthogonal, gain 1": [
-            e["leading"]["rate"] > 0.75 * rate
-            for e in biased
-            if e["forget_bias"] >= 1 and not math.isnan(rate)
-        ],
-        "LSTM and GRU: the leading value outlives the carousel alone": [
-            e["leading"]["rate"] > e["leading"]["theory"] for e in biased
-        ],
+        "linear, orthogonal: all singular values are gain^k to 1e-9": exact,
+        "linear and Elman: no singular value exceeds the bound": bounded,
+        "Elman, orthogonal, gain < 0.9 critical: the leading value falls exponentially": falls,
+        "Elman, orthogonal, gain > 1.1 critical: the leading value grows": grows,
+        "Elman: the mean square's rate is within 4/H of the mean field's": fits,
+        "Elman, LSTM, GRU: the condition number grows exponentially": spreads,
+        "LSTM and GRU, forget bias >= 1: falls at most 3/4 as fast as Elman, orthogonal, gain 1": (
+            slow
+        ),
+        "LSTM and GRU: the leading value outlives the carousel alone": outlives,
     }
     return Verdict.judge({rule: all(found) for rule, found in rules.items() if found})
 
 
 def show(summary):
-    columns = "leading", "theory", "mean square", "theory", "condition"
-    print("Rates of ln per step")
-    rows = []
+    rows, pairs = [], [*itertools.product(("leading", "root_mean_square"), ("rate", "theory"))]
     for e in summary["initialisations"]:
-        leading, power, condition = e["leading"], e["root_mean_square"], e["condition"]
-        numbers = leading["rate"], leading["theory"], power["rate"], power["theory"]
-        rows.append([f"{e['cell']} {e['kernel']} {e['gain']:g}", *numbers, condition["rate"]])
+        numbers = [e[name][key] for name, key in pairs]
+        rows.append([f"{e['cell']} {e['kernel']} {e['gain']:g}", *numbers, e["condition"]["rate"]])
     for e in summary["forget_biases"]:
         numbers = e["leading"]["rate"], e["leading"]["theory"]
         rows.append([f"{e['cell']} forget bias {e['forget_bias']:g}", *numbers, None, None, None])
-    experiment.print_table(["", *columns], rows)
+    print("Rates of ln per step")
+    experiment.print_table(["", "leading", "theory", "mean square", "theory", "condition"], rows)
     print(f"Critical gain of the mean field: {summary['critical_gain_of_mean_field']:.4f}\n")
 
 
-def names(table):
-    """Return the labels of the cells in a table."""
-    cells = dict.fromkeys(table["cell"].tolist())
-    return {cell: cell if cell == "linear" else networks.label(cell) for cell in cells}
-
-
 def draw(run):
-    """Draw the figures of a run from its tables."""
-    from matplotlib.figure import Figure
-
     from rnnjax import figures
 
-    lag = "lag k = T - t (steps before the end)"
-    plot = functools.partial(figures.curves, x="lag", xlabel=lag, natural_logs=True)
-    labels = {"leading": "leading singular value", "condition": "condition number"}
-    for table, ylabel in labels.items():
-        rows = run.read_table(table)
-        gains: Any = names(rows) | {gain: f"gain {gain:g}" for gain in rows["gain"].tolist()}
-        for kernel in dict.fromkeys(rows["kernel"].tolist()):
-            chosen = experiment.select(rows, kernel=kernel)
-            figure = plot(
-                chosen, series="gain", panel="cell", names=gains, ylabel=f"{ylabel}, {kernel}"
-            )
-            run.save_figure(f"{table}_{kernel}", figure)
-    rows = run.read_table("root_mean_square")
-    if (rows["cell"] == "elman").any():
-        chosen = experiment.select(rows, cell="elman")
-        gains = {gain: f"gain {gain:g}" for gain in rows["gain"].tolist()}
-        gains |= {kernel: f"Elman, {kernel} kernel" for kernel in KERNELS}
-        ylabel = "root mean square singular value"
-        figure = plot(chosen, series="gain", panel="kernel", names=gains, ylabel=ylabel)
-        run.save_figure("mean_field", figure)
-    if (run.path / "forget_bias.csv").exists():
-        rows = run.read_table("forget_bias")
-        biases = {bias: f"forget bias {bias:g}" for bias in rows["forget_bias"].tolist()}
-        ylabel = "leading singular value"
-        figure = plot(rows, series="forget_bias", panel="cell", names=biases, ylabel=ylabel)
-        run.save_figure("forget_bias", figure)
-
-    rows = run.read_table("spectrum")
-    cells = list(dict.fromkeys(rows["cell"].tolist()))
-    figure = Figure(figsize=(1 + 4 * len(cells), 3.8), layout="constrained")
-    for ax, name in zip(
-        figure.subplots(1, len(cells), squeeze=False, sharey=True)[0], cells, strict=True
-    ):
-        part = experiment.select(rows, cell=name)
-        values = part["log_value"].reshape(-1, len(np.unique(part["index"]))) / math.log(10)
-        colours = np.linspace(0, 1, values.shape[1])
-        for column, colour in zip(values.T, colours, strict=True):
-            ax.plot(np.unique(part["lag"]), column, color=(colour, 0.3, 1 - colour), lw=0.8)
-        title = f"{names(rows)[name]}, {part['kernel'][0]}, gain {part['gain'][0]:g}"
-        ax.set(title=title, xlabel=lag)
-        ax.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("all singular values, log10")
-    run.save_figure("spectrum", figure)
+    axes = {"x": "lag", "panel": "cell", "natural_logs": True}
+    by_gain = {"series": "gain", "label_format": "gain {:g}"} | axes
+    for name, ylabel in (("leading", "leading singular value"), ("condition", "condition number")):
+        table = run.read_table(name)
+        for kernel in dict.fromkeys(table["kernel"].tolist()):
+            options = {"table": experiment.select(table, kernel=kernel), **by_gain}
+            experiment.draw_curves(run, f"{name}_{kernel}", ylabel=f"{ylabel}, {kernel}", **options)
+    by_gain["table"] = experiment.select(run.read_table("root_mean_square"), cell="elman")
+    by_gain |= {"panel": "kernel", "ylabel": "root mean square singular value"}
+    names = {kernel: f"Elman, {kernel} kernel" for kernel in KERNELS}
+    experiment.draw_curves(run, "mean_field", names=names, **by_gain)
+    by_bias = {"series": "forget_bias", "label_format": "forget bias {:g}"} | axes
+    experiment.draw_curves(run, "forget_bias", ylabel="leading singular value", **by_bias)
+    table = run.read_table("spectrum")
+    places = zip(table["cell"], table["kernel"], table["gain"], strict=True)
+    names = {cell: f"{networks.label(cell)}, {how}, gain {gain:g}" for cell, how, gain in places}
+    run.save_figure("spectrum", figures.log_spectra(table, panel="cell", names=names))
 
 
 run = experiment.Experiment("jacobian_spectrum", Config, measure, verdict, draw, show=show)

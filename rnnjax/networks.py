@@ -1,6 +1,7 @@
 """Cells and networks by name, built in or from a file of your own: mapped once, here.
 
-A cell is named `elman`, `lstm` or `gru`, and a cell of your own by where its class is:
+A cell is named `elman`, `lstm` or `gru`, or `linear`, which is `elman` without tanh; and a cell of
+your own by where its class is:
 
     ./mine.py:MyCell        a file, relative to the current directory
     my_cells:MyCell         a module beside the script, in the current directory, or installed
@@ -84,6 +85,8 @@ def make_cell(name: str, features: int, **options: Any) -> Cell:
     Raises:
         ValueError: as `cell_class`; or the class cannot be constructed.
     """
+    if name == "linear":
+        return cells.Elman(features, activation_fn=cells.identity, **options)
     cls = cell_class(name)
     takes = inspect.signature(cls).parameters
     given = {"features": features} if "features" in takes else {}

@@ -4,6 +4,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import rnnjax
@@ -207,3 +208,12 @@ def test_another_name_is_refused(name):
 def test_what_reads_backwards_is_not_causal():
     found = {name for name in networks.NETWORKS if not networks.causal(name)}
     assert found == {"bidirectional_gru"} and not networks.causal("deep_bidirectional_lstm")
+
+
+def test_linear_is_elman_without_tanh():
+    cell = networks.make_cell("linear", 3, param_dtype=jnp.float16)
+    assert isinstance(cell, rnnjax.Elman) and cell.param_dtype == jnp.float16
+    params = cell.init(jax.random.key(0), 2)
+    _, hidden = rnnjax.unroll(cell, params, 100 * jnp.ones((1, 2), jnp.float16))
+    np.testing.assert_allclose(hidden[0], 100 * np.ones(2) @ params.input_kernel, rtol=1e-2)
+    assert networks.label("linear") == "linear"

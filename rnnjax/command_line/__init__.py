@@ -1,6 +1,6 @@
 """The edge between a shell and a program: arguments in, one-line errors and exit codes out."""
 
-from rnnjax.command_line.checks import at_least, distinct, finite, option, positive
+from rnnjax.command_line.checks import at_least, distinct, finite, option, positive, rising
 from rnnjax.command_line.entry import main
 from rnnjax.command_line.errors import ArgumentError, fail
 from rnnjax.command_line.help import help_text
@@ -19,4 +19,5 @@ __all__ = [
     "parse",
     "positive",
     "progress",
+    "rising",
 ]

@@ -1,5 +1,6 @@
 """Checks of single options, with messages that name the option as it is typed."""
 
+import itertools
 import math
 from typing import Any
 
@@ -52,3 +53,19 @@ def finite(config: Any, *names: str, above: int | float = -math.inf) -> None:
             allowed = kinds.get(above, f"finite and above {above:g}")
             given = " ".join(map(str, values))
             raise ArgumentError(f"{option(name)} must be {allowed}, each once, got {given}")
+
+
+def rising(config: Any, *names: str) -> None:
+    """Raise an ArgumentError unless the numbers of the named options are finite and rise.
+
+    Of one option, all its values; of several, their numbers one after the other.
+    """
+    values: list[Any] = []
+    for name in names:
+        value = getattr(config, name)
+        values += value if isinstance(value, tuple) else [value]
+    ends = [-math.inf, *values, math.inf]
+    if not all(a < b for a, b in itertools.pairwise(ends)):
+        given = " ".join(map(str, values))
+        named = " and ".join(map(option, names))
+        raise ArgumentError(f"{named} must be finite and in rising order, got {given}")

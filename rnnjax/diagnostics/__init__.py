@@ -18,7 +18,12 @@ from rnnjax.diagnostics.adjoints import (
     log_gradient_profile_by_part,
 )
 from rnnjax.diagnostics.gates import GateStatistics, gate_statistics, gates
-from rnnjax.diagnostics.jacobians import SingularValues, jacobian_singular_values, jacobians
+from rnnjax.diagnostics.jacobians import (
+    SingularValues,
+    jacobian_singular_values,
+    jacobians,
+    log_spectrum_statistics,
+)
 from rnnjax.diagnostics.layers import log_gradient_by_layer
 from rnnjax.diagnostics.live import (
     adjoint_norms,
@@ -29,12 +34,19 @@ from rnnjax.diagnostics.live import (
 )
 from rnnjax.diagnostics.loss_profiles import GradientProfile, gradient_profile
 from rnnjax.diagnostics.lyapunov import LyapunovSpectrum, lyapunov_spectrum
-from rnnjax.diagnostics.mean_field import gaussian_mean, mean_field_exponent
+from rnnjax.diagnostics.mean_field import (
+    critical_gain,
+    gaussian_mean,
+    mean_field_exponent,
+    mean_squared_slope,
+)
 from rnnjax.diagnostics.memory import (
     Estimate,
     confidence_interval,
     fisher_memory_curve,
+    leaky_log_profile,
     memory_horizon,
+    random_carry_direction,
     time_constant,
 )
 from rnnjax.diagnostics.parameter_gradients import (
@@ -42,7 +54,14 @@ from rnnjax.diagnostics.parameter_gradients import (
     parameter_gradient_by_lag,
 )
 from rnnjax.diagnostics.paths import CarouselSplit, log_carousel_profile
-from rnnjax.diagnostics.profiles import by_lag, decay_rate, half_life, quartiles
+from rnnjax.diagnostics.profiles import (
+    LineFit,
+    by_lag,
+    decay_rate,
+    half_life,
+    line_fit,
+    quartiles,
+)
 from rnnjax.diagnostics.surfaces import (
     Projection,
     Surface,
@@ -61,6 +80,7 @@ from rnnjax.diagnostics.weights import (
     health_report,
     histogram,
     log_histogram,
+    median_spectral_radius,
 )
 
 __all__ = [
@@ -70,6 +90,7 @@ __all__ = [
     "GradientProfile",
     "Health",
     "Histogram",
+    "LineFit",
     "LyapunovSpectrum",
     "Projection",
     "SingularValues",
@@ -81,6 +102,7 @@ __all__ = [
     "by_gate",
     "by_lag",
     "confidence_interval",
+    "critical_gain",
     "decay_rate",
     "entry_direction",
     "fisher_memory_curve",
@@ -96,18 +118,24 @@ __all__ = [
     "histogram",
     "jacobian_singular_values",
     "jacobians",
+    "leaky_log_profile",
+    "line_fit",
     "log_carousel_profile",
     "log_gradient_by_layer",
     "log_gradient_profile",
     "log_gradient_profile_by_part",
     "log_histogram",
     "log_spaced",
+    "log_spectrum_statistics",
     "lyapunov_spectrum",
     "mean_field_exponent",
+    "mean_squared_slope",
+    "median_spectral_radius",
     "memory_horizon",
     "parameter_gradient_by_lag",
     "project_path",
     "quartiles",
+    "random_carry_direction",
     "random_directions",
     "surface",
     "time_constant",

@@ -1,11 +1,13 @@
 """Jacobians of one step, and the singular values of their products over many."""
 
 import functools
+import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -23,6 +25,24 @@ class SingularValues(NamedTuple):
 
     log_values: Any  # [K, *batch, num], natural logs, descending
     log_condition: Any  # [K, *batch], ln of the first over the last of them
+
+
+def log_spectrum_statistics(log_values: Any) -> dict[str, Any]:
+    """Return logs of the largest singular value, the condition number and the root mean square.
+
+    Args:
+        log_values: natural logs, descending, all N of them along the last axis.
+
+    Returns:
+        `leading`, ln sigma_1; `condition`, ln sigma_1 / sigma_N; and `root_mean_square`, half the
+        ln of the mean of sigma_i^2.
+    """
+    power = np.logaddexp.reduce(2 * log_values, -1) - math.log(log_values.shape[-1])
+    return {
+        "leading": log_values[..., 0],
+        "condition": log_values[..., 0] - log_values[..., -1],
+        "root_mean_square": power / 2,
+    }
 
 
 @precise

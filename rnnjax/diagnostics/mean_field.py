@@ -16,6 +16,11 @@ def gaussian_mean(function: Callable[[np.ndarray], np.ndarray], variance: float)
     return float(WEIGHT @ function(math.sqrt(variance) * Z))
 
 
+def mean_squared_slope(variance: float) -> float:
+    """Return E[tanh'(x)^2], x ~ N(0, variance)."""
+    return gaussian_mean(lambda x: (1 - np.tanh(x) ** 2) ** 2, variance)
+
+
 def mean_field_exponent(gain: float, input_variance: float = 0.0, rounds: int = 10_000) -> float:
     """Return the rate at which differences grow in a random tanh network, in nats per step.
 
@@ -50,5 +55,27 @@ def mean_field_exponent(gain: float, input_variance: float = 0.0, rounds: int = 
             break
         power = gaussian_mean(lambda x: np.tanh(x) ** 2, variance)
         variance, before = input_variance + gain**2 * power, variance
-    slope = gaussian_mean(lambda x: (1 - np.tanh(x) ** 2) ** 2, variance)
-    return math.log(gain**2 * slope) / 2
+    return math.log(gain**2 * mean_squared_slope(variance)) / 2
+
+
+def critical_gain(input_variance: float, tolerance: float = 1e-6) -> float:
+    """Return the gain beyond which `mean_field_exponent` is positive: g* >= 1.
+
+    The largest singular value of a product of Jacobians grows there, in an infinitely large
+    network. Inputs raise it.
+
+    Args:
+        input_variance: sigma^2.
+        tolerance: g* is less than this below the result.
+
+    Raises:
+        ValueError: g* is not below 100, or `input_variance` is negative.
+    """
+    low, high = 0.5, 100.0
+    if not mean_field_exponent(high, input_variance) > 0:
+        raise ValueError(f"input_variance must be smaller, got {input_variance}: g* is above 100")
+    while high - low > tolerance:
+        middle = (low + high) / 2
+        grows = mean_field_exponent(middle, input_variance) > 0
+        low, high = (low, middle) if grows else (middle, high)
+    return high

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rnnjax.cells.base import Cell, check_size
-from rnnjax.recurrence.carries import flatten, partition, unflatten
+from rnnjax.recurrence.carries import expand, flatten, partition, unflatten
 
 PyTree = Any
 
@@ -47,6 +47,43 @@ def memory_horizon(log_profile: Float[Array, "K *batch"], epsilon: float) -> Flo
     first = jnp.argmax(crossed, axis=0)
     there = jnp.take_along_axis(log_profile, first[None], axis=0)[0]
     return jnp.where(jnp.any(crossed, 0), jnp.where(jnp.isnan(there), jnp.nan, first + 1), jnp.inf)
+
+
+def leaky_log_profile(keeps: Any, lags: int) -> Float[np.ndarray, "K"]:
+    """Return the log gradient profile of units that keep a fixed share of their state at each step.
+
+        ln ||d s_T / d s_{T-k} v|| = ln sqrt(mean over units of keep^2k),   k = 1 .. K
+
+    v a random direction of unit length. With all weights zero this is the LSTM and the GRU, whose
+    units keep s(b), b the forget bias and s the logistic function.
+
+    Args:
+        keeps: positive, `[units]`, or a number if all units are alike.
+        lags: K.
+    """
+    keeps = np.atleast_1d(keeps)
+    powers = 2 * np.log(keeps) * np.arange(1, lags + 1)[:, None]
+    return np.logaddexp.reduce(powers, axis=1) / 2 - math.log(len(keeps)) / 2
+
+
+def random_carry_direction(key: Any, cell: Cell, batch: tuple[int, ...]) -> PyTree:
+    """Return random directions in the space of a cell's carries, each of unit length.
+
+    Args:
+        key: of the draw.
+        batch: the shape of a batch; every example has its own direction.
+
+    Returns:
+        A pytree like `cell.initial_carry(batch)`. Complex entries have random real and imaginary
+        parts; leaves that are neither real nor complex are as there: no gradient flows through
+        them.
+    """
+    floats, merge = partition(cell.initial_carry(batch))
+    keys = jax.random.split(key, len(floats))
+    drawn = [jax.random.normal(k, v.shape, v.dtype) for k, v in zip(keys, floats, strict=True)]
+    axes = [tuple(range(len(batch), v.ndim)) for v in drawn]
+    squares = sum(jnp.sum(jnp.abs(v) ** 2, axis) for v, axis in zip(drawn, axes, strict=True))
+    return merge([v / expand(jnp.sqrt(squares), v) for v in drawn])
 
 
 def time_constant(exponent: Any) -> Float[Array, "..."]:

@@ -1,10 +1,10 @@
-"""Gradient profiles by lag, and their summaries: decay rate, half-life, quartiles."""
+"""Gradient profiles by lag, and their summaries: decay rate, half-life, lines, quartiles."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
 
 def by_lag(
@@ -50,6 +50,26 @@ def half_life(log_profile: Float[Array, "K *batch"]) -> Float[Array, "*batch"]:
     decays = rate > 0
     lasting = jnp.where(jnp.isnan(rate), jnp.nan, jnp.inf)
     return jnp.where(decays, jnp.log(2.0) / jnp.where(decays, rate, 1), lasting)
+
+
+class LineFit(NamedTuple):
+    """What `line_fit` returns."""
+
+    slope: float
+    r2: float  # share of the variance that the line explains; 1 if there is none
+
+
+def line_fit(x: Num[np.ndarray, " n"], y: Num[np.ndarray, " n"]) -> LineFit:
+    """Return slope and R^2 of the straight line through points, by least squares.
+
+        y = a + slope x,   R^2 = 1 - Var[y - a - slope x] / Var[y]
+
+    Args:
+        x, y: finite, two or more points at different x.
+    """
+    slope, start = np.polyfit(x, y, 1)
+    left, spread = np.var(y - start - slope * x), np.var(y)
+    return LineFit(float(slope), float(1 - left / spread) if spread > 0 else 1.0)
 
 
 def quartiles(values: Any) -> dict[str, Any]:

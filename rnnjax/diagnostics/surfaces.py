@@ -3,7 +3,7 @@
 import functools
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, SupportsIndex
 
 import jax
@@ -87,6 +87,30 @@ def _log_norm(tree):
     return jnp.log(scale) + jnp.log(sum(jnp.sum(jnp.abs(v / scale) ** 2) for v in leaves)) / 2
 
 
+class Window(NamedTuple):
+    """A rectangle of the plane."""
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+
+    def contains(self, x: Any, y: Any) -> Any:
+        """Return whether points lie in the rectangle, elementwise."""
+        return (x >= self.x[0]) & (x <= self.x[1]) & (y >= self.y[0]) & (y <= self.y[1])
+
+    def axes(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return `count` evenly spaced coordinates along each side."""
+        return np.linspace(*self.x, count), np.linspace(*self.y, count)
+
+    def middle(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the coordinates of `count` x `count` points, in the middle half of each side."""
+        sides = [
+            np.linspace(low + (high - low) / 4, high - (high - low) / 4, count)
+            for low, high in (self.x, self.y)
+        ]
+        x, y = np.meshgrid(*sides)
+        return x.ravel(), y.ravel()
+
+
 def entry_direction(params: PyTree, path: str, index: int | Sequence[int]) -> PyTree:
     """Return a direction like `params` that is 1 at one entry of one leaf and 0 elsewhere.
 
@@ -148,6 +172,28 @@ def _like_filters(key, weights):
     axes = tuple(range(weights.ndim - 1)) if weights.ndim > 1 else None
     norms = [jnp.sqrt(jnp.sum(jnp.abs(a) ** 2, axes, keepdims=True)) for a in (weights, draw)]
     return draw * (norms[0] / norms[1])
+
+
+def path_statistics(path: Mapping[str, Any], x: str, y: str, window: Window) -> dict[str, Any]:
+    """Return how an optimiser moves over a plane, and where it ends.
+
+    `largest_step` is the longest move, `at_update` its number from 1 on, `late_loss` the median
+    loss over the last quarter of the path.
+
+    Args:
+        path: columns `x`, `y`, `loss` and `grad_norm`, a row for each point in order of steps.
+        x, y: names of the columns of coordinates.
+        window: the surface, which the path `stays_on_surface` or leaves.
+    """
+    moves = np.hypot(np.diff(path[x]), np.diff(path[y]))
+    return {
+        "largest_step": float(moves.max()),
+        "at_update": int(moves.argmax()) + 1,
+        "largest_gradient": float(path["grad_norm"].max()),
+        "stays_on_surface": bool(np.all(window.contains(path[x], path[y]))),
+        "final": [float(path[x][-1]), float(path[y][-1])],
+        "late_loss": float(np.median(path["loss"][-(len(path["loss"]) // 4 + 1) :])),
+    }
 
 
 class Projection(NamedTuple):

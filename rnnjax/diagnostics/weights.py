@@ -108,6 +108,22 @@ def block_spectra(cell: Cell, params: PyTree) -> dict[str, Spectrum]:
     return {g: _spectrum(_wide(b), form) for g, b in zip(cell.gate_names, blocks, strict=True)}
 
 
+def median_spectral_radius(cell: Cell, params: PyTree) -> float | None:
+    """Return the median, over gates and leading axes, of the spectral radius of a recurrent block.
+
+    None where it is not known: the cell is not gated, or its blocks are not square.
+
+    Args:
+        cell, params: as for `block_spectra`.
+    """
+    try:
+        spectra = block_spectra(cell, params)
+    except (TypeError, ValueError):
+        return None
+    radii = [np.abs(spectrum.eigenvalues).max(-1) for spectrum in spectra.values()]
+    return float(np.median(radii))
+
+
 def _spectrum(block, form):
     """Return the spectrum of a block: diagonal, dense or block-diagonal if `form` is 1, 2 or 3."""
     if form > 1 and block.shape[-2] != block.shape[-1]:

@@ -8,8 +8,15 @@ from rnnjax.experiment.application_options import (
     make_writer,
 )
 from rnnjax.experiment.baselines import beats_baseline, report, show_report
-from rnnjax.experiment.console import print_table
-from rnnjax.experiment.drawing import draw, draw_curves, draw_layers, draw_shares, draw_tables
+from rnnjax.experiment.console import estimate_text, print_table
+from rnnjax.experiment.drawing import (
+    draw,
+    draw_curves,
+    draw_heat_maps,
+    draw_layers,
+    draw_shares,
+    draw_tables,
+)
 from rnnjax.experiment.gradients import (
     gradient_table,
     layer_label,
@@ -21,9 +28,11 @@ from rnnjax.experiment.gradients import (
 from rnnjax.experiment.lifecycle import Experiment
 from rnnjax.experiment.options import (
     CellOptions,
+    InitialisationOptions,
     PredictOptions,
     RunOptions,
     SeedOptions,
+    SurfaceOptions,
     TrainingOptions,
     make_task,
     run_options,
@@ -32,12 +41,15 @@ from rnnjax.experiment.predict import lines, read_file, restore, save
 from rnnjax.experiment.tables import (
     PHASES,
     loss_curve,
+    nested,
     profile_rows,
     quantile_band,
+    rates_by_lag,
     select,
     step_band,
+    surface_columns,
 )
-from rnnjax.experiment.task_data import digit_sets, sampled_sets
+from rnnjax.experiment.task_data import digit_sets, end_to_end_inputs, sampled_sets
 from rnnjax.experiment.training import (
     evaluate,
     fit,
@@ -45,6 +57,7 @@ from rnnjax.experiment.training import (
     parameter_count,
     shuffled_batches,
     start,
+    train_and_observe,
     train_and_probe,
 )
 from rnnjax.experiment.verdict import Outcome, Verdict, print_verdict
@@ -54,11 +67,13 @@ __all__ = [
     "ApplicationOptions",
     "CellOptions",
     "Experiment",
+    "InitialisationOptions",
     "NetworkOptions",
     "Outcome",
     "PredictOptions",
     "RunOptions",
     "SeedOptions",
+    "SurfaceOptions",
     "TrainingOptions",
     "Verdict",
     "WriterOptions",
@@ -66,9 +81,12 @@ __all__ = [
     "digit_sets",
     "draw",
     "draw_curves",
+    "draw_heat_maps",
     "draw_layers",
     "draw_shares",
     "draw_tables",
+    "end_to_end_inputs",
+    "estimate_text",
     "evaluate",
     "fit",
     "gradient_table",
@@ -81,11 +99,13 @@ __all__ = [
     "make_task",
     "make_writer",
     "member",
+    "nested",
     "parameter_count",
     "print_table",
     "print_verdict",
     "profile_rows",
     "quantile_band",
+    "rates_by_lag",
     "reach",
     "read_file",
     "record_shares",
@@ -99,5 +119,7 @@ __all__ = [
     "shuffled_batches",
     "start",
     "step_band",
+    "surface_columns",
+    "train_and_observe",
     "train_and_probe",
 ]

@@ -1,6 +1,6 @@
-"""Tables on the console."""
+"""Tables and estimates on the console."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -19,6 +19,17 @@ def print_table(
     for first, *others in texts:
         cells = [f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True)]
         print((" " * indent + "  ".join([f"{first:{widths[0]}}", *cells])).rstrip())
+
+
+def estimate_text(entry: Mapping[str, float]) -> str:
+    """Return "value [low, high] (theory)", padded to 37 characters; the theory if there is one.
+
+    Args:
+        entry: `value`, `low`, `high` and perhaps `theory`.
+    """
+    value = f"{entry['value']:.4g} [{entry['low']:.4g}, {entry['high']:.4g}]"
+    expected = f" ({entry['theory']:.4g})" if "theory" in entry else ""
+    return f"{value:>28}{expected:9}"
 
 
 def _text(entry, digits):

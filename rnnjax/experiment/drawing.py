@@ -17,6 +17,7 @@ def draw_curves(
     series: str,
     *,
     table: Mapping[str, Any] | None = None,
+    value: str = "median",
     label_format: str | None = None,
     names: Mapping[Any, str] | None = None,
     **options: Any,
@@ -27,8 +28,10 @@ def draw_curves(
 
     Args:
         name: of the figure, and of the table unless the columns are given.
-        x, series, options: as for `figures.curves`.
+        x, series, options: as for `figures.curves`; the label of an x axis `lag` is `figures.LAG`
+            unless another is given.
         table: columns to draw; None means those of the run's table `name`.
+        value: the column that is drawn.
         label_format: the label of a value of `series`, such as "gain {:g}".
         names: labels that go before it, by value.
     """
@@ -43,6 +46,10 @@ def draw_curves(
     if label_format is not None:
         values = dict.fromkeys(table[series].tolist())
         names = {value: label_format.format(value) for value in values} | dict(names or {})
+    if value != "median":
+        table = {**table, "median": table[value]}
+    if x == "lag":
+        options = {"xlabel": figures.LAG} | options
     run.save_figure(name, figures.curves(table, x, series, names=names, **options))
 
 
@@ -78,6 +85,21 @@ def draw_layers(run: Run, table: Mapping[str, Any], **options: Any) -> None:
     for phase in dict.fromkeys(table["phase"].tolist()):
         rows = select(labelled, phase=phase)
         draw_shares(run, f"layers_{phase}", "layer", table=rows, panel="network", **options)
+
+
+def draw_heat_maps(
+    run: Run, name: str, x: str, y: str, value: str, *, table: Mapping[str, Any], **options: Any
+) -> None:
+    """Draw a table with `figures.heat_maps` and save the figure under `name`; nothing without rows.
+
+    Args:
+        name: of the figure.
+        x, y, value, table, options: as for `figures.heat_maps`.
+    """
+    from rnnjax import figures
+
+    if len(table[x]):
+        run.save_figure(name, figures.heat_maps(table, x, y, value, **options))
 
 
 def draw(run: Run) -> None:

@@ -4,11 +4,21 @@ A class further down calls `super().__post_init__()` first, so that every check 
 """
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any, ClassVar
 
 from rnnjax import networks
-from rnnjax.command_line import ArgumentError, at_least, distinct, positive
+from rnnjax.command_line import (
+    ArgumentError,
+    at_least,
+    distinct,
+    finite,
+    option,
+    positive,
+    rising,
+)
+from rnnjax.diagnostics.surfaces import Window
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,6 +99,50 @@ class SeedOptions(RunOptions):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SurfaceOptions(RunOptions):
+    """Which part of a plane of two parameters is drawn; abstract. A subclass sets the defaults."""
+
+    title: ClassVar[str] = "surface"
+
+    w_min: float = -1.0
+    """Left edge of the surface; w is the recurrent weight."""
+    w_max: float = 1.0
+    """Right edge."""
+    b_min: float = -1.0
+    """Lower edge of the surface; b is the bias."""
+    b_max: float = 1.0
+    """Upper edge."""
+    points: int = 201
+    """Points of the surface along each axis."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least(2, self, "points")
+        rising(self, "w_min", "w_max")
+        rising(self, "b_min", "b_max")
+
+    @property
+    def window(self) -> Window:
+        """The rectangle."""
+        return Window((self.w_min, self.w_max), (self.b_min, self.b_max))
+
+    @property
+    def axes(self) -> dict[str, Any]:
+        """Evenly spaced weights `w` and biases `b`, POINTS of each."""
+        return dict(zip("wb", self.window.axes(self.points), strict=True))
+
+    def must_show(self, *names: str) -> None:
+        """Raise an ArgumentError unless the named points (w, b) lie on the surface."""
+        for name in names:
+            w, b = getattr(self, name)
+            if not self.window.contains(w, b):
+                raise ArgumentError(
+                    f"{option(name)} must lie on the surface, w in {self.w_min}..{self.w_max} and "
+                    f"b in {self.b_min}..{self.b_max}; got {w} {b}"
+                )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingOptions(SeedOptions):
     """How networks are trained; abstract. A subclass may change the defaults."""
 
@@ -142,6 +196,35 @@ class CellOptions(RunOptions):
     def make_cell(self, name: str, **options: Any) -> Any:
         """Return the cell with this name and `features` hidden units."""
         return networks.make_cell(name, self.features, **options)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InitialisationOptions(CellOptions, SeedOptions):
+    """How cells are initialised, on inputs of independent Gaussian noise; abstract.
+
+    A subclass sets the defaults.
+    """
+
+    title: ClassVar[str] = "initialisation"
+
+    gains: tuple[float, ...] = (1.0,)
+    """Factors of the recurrent blocks."""
+    forget_biases: tuple[float, ...] = ()
+    """Biases of the LSTM's forget gate and of the GRU's z, which keeps h."""
+    input_scale: float = 1.0
+    """Standard deviation of the inputs; 0 leaves the cell at rest."""
+    examples: int = 4
+    """Input sequences for each seed."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least(1, self, "examples")
+        if not 0 <= self.input_scale < math.inf:
+            limits = "finite and at least 0"
+            raise ArgumentError(f"--input-scale must be {limits}, got {self.input_scale}")
+        finite(self, "gains", above=0)
+        if self.forget_biases:
+            finite(self, "forget_biases")
 
 
 def make_task(tasks: Any, name: str, **arguments: Any) -> Any:

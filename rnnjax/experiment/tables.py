@@ -1,9 +1,12 @@
 """Numbers behind the figures that experiments share: quantile bands and loss curves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Num
 
 from rnnjax import diagnostics
 
@@ -17,13 +20,59 @@ def select(table: Mapping[str, Any], rows: Any = None, **where: Any) -> dict[str
     Args:
         table: columns of equal length, by name.
         rows: a mask or indices; None means all.
-        where: values that columns must have: `cell="lstm"`.
+        where: values that columns must have, `cell="lstm"`, or lists of them,
+            `cell=["lstm", "gru"]`.
     """
     if rows is not None:
         table = {name: column[rows] for name, column in table.items()}
     length = len(next(iter(table.values())))
-    chosen = np.all([np.ones(length, bool), *(table[k] == v for k, v in where.items())], axis=0)
+    masks = [
+        np.isin(table[k], v) if isinstance(v, list) else table[k] == v for k, v in where.items()
+    ]
+    chosen = np.all([np.ones(length, bool), *masks], axis=0)
     return {name: column[chosen] for name, column in table.items()}
+
+
+def nested(
+    rows: Sequence[Mapping[str, Any]], *names: str, optional: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return rows as dictionaries in dictionaries, and at the bottom lists of what else they hold.
+
+    Args:
+        rows: in order.
+        names: columns, from the outer dictionary to the inner.
+        optional: other columns, which are left out where they are NaN.
+    """
+    found: dict[str, Any] = {}
+    for row in rows:
+        place = found
+        for name in names[:-1]:
+            place = place.setdefault(row[name], {})
+        left_out = {name for name in optional if np.isnan(row[name])}
+        entry = {key: row[key] for key in row if key not in names and key not in left_out}
+        place.setdefault(row[names[-1]], []).append(entry)
+    return found
+
+
+def surface_columns(
+    function: Any, center: Any, axes: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return a function over two entries of its parameters as columns of a table.
+
+    Args:
+        function: of parameters to a scalar, as for `diagnostics.surface`.
+        center: parameters, of which the two entries are scalars and zero.
+        axes: the paths of the two entries, with coordinates along each.
+
+    Returns:
+        The coordinates under their names, `loss` and `log_gradient_norm`.
+    """
+    center = jax.tree.map(jnp.asarray, center)
+    directions = [diagnostics.entry_direction(center, name, ()) for name in axes]
+    grid = diagnostics.surface(function, center, directions, *axes.values())
+    columns = dict(zip(axes, np.meshgrid(*axes.values()), strict=True))
+    columns |= {"loss": grid.values, "log_gradient_norm": grid.log_gradient_norm}
+    return {name: np.asarray(column).ravel() for name, column in columns.items()}
 
 
 def quantile_band(values: Any) -> dict[str, np.ndarray]:
@@ -62,6 +111,37 @@ def step_band(name: str, values: Any, lengths: Any) -> dict[str, np.ndarray]:
     ]
     band = {column: np.array([row[column] for row in rows]) for column in rows[0]}
     return {name: np.arange(1, len(rows) + 1), **band}
+
+
+def rates_by_lag(
+    place: Mapping[str, Any],
+    lags: Num[np.ndarray, "K"],
+    logs: Mapping[str, Any],
+    theory: Mapping[str, float],
+    *,
+    skip: float = 0.25,
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Return the rates at which medians of logarithms change with the lag, beside a theory's.
+
+    Args:
+        place: columns of every table.
+        lags: in rising order.
+        logs: natural logs `[K, ...]` by name; the median is over all axes but the first.
+        theory: the expected rates, in nats per step, of those that have one.
+        skip: lags below this share of the largest are left out of the straight line.
+
+    Returns:
+        Columns of a table for each name, `lag`, `median`, `q25`, `q75` and `theory`; and the
+        `rate`, `r2` and `theory` of each, for a summary.
+    """
+    columns, rates, late = {}, {}, lags >= lags[-1] * skip
+    for name, values in logs.items():
+        found, want = diagnostics.quartiles(values.reshape(len(lags), -1)), theory.get(name)
+        fit = diagnostics.line_fit(lags[late], found["median"][late])
+        expected = lags * (np.nan if want is None else want)
+        columns[name] = {**place, "lag": lags, **found, "theory": expected}
+        rates[name] = {"rate": fit.slope, "r2": fit.r2, "theory": want}
+    return columns, rates
 
 
 def loss_curve(chunk: Any, windows: int = 5) -> list[dict[str, Any]]:

@@ -34,6 +34,22 @@ def sampled_sets(task: Any, members: Sequence[int], *sizes: int) -> list[Any]:
     return [training.shard_population(one) for one in sets]
 
 
+def end_to_end_inputs(task: Any, keys: Any, *, examples: int, sequences: int) -> Any:
+    """Return inputs of a task one sequence after the other, as of a long run: `[S, N T, B, D]`.
+
+    Args:
+        task: a `rnnjax.tasks.Sampled`.
+        keys: of the S seeds; each draws with `fold_in(key, 1)`.
+        examples: B.
+        sequences: N, for each example.
+    """
+    sample = functools.partial(task.sample, batch_size=examples * sequences)
+    inputs = jax.vmap(lambda key: sample(jax.random.fold_in(key, 1)).inputs)(keys)  # [S, T, N B, D]
+    seeds, length = inputs.shape[:2]
+    apart = inputs.reshape(seeds, length, sequences, examples, -1).swapaxes(1, 2)
+    return apart.reshape(seeds, sequences * length, examples, -1)
+
+
 def digit_sets(
     config: Any, make_batch: Callable[..., Any], *sizes: int | None
 ) -> tuple[list[Any], Callable[[], list[Iterator[Any]]]]:

@@ -130,6 +130,42 @@ def fit(
     return result.state
 
 
+def train_and_observe(
+    config: Any,
+    run: Run,
+    train_step: training.TrainStep,
+    state: training.TrainState,
+    sample: Callable[[Any], Any],
+    observe: Callable[[training.TrainState], PyTree],
+    *,
+    record_every: int = 10,
+    **labels: Any,
+) -> tuple[dict[int, PyTree], np.ndarray]:
+    """Train on sampled batches; return what is observed by update, and the losses of the last part.
+
+    Args:
+        config: has `updates`; `snapshots`, how often is observed besides once before training;
+            `members`; and `checkpoint_every` and `keep` of `RunOptions`.
+        train_step, state, sample, observe: as for `training.ResumableTraining.train_on_samples`.
+        record_every: updates between two entries of metrics.jsonl.
+        labels: on every line of metrics.jsonl.
+
+    Returns:
+        Update -> what `observe` returned, from 0 on; and losses `[T, S]` since the last snapshot
+        but one.
+    """
+    options = {"checkpoint_every": config.checkpoint_every, "keep": config.keep}
+    resumable = training.ResumableTraining(
+        run, labels, config.members, record_every=record_every, **options
+    )
+    chunk_size = -(-config.updates // config.snapshots)
+    trained = resumable.train_on_samples(
+        train_step, state, sample, steps=config.updates, chunk_size=chunk_size, observe=observe
+    )
+    history = {0: trained.before} | {chunk.step: chunk.observed for chunk in trained.chunks}
+    return history, trained.chunks[-1].metrics["loss"]
+
+
 def _recorded_losses(chunks, every):
     """Return the table of the training loss at the steps in metrics.jsonl, over the members."""
     steps, rows = [], []

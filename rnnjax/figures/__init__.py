@@ -5,6 +5,7 @@ tables are natural; axes are labelled in powers of ten. `series` gives each seri
 colour and marker, the same in every figure; the lag axis is labelled `LAG`.
 """
 
+from rnnjax.figures.bifurcations import bifurcations
 from rnnjax.figures.drawing import Table
 from rnnjax.figures.profiles import (
     gradient_profiles,
@@ -13,6 +14,7 @@ from rnnjax.figures.profiles import (
     path_split,
     profile_over_training,
 )
+from rnnjax.figures.spectra import log_spectra
 from rnnjax.figures.styles import COLOURS, LAG, Style, series
 from rnnjax.figures.surfaces import loss_surface
 from rnnjax.figures.sweeps import heat_maps, parallel_coordinates
@@ -24,6 +26,7 @@ __all__ = [
     "LAG",
     "Style",
     "Table",
+    "bifurcations",
     "block_maps",
     "comparison",
     "curves",
@@ -33,6 +36,7 @@ __all__ = [
     "histograms",
     "layer_profiles",
     "learning_curves",
+    "log_spectra",
     "loss_surface",
     "parallel_coordinates",
     "path_split",

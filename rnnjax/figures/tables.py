@@ -22,6 +22,9 @@ def curves(
     log_x: bool = False,
     log_y: bool = False,
     natural_logs: bool = False,
+    ylim: tuple[float, float] | None = None,
+    level: float | int | None = None,
+    places: Mapping[float, str] | None = None,
 ) -> Figure:
     """Draw one line with a band for each series, in one panel or several.
 
@@ -37,9 +40,13 @@ def curves(
         log_x, log_y: logarithmic axes, for tables of plain numbers; values that are not positive
             are left out. Without any positive value the axis is linear.
         natural_logs: the numbers are natural logarithms; the axis is labelled in powers of ten.
+        ylim: the range of y that is shown, in the units of the table; None means all.
+        level: a y, in the units of the table, that a thin dotted line marks.
+        places: values of x that thin dotted lines mark, with their labels.
     """
     parts = drawing.split(table, panel)
     figure, axes = drawing.panels(len(parts), columns, sharey=True)
+    thin: dict[str, Any] = {"color": "black", "linestyle": ":", "linewidth": 0.8}
     style = styles.series(table[series].tolist(), names)
     scale = 1 / drawing.LN10 if natural_logs else 1.0
     for ax, part in zip(axes, parts, strict=True):
@@ -58,6 +65,12 @@ def curves(
             ax.set(title=styles.label(part[panel][0], names))
         if log_x and np.any((part[x] > 0) & np.isfinite(part["median"])):
             ax.set(xscale="log")
+        if level is not None:
+            ax.axhline(level * scale, **thin)
+        for place, label in (places or {}).items():
+            ax.axvline(place, label=label, **thin)
+    if ylim is not None:
+        axes[0].set(ylim=(ylim[0] * scale, ylim[1] * scale))  # and with it those that share it
     if log_y and np.any(table["median"] > 0):
         axes[0].set(yscale="log")  # and with it those that share it
     lines = {

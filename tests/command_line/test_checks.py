@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rnnjax.command_line import ArgumentError, distinct, finite
+from rnnjax.command_line import ArgumentError, distinct, finite, rising
 
 
 @pytest.mark.parametrize("values", [(), ("a", "a"), (1, 2, 1)])
@@ -36,3 +36,20 @@ def test_right_values_pass():
     distinct(config, "names", "gains")
     finite(config, "gains", above=0)
     finite(config, "gains", "biases")
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(2.0, 1.0), (1.0, 1.0), (0.0, math.inf), (-math.inf, 0.0), (math.nan, 1.0)],
+)
+def test_the_ends_of_a_range_must_be_finite_and_rise(low, high):
+    with pytest.raises(ArgumentError, match="^--b-min and --b-max must be finite and in rising"):
+        rising(SimpleNamespace(b_min=low, b_max=high), "b_min", "b_max")
+
+
+def test_values_must_rise():
+    rising(SimpleNamespace(gains=(0.5, 2.0), low=1, high=3), "gains")
+    rising(SimpleNamespace(low=1, high=3), "low", "high")
+    with pytest.raises(ArgumentError) as error:
+        rising(SimpleNamespace(t_maxes=(4.0, 8.0, 5.0)), "t_maxes")
+    assert str(error.value) == "--t-maxes must be finite and in rising order, got 4.0 8.0 5.0"

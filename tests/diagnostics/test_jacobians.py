@@ -11,7 +11,12 @@ from maps import Henon, Point
 from rnnjax import GRU, LSTM, Elman
 from rnnjax.cells import identity
 from rnnjax.cells.initializers import Orthogonal
-from rnnjax.diagnostics import jacobian_singular_values, jacobians, log_gradient_profile
+from rnnjax.diagnostics import (
+    jacobian_singular_values,
+    jacobians,
+    log_gradient_profile,
+    log_spectrum_statistics,
+)
 
 KEY = jax.random.key(0)
 LONG = 10_000
@@ -136,3 +141,12 @@ def test_a_state_that_is_not_finite_is_refused():
     params, xs = problem(CELLS["elman"], dtype=jnp.float32)
     with pytest.raises(FloatingPointError, match="carry of example 0 is not finite after step 2"):
         jacobians(CELLS["elman"], params, xs.at[2, 0].set(jnp.inf).at[2, 0].multiply(jnp.nan))
+
+
+def test_statistics_of_a_spectrum():
+    values = np.array([[4.0, 2.0, 0.5], [1.0, 1.0, 1.0]])
+    found = log_spectrum_statistics(np.log(values))
+    np.testing.assert_allclose(found["leading"], np.log([4, 1]))
+    np.testing.assert_allclose(found["condition"], np.log([8, 1]), atol=1e-12)
+    squares = np.mean(values**2, -1)
+    np.testing.assert_allclose(found["root_mean_square"], np.log(squares) / 2, atol=1e-12)

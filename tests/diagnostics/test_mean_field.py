@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from rnnjax.diagnostics import gaussian_mean, mean_field_exponent
+from rnnjax.diagnostics import critical_gain, gaussian_mean, mean_field_exponent, mean_squared_slope
 
 
 def logistic_slope(x):
@@ -24,6 +24,7 @@ def logistic_slope(x):
 def test_slopes_at_unit_variance(function, value):
     assert gaussian_mean(function, 1.0) == pytest.approx(value, abs=5.1e-6)
     assert gaussian_mean(np.square, 2.5) == pytest.approx(2.5, rel=1e-12)
+    assert mean_squared_slope(1.0) == pytest.approx(0.46440, abs=5.1e-6)
 
 
 def test_the_first_exponent_of_random_networks():
@@ -48,6 +49,25 @@ def test_a_wide_network_does_as_theory_says():
             logs.append(math.log(np.linalg.norm(v)))
         v /= np.linalg.norm(v)
     assert np.mean(logs) == pytest.approx(mean_field_exponent(gain, 1.0), abs=0.02)
+
+
+def test_growth_begins_at_the_critical_gain_of_a_large_network():
+    rng = np.random.default_rng(0)
+    critical, width = critical_gain(0.8**2), 800
+    U = critical * np.linalg.qr(rng.normal(size=(width, width)))[0]
+    h, v, logs = np.zeros(width), rng.normal(size=width), []
+    for _ in range(80):
+        h = np.tanh(h @ U + 0.8 * rng.normal(size=width))
+        v = (v @ U) * (1 - h**2)
+        logs.append(math.log(np.linalg.norm(v)))
+        v /= np.linalg.norm(v)
+    assert np.mean(logs[20:]) == pytest.approx(0, abs=0.02)
+
+
+def test_without_inputs_growth_begins_at_gain_1():
+    assert critical_gain(0.0) == pytest.approx(1, abs=1e-4)
+    with pytest.raises(ValueError, match="input_variance must be smaller"):
+        critical_gain(1e9)
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import own_cells
 import pytest
 
-from rnnjax import GRU, Cell, Elman
+from rnnjax import GRU, LSTM, Cell, Elman
 from rnnjax.cells import GatedParams, identity
 from rnnjax.diagnostics import by_lag, half_life, log_gradient_profile
 from rnnjax.diagnostics.memory import (
     confidence_interval,
     fisher_memory_curve,
+    leaky_log_profile,
     memory_horizon,
+    random_carry_direction,
     time_constant,
 )
 
@@ -255,3 +258,26 @@ def test_what_has_no_fisher_memory_is_refused(gain, lags, direction, says):
     cell, params = linear(gain * np.eye(2), np.ones(2), jnp.float32)
     with pytest.raises(ValueError, match=says):
         fisher_memory_curve(cell, params, lags, direction)
+
+
+def test_leaky_units_forget_geometrically():
+    np.testing.assert_allclose(leaky_log_profile(0.8, 5), np.arange(1, 6) * math.log(0.8))
+    keeps = np.array([0.5, 0.9, 0.99])
+    want = [math.log(np.mean(keeps ** (2.0 * k))) / 2 for k in range(1, 8)]
+    np.testing.assert_allclose(leaky_log_profile(keeps, 7), want)
+
+
+@pytest.mark.parametrize("name", ["LSTM", "LRU", "counting"])
+def test_directions_have_unit_length_in_the_whole_carry(name):
+    cell = {"LSTM": LSTM(7), **own_cells.CELLS}[name]
+    v = random_carry_direction(jax.random.key(0), cell, (5,))
+    like = cell.initial_carry((5,))
+    assert jax.tree.map(jnp.shape, v) == jax.tree.map(jnp.shape, like)
+    parts = [a for a in jax.tree.leaves(v) if jnp.issubdtype(a.dtype, jnp.inexact)]
+    squares = sum(np.sum(np.abs(np.asarray(a)) ** 2, -1) for a in parts)
+    np.testing.assert_allclose(squares, np.ones(5), rtol=1e-5)
+    if name == "LRU":
+        assert np.abs(np.asarray(v.state).imag).max() > 0.1
+    xs = jnp.ones((3, 5, own_cells.D))
+    params = cell.init(jax.random.key(1), own_cells.D)
+    assert np.isfinite(log_gradient_profile(cell, params, xs, v)).all()

@@ -9,6 +9,7 @@ import pytest
 
 from rnnjax import LSTM, unroll
 from rnnjax.diagnostics import surfaces
+from rnnjax.diagnostics.surfaces import Window, path_statistics
 
 XS, YS = np.linspace(-1.0, 2.0, 7), np.linspace(-2.0, 1.0, 5)
 
@@ -227,3 +228,32 @@ def test_a_wrong_projection_is_refused():
         surfaces.project_path(path[:, :2], center, [np.ones(3)])
     with pytest.raises(ValueError, match=r"directions\[0\].*\(3,\).*\(2,\)"):
         surfaces.project_path(path, center, [np.ones(2)])
+
+
+def test_a_window_holds_its_edges_and_a_grid_in_its_middle():
+    window = Window((4.0, 6.0), (-3.0, -1.0))
+    w, b = np.array([4.0, 6.1, 5.0, np.nan]), np.array([-1.0, -2.0, -3.1, -2.0])
+    assert window.contains(w, b).tolist() == [True, False, False, False]
+    xs, ys = window.axes(3)
+    assert (xs.tolist(), ys.tolist()) == ([4, 5, 6], [-3, -2, -1])
+    points = list(zip(*window.middle(2), strict=True))
+    assert points == [(4.5, -2.5), (5.5, -2.5), (4.5, -1.5), (5.5, -1.5)]
+
+
+def test_a_path_is_described_by_its_longest_step_and_its_end():
+    path = {
+        "w": np.array([0.0, 3.0, 3.0, 3.5]),
+        "b": np.array([0.0, 4.0, 4.5, 4.5]),
+        "loss": np.array([4.0, 3.0, 1.0, 2.0]),
+        "grad_norm": np.array([5.0, 9.0, 1.0, 1.0]),
+    }
+    found = path_statistics(path, "w", "b", Window((0.0, 3.0), (0.0, 5.0)))
+    assert found == {
+        "largest_step": 5.0,
+        "at_update": 1,
+        "largest_gradient": 9.0,
+        "stays_on_surface": False,
+        "final": [3.5, 4.5],
+        "late_loss": 1.5,
+    }
+    assert path_statistics(path, "w", "b", Window((0.0, 4.0), (0.0, 5.0)))["stays_on_surface"]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import own_cells
 import pytest
 
 from rnnjax import GRU, LSTM, Cell, Elman
@@ -217,3 +218,17 @@ def test_histograms_refuse_what_they_cannot_count():
         weights.histogram({"b": np.ones((2, 3))}, 0)
     with pytest.raises(ValueError, match="'b'.*leading axis"):
         weights.log_histogram({"b": np.float64(1)})
+
+
+def test_the_median_spectral_radius_is_over_gates_and_seeds():
+    cell = GRU(H)
+    params = jax.vmap(lambda key: cell.init(key, D))(jax.random.split(jax.random.key(0), 3))
+    blocks = np.split(np.asarray(params.recurrent_kernel, float), 3, axis=-1)
+    want = np.median([np.abs(np.linalg.eigvals(block)).max(-1) for block in blocks])
+    assert weights.median_spectral_radius(cell, params) == pytest.approx(want, rel=1e-6)
+    leak = Leak()
+    assert weights.median_spectral_radius(leak, leak.init(jax.random.key(0), H)) is None
+    for name in ("coRNN", "IndRNN", "sLSTM"):
+        own = own_cells.CELLS[name]
+        radius = weights.median_spectral_radius(own, own.init(jax.random.key(0), D))
+        assert radius is None if name == "coRNN" else radius > 0  # [2H, H] has no eigenvalues

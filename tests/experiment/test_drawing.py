@@ -57,3 +57,26 @@ def test_curves_take_their_labels_from_a_format(tmp_path, monkeypatch):
     one = experiment.select(run.read_table("gains"), gain=2.0)
     experiment.draw_curves(run, "largest", "lag", "gain", table=one, **options)
     assert len(saved["largest"].axes[0].get_legend().get_texts()) == 1
+
+
+def test_another_column_and_the_lag_have_their_labels(tmp_path, monkeypatch):
+    run = Run.create(tmp_path / "run", Config())
+    rows = {"lag": np.arange(3), "norm": np.arange(3.0) + 1}
+    run.write_table("norms", [{"cell": "gru", **rows}])
+    saved = {}
+    monkeypatch.setattr(Run, "save_figure", lambda _, name, figure: saved.update({name: figure}))
+    experiment.draw_curves(run, "norms", "lag", "cell", value="norm", ylabel="norm", level=2.0)
+    (ax,) = saved["norms"].axes
+    assert ax.get_xlabel() == "lag k = T - t (steps before the end)"
+    assert ax.lines[0].get_ydata().tolist() == [1, 2, 3]
+
+
+def test_heat_maps_are_drawn_if_there_are_rows(tmp_path):
+    run = Run.create(tmp_path / "run", Config())
+    table = {"x": np.arange(2.0), "y": np.arange(2.0), "z": np.arange(2.0)}
+    labels = {"xlabel": "x", "ylabel": "y", "label": "z"}
+    none = {name: column[:0] for name, column in table.items()}
+    experiment.draw_heat_maps(run, "map", "x", "y", "z", table=none, **labels)
+    assert not (run.path / "map.png").exists()
+    experiment.draw_heat_maps(run, "map", "x", "y", "z", table=table, **labels)
+    assert (run.path / "map.png").stat().st_size > 1000

@@ -1,16 +1,23 @@
 """Tables that experiments share, against what they are by hand."""
 
+import math
 from types import SimpleNamespace
 
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from rnnjax.experiment import (
+    estimate_text,
     loss_curve,
+    nested,
     print_table,
     profile_rows,
     quantile_band,
+    rates_by_lag,
     select,
     step_band,
+    surface_columns,
 )
 
 
@@ -44,6 +51,7 @@ def test_rows_are_selected_by_mask_and_by_value():
     assert select(table, np.array([False, True, True]))["step"].tolist() == [2, 3]
     assert select(table, np.array([2, 0]), cell="gru")["step"].tolist() == [3, 1]
     assert select(table, cell="elman")["step"].tolist() == []
+    assert select(table, cell=["lstm", "gru"], step=[1, 2])["step"].tolist() == [1, 2]
 
 
 def test_a_loss_curve_leaves_out_members_that_stopped():
@@ -62,3 +70,43 @@ def test_a_printed_table_is_aligned(capsys):
         " elman  0.1235     -",
         " gru        12    ok",
     ]
+
+
+def test_an_estimate_is_a_text_with_its_interval():
+    entry = {"value": 1.23456, "low": 1.0, "high": math.inf}
+    assert estimate_text(entry).split() == ["1.235", "[1,", "inf]"]
+    assert estimate_text(entry | {"theory": 2.0}).split()[-1] == "(2)"
+    assert len(estimate_text(entry)) == 37
+
+
+def test_rows_are_nested_by_their_columns():
+    rows = [
+        {"cell": "gru", "what": "a", "at": 1, "theory": math.nan},
+        {"cell": "gru", "what": "b", "at": 1, "theory": 0.5},
+        {"cell": "lstm", "what": "a", "at": 2, "theory": 0.5},
+    ]
+    found = nested(rows, "cell", "what", optional=["theory"])
+    assert found["gru"] == {"a": [{"at": 1}], "b": [{"at": 1, "theory": 0.5}]}
+    assert list(found) == ["gru", "lstm"]
+
+
+def test_the_rate_is_fitted_to_the_later_three_quarters():
+    lags = np.array([1, 10, 20, 30, 40])
+    logs = {"a": np.array([50.0, 3, 1, -1, -3])[:, None], "b": np.zeros((5, 2, 3))}
+    columns, rates = rates_by_lag({"cell": "gru"}, lags, logs, {"a": -0.25}, skip=1 / 4)
+    assert rates["a"] == {"rate": pytest.approx(-0.2), "r2": pytest.approx(1), "theory": -0.25}
+    assert rates["b"]["theory"] is None and np.isnan(columns["b"]["theory"]).all()
+    assert columns["a"]["cell"] == "gru" and columns["a"]["median"].tolist() == [50, 3, 1, -1, -3]
+    np.testing.assert_allclose(columns["a"]["theory"], -0.25 * lags)
+
+
+def test_a_surface_is_a_table_with_a_row_for_each_point():
+    axes = {"w": np.array([1.0, 2.0, 3.0]), "b": np.array([0.5, 4.0])}
+    center = {"w": jnp.zeros(()), "b": jnp.zeros(())}
+    table = surface_columns(lambda params: params["w"] * params["b"] ** 2, center, axes)
+    assert list(table) == ["w", "b", "loss", "log_gradient_norm"]
+    pairs = [(w, b) for b in axes["b"] for w in axes["w"]]
+    assert [*zip(table["w"], table["b"], strict=True)] == pairs
+    np.testing.assert_allclose(table["loss"], table["w"] * table["b"] ** 2, rtol=1e-6)
+    gradient = np.hypot(table["b"] ** 2, 2 * table["w"] * table["b"])
+    np.testing.assert_allclose(np.exp(table["log_gradient_norm"]), gradient, rtol=1e-6)

@@ -14,6 +14,7 @@ import pytest
 from rnnjax import diagnostics, experiment
 from rnnjax.command_line import ArgumentError
 from rnnjax.runs import Run
+from rnnjax.tasks import AddingArjovsky2016
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -147,3 +148,46 @@ def test_one_member_and_its_size():
     assert experiment.parameter_count(params) == 7
     one = experiment.member(params, 1)
     assert one["b"] == 1 and one["w"].tolist() == [[6, 7], [8, 9], [10, 11]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Observed(Config):
+    """Of training that is observed."""
+
+    updates: int = 5
+    snapshots: int = 2
+
+
+def test_what_is_observed_stands_beside_its_update(tmp_path):
+    config = Config(seeds=2)
+    run, state = (
+        Run.create(tmp_path / "run", config),
+        experiment.start(config, optax.sgd(1.0), init),
+    )
+    history, losses = experiment.train_and_observe(
+        config,
+        run,
+        train_step,
+        state,
+        lambda key: {"x": jnp.ones(3), "y": 3 * jnp.ones(3)},
+        lambda state: state.params,
+        record_every=2,
+        cell="line",
+    )
+    assert list(history) == [0, 3, 5] and losses.shape == (2, 2)
+    w = np.asarray(state.params)  # two seeds of w -> w - 1e-3 * 2 (w - 3)
+    for update, params in history.items():
+        np.testing.assert_allclose(params, 3 + (w - 3) * (1 - 2e-3) ** update, rtol=1e-5)
+    rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["cell"], row["step"]) for row in rows] == [("line", s) for s in (2, 2, 4, 4)]
+
+
+def test_inputs_end_to_end_are_the_sequences_one_after_the_other():
+    task, keys = AddingArjovsky2016(length=5), jnp.stack([jax.random.key(s) for s in (3, 4)])
+    found = experiment.end_to_end_inputs(task, keys, examples=2, sequences=3)
+    assert found.shape == (2, 15, 2, 2)
+    for seed, key in enumerate(keys):
+        inputs = task.sample(jax.random.fold_in(key, 1), 6).inputs  # [5, 6, 2]
+        for n in range(3):
+            part = found[seed, 5 * n : 5 * n + 5]
+            np.testing.assert_array_equal(part, inputs[:, 2 * n : 2 * n + 2])

@@ -1,17 +1,14 @@
-"""The curse of memory: closed forms against sums and a Lyapunov equation, and what a run says."""
+"""The curse of memory: what a run writes and says."""
 
 import copy
 import dataclasses
 import json
-import math
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.linalg import solve_discrete_lyapunov
 from scripts import ROOT, load
 
+from rnnjax.diagnostics.linear_recurrences import second_moments
 from rnnjax.runs import Run
 
 pytestmark = pytest.mark.slow
@@ -22,52 +19,6 @@ TINY = curse.Config(
     rhos=(0.0, 0.5, 1.0), lambdas=3, closest=0.05, steps=1000, chains=160, seeds=8, seed=1
 )
 FIGURES = "curse", "remedy", "agreement", "gradients"
-
-
-@pytest.mark.parametrize("rho", [0, 0.5, 0.9, 1])
-@pytest.mark.parametrize("decay", [0.1, 0.5, 0.9])
-def test_closed_forms_of_the_plain_network_are_sums_over_autocovariances(decay, rho):
-    k = np.arange(600)
-    autocovariance = float(rho) ** np.abs(k - k[:, None])
-    state = decay ** (1.0 * k)  # h is this filter on x, its derivative the next
-    sensitivity = k * decay ** (k - 1.0)
-    want = [f @ autocovariance @ f for f in (state, sensitivity)]
-    np.testing.assert_allclose(curse.closed_form("plain", decay, rho), want, rtol=1e-9)
-
-
-@pytest.mark.parametrize("rho", [0, 0.9, 0.999])
-@pytest.mark.parametrize("decay", [0.3, 0.9, 0.999])
-@pytest.mark.parametrize("name", curse.NETWORKS)
-def test_closed_forms_solve_the_lyapunov_equation_of_x_h_and_its_derivative(name, decay, rho, x64):
-    """(x, h, dh/dtheta) is one linear system; decay and gain are differentiated by JAX."""
-    net = curse.NETWORKS[name]
-    theta = jnp.float64(net.theta(decay))
-    (a, da), (g, dg) = (
-        jax.jvp(f, (theta,), (jnp.ones_like(theta),)) for f in (net.decay, net.gain)
-    )
-    assert a == pytest.approx(decay, rel=1e-12)
-    # x' = rho x + noise; h' = a h + g x'; s' = a s + a' h + g' x'
-    step = np.array([[rho, 0, 0], [g * rho, a, 0], [dg * rho, da, a]], float)
-    noise = np.array([1, g, dg], float)[:, None]
-    covariance = solve_discrete_lyapunov(step, (1 - rho**2) * noise @ noise.T)
-    assert covariance[0, 0] == pytest.approx(1)
-    want = np.diag(covariance)[1:]
-    np.testing.assert_allclose(curse.closed_form(name, decay, rho), want, rtol=1e-6)
-
-
-def test_the_claims_of_the_docstring_about_the_closed_forms():
-    decays = 1 - np.geomspace(0.5, 1e-6, 50)
-    for rho in (0, 0.9, 1):
-        state, sensitivity = curse.closed_form("plain", decays, rho)
-        assert (np.diff(sensitivity / state) > 0).all() and sensitivity[-1] > 1e11 * state[-1]
-        state, sensitivity = curse.closed_form("remedied", decays, rho)
-        assert (sensitivity <= state / 4 * (1 + 1e-9)).all()
-        limit = (1 + rho) / (1 - rho) if rho < 1 else np.inf
-        assert (state <= limit * (1 + 1e-9)).all()
-    s = -np.log(decays)
-    np.testing.assert_allclose(
-        curse.closed_form("remedied", decays, 0)[1], (s / 2 / np.sinh(s)) ** 2, rtol=1e-9
-    )
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +35,7 @@ def test_a_small_run_reproduces_the_claim_and_writes_what_it_promises(tiny_run):
     assert summary["largest_gradient"] == pytest.approx(0.95, rel=1e-5)
     for rho, entry in summary["rhos"].items():
         assert entry["relative_error"] < 0.3 and entry["relative_sensitivity_rises"]
-        want = curse.closed_form("plain", 0.95, float(rho))
+        want = second_moments("plain", 0.95, float(rho))
         assert entry["closed_form"]["plain sensitivity"] == pytest.approx(want[1], rel=1e-5)
         assert entry["simulated"]["plain sensitivity"] == pytest.approx(want[1], rel=0.3)
     for name in FIGURES:
@@ -136,14 +87,6 @@ def test_a_wrong_closed_form_would_be_found_out(tiny_run, monkeypatch):
     wrong = table["theory"][rows] - decay / 2 / (p * q) ** 2
     off = np.abs(table["mean"][rows] - wrong) / table["standard_error"][rows]
     assert off.max() > tiny_run[1]["allowed_standard_errors"]
-
-
-def test_the_largest_of_many_deviations_is_rarely_beyond_what_is_allowed():
-    rng = np.random.default_rng(0)
-    draws = rng.normal(size=(4000, 20, 5))  # runs, comparisons, seeds
-    off = np.abs(draws.mean(-1)) / (draws.std(-1, ddof=1) / math.sqrt(5))
-    share = np.mean(off.max(-1) > curse.allowed_errors(20, 5))
-    assert 0.004 < share < 0.016
 
 
 @pytest.mark.parametrize(

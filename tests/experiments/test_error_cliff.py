@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scripts import ROOT, load
 
-from rnnjax.testing import check_cell
+from rnnjax.diagnostics import searches
 
 pytestmark = pytest.mark.slow
 
@@ -47,10 +47,6 @@ def read(out, name):
     return Run(out).read_table(name)
 
 
-def test_the_unit_is_a_cell():
-    check_cell(cliff.Unit(), 1)
-
-
 def test_the_loss_and_its_gradient_are_those_of_a_loop(x64):
     for w, b in ((4.5, -2.0), (5.0, -2.61), (6.0, -3.3), (-2.0, 1.0)):
         loss, *gradient = error(w, b)
@@ -59,29 +55,17 @@ def test_the_loss_and_its_gradient_are_those_of_a_loop(x64):
         np.testing.assert_allclose(slopes, gradient, rtol=1e-8)
 
 
-def test_bisection_finds_each_root():
-    want = np.array([0.1, 2.0, math.pi])
-    got = cliff.bisect(0, 4, lambda x: x > want)
-    np.testing.assert_allclose(got, want, rtol=1e-12)
-
-
-def test_the_closed_forms_solve_their_equations():
-    """A saddle-node is a double root of w s(x) + b - x."""
-    for (b, x), kind in zip(cliff.nodes(), (1, -1), strict=True):
-        s = 1 / (1 + math.exp(-x))
-        assert 5 * s + b == pytest.approx(x)
-        assert 5 * s * (1 - s) == pytest.approx(1)
-        assert math.copysign(1, x) == kind
-    stated = [value for value, _ in cliff.closed_forms().values()]
+def test_the_stated_values():
     want = -2.65561, -2.34439, 0.5, -0.62246, 4.255, -2.6123, 6.6e3
-    assert [f"{v:.4g}" for v in stated] == [f"{v:.4g}" for v in want]
+    assert [f"{v:.4g}" for v in cliff.STATED.values()] == [f"{v:.4g}" for v in want]
+    assert [*cliff.ALLOWED.values()] == [5e-6, 5e-6, 5e-6, 5e-6, 5e-4, 5e-5, 0.05 * 6.6e3]
 
 
 def test_what_is_measured_is_what_is_stated(small_run):
     out, summary = small_run
     assert json.loads((out / "summary.json").read_text()) == summary
     rows = summary["closed_forms"]
-    assert rows.keys() == cliff.closed_forms().keys()
+    assert rows.keys() == cliff.STATED.keys()
     for name, row in rows.items():
         assert row["error"] == pytest.approx(row["measured"] - row["stated"])
         assert abs(row["error"]) <= row["allowed"], name
@@ -103,7 +87,7 @@ def test_no_cliff_is_missed(small_run, x64):
     row = summary["at_w_6"]
     assert row["largest_gradient"] == pytest.approx(np.hypot(*gradient).max(), rel=1e-4)
     assert row["largest_gradient"] > 1e7 > 10 > row["largest_gradient_on_200001_points"]
-    biases = cliff.refined(6.0, -6.0, 0.0)
+    biases = searches.refine(lambda b: cliff.along(6.0, b)["answer"], -6.0, 0.0, rise=0.01)
     x = np.full_like(biases, 0.5)
     for _ in range(50):
         x = 6 / (1 + np.exp(-x)) + biases
@@ -161,8 +145,8 @@ def test_the_claim_holds(small_run):
     """The thrown path ends where the gradient is zero; the clipped one is better off."""
     out, summary = small_run
     plain, clipped = summary["paths"]["plain"], summary["paths"]["clipped"]
-    assert summary["verdict"]["outcome"] == "reproduced"
-    assert len(summary["verdict"]["conditions"]) == 4
+    assert cliff.verdict(cliff.Config(), summary).outcome == "reproduced"
+    assert [*summary["verdict"]["conditions"].values()] == [True] * 4
     assert plain["largest_step"] > 5 and not plain["stays_on_surface"]
     assert clipped["late_loss"] < 0.02 and clipped["stays_on_surface"]
     assert plain["late_loss"] == pytest.approx(0.09, abs=1e-3)  # (1 - 0.7)^2
@@ -181,6 +165,15 @@ def test_a_verdict_can_be_no(small_run):
     broken["paths"]["clipped"]["stays_on_surface"] = False
     verdict = cliff.verdict(cliff.Config(), broken)
     assert verdict.outcome == "not reproduced" and not any(verdict.conditions.values())
+
+
+def test_too_few_steps_or_starts_are_a_quick_run_only(small_run):
+    _, summary = small_run
+    assert summary["verdict"]["outcome"] == "quick run only"
+    assert summary["verdict"]["reason"] == "--steps 200 is below 400; --starts 3 is below 10"
+    fewer = cliff.verdict(cliff.Config(starts=9), summary)
+    assert (fewer.outcome, fewer.reason) == ("quick run only", "--starts 9 is below 10")
+    assert cliff.verdict(cliff.Config(steps=500, starts=11), summary).outcome == "reproduced"
 
 
 def test_figures_can_be_redrawn(small_run):

@@ -14,6 +14,7 @@ from scripts import ROOT, load
 
 import rnnjax
 from rnnjax.cells.initializers import Gaussian, Orthogonal
+from rnnjax.experiment import jacobian_spectra
 from rnnjax.runs import Run
 
 pytestmark = pytest.mark.slow
@@ -69,7 +70,8 @@ def test_a_linear_orthogonal_network_scales_every_direction_alike(x64):
     want = np.array(config.all_lags)[:, None, None, None] * math.log(3)
     np.testing.assert_allclose(found, np.broadcast_to(want, found.shape), atol=1e-9)
     place = {"cell": "linear", "kernel": "orthogonal", "gain": 3.0}
-    _, entry = spectrum.describe(config, place, found, log_norm)
+    theory = spectrum.theory(config, place, log_norm)
+    _, entry = jacobian_spectra.describe(place, config.all_lags, found, theory, skip=1 / 4)
     rules = conditions(config, [entry], [], 1.7)
     assert len(rules) == 2 and all(rules.values())
     broken = conditions(config, [entry | {"largest_condition": 1e-6}], [], 1.7)
@@ -80,25 +82,6 @@ def conditions(config, entries, biased, critical):
     summary = {"initialisations": entries, "forget_biases": biased}
     summary["critical_gain_of_mean_field"] = critical
     return spectrum.verdict(config, summary).conditions
-
-
-def test_growth_begins_at_the_critical_gain_of_a_large_network():
-    rng = np.random.default_rng(0)
-    critical, width = spectrum.critical_gain(0.8), 800
-    U = critical * np.linalg.qr(rng.normal(size=(width, width)))[0]
-    h, v, logs = np.zeros(width), rng.normal(size=width), []
-    for _ in range(80):
-        h = np.tanh(h @ U + 0.8 * rng.normal(size=width))
-        v = (v @ U) * (1 - h**2)
-        logs.append(math.log(np.linalg.norm(v)))
-        v /= np.linalg.norm(v)
-    assert np.mean(logs[20:]) == pytest.approx(0, abs=0.02)
-
-
-def test_the_line_is_fitted_to_the_later_three_quarters():
-    lags = np.array([1, 10, 20, 30, 40])
-    fit = spectrum.line(lags, np.array([50, 3, 1, -1, -3]))
-    assert fit["rate"] == pytest.approx(-0.2) and fit["r2"] == pytest.approx(1)
 
 
 def test_a_small_run_finds_what_is_claimed_and_writes_what_it_promises(tiny_run):
@@ -182,3 +165,71 @@ def test_every_rule_can_fail_and_is_left_out_without_data(tiny_run):
 )
 def test_a_wrong_argument_is_one_line_and_exit_code_2(arguments, names, refuses):
     refuses(spectrum, arguments, names)
+
+
+OWN = """
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import rnnjax
+
+class Weights(NamedTuple):
+    W: Any
+    U: Any
+
+class State(NamedTuple):
+    s: Any
+
+@dataclasses.dataclass(frozen=True)
+class Plain(rnnjax.Cell):
+    features: int
+
+    def init(self, key, input_size):
+        W, U = jax.random.normal(key, (2, self.features, self.features))
+        return Weights(W[:input_size], U / self.features)
+
+    def initial_carry(self, batch_shape):
+        return State(jnp.zeros((*batch_shape, self.features)))
+
+    def project(self, ready, x):
+        return x @ ready.W
+
+    def step(self, ready, carry, u):
+        return State(jnp.tanh(carry.s @ ready.U + u))
+
+    def output(self, carry):
+        return carry.s
+
+class Gate(rnnjax.Elman):
+    pass
+
+class Diagonal(rnnjax.Elman):
+    def init(self, key, input_size):
+        params = self.init_blocks(key, input_size)
+        return params._replace(recurrent_kernel=jnp.full(self.features, 0.5, self.param_dtype))
+"""
+
+
+@pytest.mark.parametrize("own", ["Plain", "Gate", "Diagonal"])
+def test_a_cell_of_ones_own_is_measured_and_drawn(own, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN)
+    config = dataclasses.replace(
+        TINY, cells=(f"./mine.py:{own}",), features=5, out=tmp_path / "run"
+    )
+    summary = spectrum.run(config)
+    gated = own == "Gate"
+    assert ("neither kernel nor gain is varied" in capsys.readouterr().out) != gated
+    places = [(e["cell"], e["kernel"], e["gain"]) for e in summary["initialisations"]]
+    varied = [(own, "orthogonal", gain) for gain in TINY.gains]
+    assert places == (varied if gated else [(own, "own", 1.0)])
+    assert summary["forget_biases"] == []
+    assert summary["verdict"]["outcome"] == "inconclusive"  # no rule is about it
+    kernel = "orthogonal" if gated else "own"
+    names = f"leading_{kernel}", f"condition_{kernel}", "spectrum"
+    drawn = {path.stem for path in config.out.glob("*.svg")}
+    assert drawn == set(names)
+    for name in names:
+        assert own in (config.out / f"{name}.svg").read_text()

@@ -3,11 +3,8 @@
 import dataclasses
 import json
 
-import numpy as np
 import pytest
 from scripts import ROOT, load
-
-from rnnjax.diagnostics import mean_field_exponent
 
 SCRIPT = ROOT / "experiments" / "lyapunov.py"
 pytestmark = pytest.mark.slow
@@ -32,16 +29,6 @@ TINY = lyapunov.Config(
 def tiny_run(tmp_path_factory):
     out = tmp_path_factory.mktemp("lyapunov") / "run"
     return out, lyapunov.run(dataclasses.replace(TINY, out=out))
-
-
-def test_the_claim_holds_in_small():
-    """Below gain 1 the first exponent is ln |mu_1| of each seed; at gain 3 it is mean-field's."""
-    config = dataclasses.replace(TINY, steps=600, transient=200, seeds=2)
-    exponents, error, contracting = lyapunov.random_spectra(config, 40, 0.6, 1).values()
-    allowed = np.maximum(3 * error[:, 0], 0.005)
-    assert (np.abs(exponents[:, 0] - contracting) < allowed).all()
-    exponents, _, _ = lyapunov.random_spectra(config, 120, 3.0, 1).values()
-    assert exponents.mean() == pytest.approx(mean_field_exponent(3.0), abs=0.05)
 
 
 def test_a_run_writes_everything_it_promises(tiny_run):
@@ -76,14 +63,24 @@ def test_the_verdict_follows_its_rule():
     good |= {"standard_error_of_seeds": [0.0], "mean": -0.5, "theory": -0.501}
     chaotic = dict(good, mean=0.15, theory=0.16)
     summary = {"gains": {"0.5": good, "2.0": chaotic}, "distance_of_spectra": 0.01}
-    assert lyapunov.verdict(TINY, summary).outcome == "reproduced"
+    usual = lyapunov.Config()
+    assert lyapunov.verdict(usual, summary).outcome == "reproduced"
     for change in (
         {"distance_of_spectra": 0.06},
         {"gains": {"0.5": dict(good, of_seeds=[-0.51])}},
         {"gains": {"2.0": dict(chaotic, mean=0.11)}},
         {"gains": {"2.0": dict(chaotic, mean=-0.01, theory=0.01)}},
     ):
-        assert lyapunov.verdict(TINY, summary | change).outcome == "not reproduced"
+        assert lyapunov.verdict(usual, summary | change).outcome == "not reproduced"
+    quick = lyapunov.verdict(TINY, summary)
+    assert quick.outcome == "quick run only" and all(quick.conditions.values())
+    for fewer in ("units", "steps", "transient", "seeds"):
+        config = dataclasses.replace(usual, **{fewer: getattr(usual, fewer) - 1})
+        assert lyapunov.verdict(config, summary).outcome == "quick run only", fewer
+    config = dataclasses.replace(usual, sizes=(200, 99, 50))
+    assert lyapunov.verdict(config, summary).reason == "--sizes 99 is below 100"
+    config = dataclasses.replace(usual, sizes=(100, 200), updates=1)  # not what is judged
+    assert lyapunov.verdict(config, summary).outcome == "reproduced"
 
 
 @pytest.mark.parametrize(

@@ -105,3 +105,18 @@ def test_comparison_shows_each_networks_range_and_its_gradient_in_one_colour():
     np.testing.assert_allclose(right.lines[0].get_ydata(), [0, -1, -2])
     np.testing.assert_allclose(right.lines[1].get_ydata(), [0, -1, np.nan])
     assert left.get_xlabel() == "accuracy" and left.lines[-1].get_label() == "chance"
+
+
+def test_levels_and_places_are_marked_in_the_units_of_the_table(stored):
+    table = stored([band(-LAG * LN10, cell="gru", t=LAG)])
+    options = {"level": -2 * LN10, "places": {3.5: "here"}, "ylim": (-4 * LN10, LN10)}
+    figure = draw(
+        lambda: figures.curves(
+            table, "t", "cell", xlabel="t", ylabel="norm", natural_logs=True, **options
+        )
+    )
+    (ax,) = figure.axes
+    level, place = (line for line in ax.lines if line.get_linestyle() == ":")
+    np.testing.assert_allclose(level.get_ydata(), [-2, -2])
+    assert list(place.get_xdata()) == [3.5, 3.5] and legend(ax) == ["GRU", "here"]
+    np.testing.assert_allclose(ax.get_ylim(), [-4, 1])
