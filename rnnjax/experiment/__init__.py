@@ -2,15 +2,23 @@
 
 from rnnjax.experiment.application_options import (
     ApplicationOptions,
+    CausalOptions,
     NetworkOptions,
     WriterOptions,
     make_layer,
     make_writer,
 )
-from rnnjax.experiment.baselines import beats_baseline, report, show_report
+from rnnjax.experiment.baselines import beats_baseline, network_entries, report, show_report
 from rnnjax.experiment.console import print_table
-from rnnjax.experiment.drawing import draw, draw_curves
-from rnnjax.experiment.gradients import gradient_table, log_gradients, log_shares, reach
+from rnnjax.experiment.drawing import draw, draw_curves, draw_heat_maps
+from rnnjax.experiment.gradients import (
+    gradient_table,
+    log_gradients,
+    log_shares,
+    longest,
+    loss_gradients,
+    reach,
+)
 from rnnjax.experiment.lifecycle import Experiment
 from rnnjax.experiment.options import (
     CellOptions,
@@ -36,6 +44,7 @@ from rnnjax.experiment.verdict import Outcome, Verdict, print_verdict
 
 __all__ = [
     "ApplicationOptions",
+    "CausalOptions",
     "CellOptions",
     "Experiment",
     "NetworkOptions",
@@ -50,17 +59,21 @@ __all__ = [
     "digit_sets",
     "draw",
     "draw_curves",
+    "draw_heat_maps",
     "evaluate",
     "fit",
     "gradient_table",
     "lines",
     "log_gradients",
     "log_shares",
+    "longest",
     "loss_curve",
+    "loss_gradients",
     "make_layer",
     "make_task",
     "make_writer",
     "member",
+    "network_entries",
     "parameter_count",
     "print_table",
     "print_verdict",

@@ -1,4 +1,4 @@
-"""Tables of a run drawn as curves, and the figures that every application has."""
+"""Tables of a run drawn as curves and heat maps, and the figures that every application has."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -40,6 +40,22 @@ def draw_curves(
         values = dict.fromkeys(table[series].tolist())
         names = {value: label_format.format(value) for value in values} | dict(names or {})
     run.save_figure(name, figures.curves(table, x, series, names=names, **options))
+
+
+def draw_heat_maps(run: Run, name: str, x: str, y: str, value: str, **options: Any) -> None:
+    """Draw the run's table `name` with `figures.heat_maps` and save the figure under that name.
+
+    Nothing is drawn if the table has no rows.
+
+    Args:
+        name: of the table and the figure.
+        x, y, value, options: as for `figures.heat_maps`.
+    """
+    from rnnjax import figures
+
+    table = run.read_table(name)
+    if len(table[x]):
+        run.save_figure(name, figures.heat_maps(table, x, y, value, **options))
 
 
 def draw(run: Run) -> None:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rnnjax.command_line import ArgumentError, distinct, finite
+from rnnjax.command_line import ArgumentError, as_argument_error, distinct, finite, fraction
 
 
 @pytest.mark.parametrize("values", [(), ("a", "a"), (1, 2, 1)])
@@ -36,3 +36,19 @@ def test_right_values_pass():
     distinct(config, "names", "gains")
     finite(config, "gains", above=0)
     finite(config, "gains", "biases")
+
+
+def test_a_fraction_lies_strictly_between_0_and_1():
+    fraction(SimpleNamespace(share=0.5), "share")
+    for value in (0, 1, -0.1, math.nan):
+        with pytest.raises(ArgumentError, match=r"^--share must lie between 0 and 1, got "):
+            fraction(SimpleNamespace(share=value), "share")
+
+
+def test_a_librarys_error_names_the_option():
+    too_early = pytest.raises(ArgumentError, match=r"^--years: 1999 is too early$")
+    with too_early as error, as_argument_error("--years"):
+        raise ValueError("1999 is too early")
+    assert error.value.__suppress_context__
+    with pytest.raises(KeyError), as_argument_error("--years"):
+        raise KeyError("another kind of error")

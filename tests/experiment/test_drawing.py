@@ -51,3 +51,14 @@ def test_curves_take_their_labels_from_a_format(tmp_path, monkeypatch):
     one = experiment.select(run.read_table("gains"), gain=2.0)
     experiment.draw_curves(run, "largest", "lag", "gain", table=one, **options)
     assert len(saved["largest"].axes[0].get_legend().get_texts()) == 1
+
+
+def test_heat_maps_of_a_table_that_has_rows(tmp_path):
+    run = Run.create(tmp_path / "run", Config())
+    labels = {"xlabel": "x", "ylabel": "y", "label": "value"}
+    run.write_table("empty", [{"x": [], "y": [], "value": []}])
+    experiment.draw_heat_maps(run, "empty", "x", "y", "value", **labels)
+    assert not (run.path / "empty.png").exists()
+    run.write_table("full", [{"x": [1, 2], "y": [1, 1], "value": [0.5, 1.0]}])
+    experiment.draw_heat_maps(run, "full", "x", "y", "value", **labels)
+    assert (run.path / "full.png").stat().st_size > 1000
