@@ -28,6 +28,7 @@ also written as MIDI files, drawn as voices, and compared with Bach's by their s
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -207,8 +208,8 @@ def show(summary):
 def draw(run):
     """Draw the figures of every application, and the voices of some chorales."""
     experiment.draw(run)
-    options = {"panel": "chorale", "columns": 2, "xlabel": "sixteenth", "ylabel": "MIDI number"}
-    experiment.draw_curves(run, "voices", "sixteenth", "voice", **options)
+    axes: Any = {"xlabel": "sixteenth", "ylabel": "MIDI number"}
+    experiment.draw_curves(run, "voices", "sixteenth", "voice", panel="chorale", columns=2, **axes)
 
 
 def answer(config, run, asked):

@@ -195,8 +195,9 @@ def alignment(model, params, held_out):
 def draw(run):
     """Draw the figures of every application, and the probabilities of the digits over time."""
     experiment.draw(run)
-    labels = {"xlabel": "time in s", "ylabel": "probability"}
-    experiment.draw_curves(run, "alignment", "seconds", "label", **labels)
+    experiment.draw_curves(
+        run, "alignment", "seconds", "label", xlabel="time in s", ylabel="probability"
+    )
 
 
 def answer(config, run, asked):

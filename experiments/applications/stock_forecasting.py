@@ -215,8 +215,9 @@ def draw(run):
     """Draw the figures of every application, and the forecasts of the last days."""
     experiment.draw(run)
     quantity = TARGETS[run.read_json("config.json")["target"]]
-    labels = {"xlabel": "trading day of the series", "ylabel": quantity.label}
-    experiment.draw_curves(run, "forecasts", "day", "series", **labels)
+    experiment.draw_curves(
+        run, "forecasts", "day", "series", xlabel="trading day of the series", ylabel=quantity.label
+    )
 
 
 def answer(config, run, asked):

@@ -239,8 +239,9 @@ def answer(config, run, asked):
     length = max(config.max_words, 2 * inputs.shape[1]) + 1
     rows = {"inputs": inputs, "lengths": lengths}
     (tokens,), (weights,) = translate(config, model, every, rows, length)
-    for words, *found in zip(sentences, tokens, weights, strict=True):
-        yield translation.detokenize(translation.words_of(write, *found, words)) if words else ""
+    for words, own, looked in zip(sentences, tokens, weights, strict=True):
+        found = translation.words_of(write, own, looked, words) if words else []
+        yield translation.detokenize(found)
 
 
 run = experiment.Experiment(
