@@ -44,11 +44,12 @@ def mean_distances(
     length       how many frames one spectrogram has more than the other
     """
     pairs = list(zip(spectrograms, others, strict=True))
-    return {
-        "aligned": float(np.mean([distance(*pair) for pair in pairs])),
-        "unaligned": float(np.mean([unaligned_distance(*pair, floor) for pair in pairs])),
-        "length": float(np.mean([abs(len(one) - len(other)) for one, other in pairs])),
+    distances: dict[str, list[Any]] = {
+        "aligned": [distance(*pair) for pair in pairs],
+        "unaligned": [unaligned_distance(*pair, floor) for pair in pairs],
+        "length": [abs(len(one) - len(other)) for one, other in pairs],
     }
+    return {name: float(np.mean(found)) for name, found in distances.items()}
 
 
 def stretched(frames: Frames, length: int) -> Frames:

@@ -31,7 +31,7 @@ def words_of(
     words = vocabulary.decode(tokens.tolist())
     looked = weights[: len(words), : len(source)].argmax(-1)
     return [
-        source[place] if number == 0 else word
+        source[int(place)] if number == 0 else word
         for word, number, place in zip(words, tokens, looked, strict=False)
     ]
 
