@@ -27,8 +27,8 @@ class Returns:
     columns: ClassVar[int] = 1
     decay: ClassVar[float | None] = None
 
-    def values(self, prices: Series) -> Float64[np.ndarray, "T-1 1"]:
-        """Return what is read of T days; entry t - 1 is known at the close of day t.
+    def values(self, prices: Series) -> Float64[np.ndarray, "_ 1"]:
+        """Return what is read of T days, `[T - 1, 1]`; entry t - 1 is known at the close of day t.
 
         Raises:
             ValueError: a price is not positive.
@@ -76,9 +76,10 @@ class Volatility:
     decay: float | None
     decays: Sequence[float]
 
-    def values(self, prices: Series) -> Float64[np.ndarray, "T-1 2"]:
-        """Return what is read of T days, log ranges and returns; entry t - 1 is known at the close
-        of day t.
+    def values(self, prices: Series) -> Float64[np.ndarray, "_ 2"]:
+        """Return what is read of T days, log ranges and returns, `[T - 1, 2]`.
+
+        Entry t - 1 is known at the close of day t.
 
         Raises:
             ValueError: there are no low and high prices, or a price is not positive.
