@@ -51,14 +51,16 @@ def test_after_a_prompt_the_state_is_carried_on():
 def test_from_a_context_the_state_is_that_of_the_model():
     model = models.OneToMany(RNN(rnnjax.GRU(H)), layers.SoftmaxHead(V), embed())
     contexts = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
-    params = model.init(KEY, contexts, jnp.zeros((2, 1), jnp.int32))["params"]
+    params = model.init(KEY, jnp.asarray(contexts), jnp.zeros((2, 1), jnp.int32))["params"]
 
     def step(state, token):
         return model.apply({"params": params}, state, token, method="step")
 
     found = sample_from(model, params, contexts, 1, KEY, **COLD)
     for row in range(2):
-        state = model.apply({"params": params}, contexts[row : row + 1], method="start")
+        state = model.apply(
+            {"params": params}, jnp.asarray(contexts[row : row + 1]), method="start"
+        )
         assert found[row].tolist() == greedy(step, state, 1, 6)
 
 
