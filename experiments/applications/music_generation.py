@@ -15,10 +15,11 @@ training chorales (`rnnjax.datasets.music.n_grams`): what begins or continues at
 frequency (unigram), given the previous sixteenth (bigram), and given the sounding note and the
 position within the beat.
 
-Verdict: `reproduced` if the network beats the best baseline by more than the spread over seeds.
+Verdict: `reproduced` if the network beats the best baseline by more than the spread over seeds;
+`quick run only` if --steps or --seeds is below its default.
 
-This file has more than 200 lines because new chorales are also written as MIDI files, drawn as
-voices, and compared with Bach's by their musical statistics.
+This file has more than 200 lines because no number says whether new chorales are music: they are
+also written as MIDI files, drawn as voices, and compared with Bach's by their statistics.
 
     python experiments/applications/music_generation.py --out runs/chorales
     python experiments/applications/music_generation.py --out runs/chorales --predict "f# minor"
@@ -27,25 +28,23 @@ voices, and compared with Bach's by their musical statistics.
 import dataclasses
 import functools
 import math
-import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rnnjax import decoding, experiment
-from rnnjax.command_line import ArgumentError, at_least, positive
+from rnnjax.command_line import as_argument_error, at_least, positive
 from rnnjax.datasets import batches, music
-from rnnjax.datasets.music.events import TONICS, from_events, home, to_events, to_key
+from rnnjax.datasets.music.events import TONICS, from_events, home, to_key
+from rnnjax.datasets.music.examples import columns, context, events
 from rnnjax.datasets.music.n_grams import bits_per_sixteenth
 from rnnjax.datasets.music.statistics import statistics
 from rnnjax.datasets.vocabulary import Vocabulary
+from rnnjax.experiment import beats_baseline
 
-END = 1
-SOURCE = (
-    "J. S. Bach's chorales from the corpus of music21, those for four voices alone, without words: "
-    "real but of demonstration scale (283 chorales to learn from, 35 with other melodies held out)"
-)
+UNKNOWN, END = 0, 1  # of `Vocabulary`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,22 +92,6 @@ class Config(experiment.WriterOptions):
         return OneToMany(self.make_layer(), SoftmaxHead(tokens), Embed(tokens, self.embedding))
 
 
-def context(mode, bar, upbeat):
-    """Return what sets the first state of a network, `[4]`."""
-    return np.array([mode == "major", mode == "minor", bar / 16, upbeat / bar], np.float32)
-
-
-def columns(rows, vocabulary, window=None):
-    """Return the inputs and targets of the network for chorales, `[N, ...]`."""
-    events = [to_events(home(c), c.bar, c.upbeat) for c in rows]
-    targets, lengths = batches.pad([np.append(vocabulary.encode(e), END) for e in events], window)
-    return {
-        "context": np.stack([context(c.mode, c.bar, c.upbeat) for c in rows]),
-        "targets": targets.astype(np.int32),
-        "lengths": lengths,
-    }
-
-
 def event_losses(model, params, batch):
     """Return the cross-entropy of every event, `[B, T]` in nats; 0 after a chorale's end."""
     from rnnjax.models import shift_right
@@ -139,42 +122,22 @@ def initialise(model, key):
     return model.init(key, jnp.zeros((1, 4)), jnp.zeros((1, 1), jnp.int32))["params"]
 
 
-@functools.partial(jax.jit, static_argnames=("model", "length"))
-def draw_events(model, params, contexts, key, temperature, *, length):
-    """Return the tokens `[B, length]` that a network draws from contexts `[B, 4]`."""
-    variables = {"params": params}
-
-    def step(state, token):
-        state, logits = model.apply(variables, state, token, method="step")
-        return state, logits.at[:, 0].set(-jnp.inf)  # never write the unknown event
-
-    state = model.apply(variables, contexts, method="start")
-    options = {"length": length, "end": END, "temperature": temperature}
-    return decoding.sample(step, state, END, key=key, **options)[0]
-
-
 def write(config, vocabulary, params, modes, *, seed, bar=16, upbeat=4):
     """Return one new chorale per mode, as voices `[T, 4]` in C major or A minor."""
-    tokens = draw_events(
-        config.make_model(len(vocabulary)),
-        params,
-        jnp.stack([context(mode, bar, upbeat) for mode in modes]),
-        jax.random.key(seed),
-        config.temperature,
-        length=config.length,
-    )
+    model, key = config.make_model(len(vocabulary)), jax.random.key(seed)
+    contexts = np.stack([context(mode, bar, upbeat) for mode in modes])
+    options = {"length": config.length, "temperature": config.temperature}
+    options |= {"end": END, "never": UNKNOWN}
+    tokens = decoding.sample_from(model, params, contexts, END, key, **options)
     return [from_events(vocabulary.decode(row), bar, upbeat) for row in tokens.tolist()]
 
 
 def measure(config, run):
     import optax
 
-    from rnnjax.datasets.builders import package_file
-
-    package_file("music21", "__init__.py", extra="music")  # needed at the end, to write MIDI
+    music.check_music21()  # needed at the end, to write MIDI
     train, test = music.load("train"), music.load("test")
-    events = (to_events(home(c), c.bar, c.upbeat) for c in train)
-    vocabulary = Vocabulary.fit(events, min_count=2)  # so that training has unknown events
+    vocabulary = Vocabulary.fit(events(train), min_count=2)  # so that training has unknown events
     rows, held_out = columns(train, vocabulary, config.window), columns(test, vocabulary)
     examples = experiment.shuffled_batches(config, rows)
 
@@ -193,39 +156,36 @@ def measure(config, run):
     found = experiment.evaluate(nats, params, held_out).sum(1) / math.log(2) / sixteenths
     table = gradients(model, params, held_out)
     run.write_table("gradients", table)
-    modes = ["major", "minor"] * config.samples
+    modes = music.MODES * config.samples
     written = {
         seed: write(config, vocabulary, experiment.member(params, i), modes, seed=seed)
         for i, seed in enumerate(config.members)
     }
-    shown, rolls = [], [roll(f"Bach, {test[0].name}", home(test[0]))]
+    shown, rolls = [], {f"Bach, {test[0].name}": home(test[0])}
     for seed, pieces in written.items():
         for mode, pitches in zip(modes[:2], pieces[:2], strict=True):
-            name = save_midi(run, f"new_{mode}_{seed}.mid", pitches)
+            name = music.write_midi(run.file(f"new_{mode}_{seed}.mid"), pitches)
             shown.append({"new chorale": f"{mode}, {len(pitches) / 16:.1f} bars", "file": name})
-        rolls.append(roll(f"network {seed}, major", pieces[0]))
-    run.write_table("voices", rolls)
+        rolls[f"network {seed}, major"] = pieces[0]
+    run.write_table("voices", [{"chorale": c} | music.roll(notes) for c, notes in rolls.items()])
     experiment.save(run, params, dataclasses.asdict(vocabulary))
-    new = statistics([pitches for pieces in written.values() for pitches in pieces])
+    new = [pitches for pieces in written.values() for pitches in pieces]
+    valid = batches.valid(held_out["lengths"], held_out["targets"].shape[1])
     return experiment.report(
         "bits per sixteenth",
         found,
         bits_per_sixteenth(train, test),
         higher_is_better=False,
-        source=SOURCE,
+        source=music.SOURCE,
         examples=shown,
-        music={"Bach, held out": statistics([home(c) for c in test]), "networks": new},
+        music={"Bach, held out": statistics(list(map(home, test))), "networks": statistics(new)},
         network=config.network,
         parameters=experiment.parameter_count(params),
-        unknown=int(((held_out["targets"] == 0) & valid(held_out)).sum()),
+        unknown=int((held_out["targets"][valid] == UNKNOWN).sum()),
         events=int(held_out["lengths"].sum()),
         sixteenths=sixteenths,
         gradient_reach=experiment.reach(table[0]),
     )
-
-
-def valid(batch):
-    return np.arange(batch["targets"].shape[1]) < batch["lengths"][:, None]
 
 
 def gradients(model, params, held_out, most=200):
@@ -234,27 +194,9 @@ def gradients(model, params, held_out, most=200):
 
     window = int(min(most, np.median(held_out["lengths"])))
     rows = np.flatnonzero(held_out["lengths"] >= window)[:32]
-    targets = jnp.asarray(held_out["targets"][rows, :window])
-
-    def loss(logits):
-        return model.head.loss(logits[:, -1], targets[:, -1]).sum()
-
-    inputs = jnp.asarray(held_out["context"][rows]), shift_right(targets, END)
-    return experiment.gradient_table(experiment.log_gradients(model, params, loss, *inputs))
-
-
-def roll(name, pitches):
-    """Return the part of a table that shows a chorale: the note of each voice over time."""
-    sounds = music.sounding(pitches)
-    notes = np.where(sounds == music.REST, np.nan, sounds)
-    rows = {"chorale": name, "voice": np.repeat(music.VOICES, len(notes))}
-    return rows | {"sixteenth": np.tile(np.arange(len(notes)), 4), "median": notes.T.ravel()}
-
-
-def save_midi(run, name, pitches):
-    """Write a chorale as a MIDI file of the run, and return its name."""
-    music.score(pitches).write("midi", run.file(name))
-    return name
+    targets = held_out["targets"][rows, :window]
+    inputs = held_out["context"][rows], shift_right(targets, END)
+    return experiment.loss_gradients(model, params, targets[:, -1], *inputs, steps=-1)
 
 
 def show(summary):
@@ -265,55 +207,27 @@ def show(summary):
 
 def draw(run):
     """Draw the figures of every application, and the voices of some chorales."""
-    from rnnjax import figures
-
     experiment.draw(run)
-    figure = figures.curves(
-        run.read_table("voices"),
-        x="sixteenth",
-        series="voice",
-        panel="chorale",
-        columns=2,
-        xlabel="sixteenth",
-        ylabel="MIDI number",
-    )
-    run.save_figure("voices", figure)
-
-
-def parse_key(text):
-    """Return the pitch class of the tonic and the mode of a key such as "G major" or "f# minor"."""
-    found = re.fullmatch(r"([a-g])([#♯b♭]?)\s+(major|minor)", text.strip(), re.IGNORECASE)
-    if not found:
-        raise ArgumentError(
-            f"--predict must be a key such as 'G major' or 'f# minor', got {text!r}"
-        )
-    letter, sign, mode = found.groups()
-    natural = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}[letter.lower()]
-    return (natural + {"": 0, "#": 1, "♯": 1}.get(sign, -1)) % 12, mode.lower()
+    axes: Any = {"xlabel": "sixteenth", "ylabel": "MIDI number"}
+    experiment.draw_curves(run, "voices", "sixteenth", "voice", panel="chorale", columns=2, **axes)
 
 
 def answer(config, run, asked):
     """Write a new chorale in each key as a MIDI file, and yield its path."""
-    keys = {line.strip(): parse_key(line) for line in experiment.lines(asked)}
+    with as_argument_error("--predict"):
+        keys = {line.strip(): music.parse_key(line) for line in experiment.lines(asked)}
     vocabulary = Vocabulary(tuple(run.read_json("preprocessing.json")["tokens"]))
     init = functools.partial(initialise, config.make_model(len(vocabulary)))
     params = experiment.restore(run, init, members=config.seeds)
     for key, (tonic, mode) in keys.items():
         (pitches,) = write(config, vocabulary, params, [mode], seed=config.seed)
         pitches = to_key(pitches, tonic - TONICS[mode])
-        spelled = key.replace("♯", "#").replace("♭", "b").replace("#", "sharp")
-        name = save_midi(run, f"asked_{'_'.join(spelled.split())}.mid", pitches)
+        name = music.write_midi(run.file(f"asked_{music.file_name(key)}.mid"), pitches)
         yield f"{key}: {run.path / name} ({len(pitches) / 16:.1f} bars)"
 
 
 run = experiment.Experiment(
-    "music_generation",
-    Config,
-    measure,
-    experiment.beats_baseline,
-    draw,
-    show=show,
-    answer=answer,
+    "music_generation", Config, measure, beats_baseline, draw, show=show, answer=answer
 )
 
 if __name__ == "__main__":

@@ -10,10 +10,8 @@ character counted. Documents, not characters, are held out. Baselines: the frequ
 (unigram) and of pairs (bigram) in the training documents, on the same characters. Longer n-grams
 are not trivial; they are in the summary under `n_grams`.
 
-Verdict: `reproduced` if the network beats the best baseline by more than the spread over seeds.
-
-This file has more than 200 lines because scoring whole documents window by window and writing from
-a prompt both carry the state on, which training does not.
+Verdict: `reproduced` if the network beats the best baseline by more than the spread over seeds;
+`quick run only` if --steps or --seeds is below its default.
 
     python experiments/applications/text_generation.py --out runs/topics
     python experiments/applications/text_generation.py --out runs/topics --predict "The statement "
@@ -27,19 +25,18 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from rnnjax import decoding, experiment, networks
-from rnnjax.command_line import ArgumentError, at_least, positive
-from rnnjax.datasets import batches, language
-from rnnjax.datasets.n_grams import n_gram_bits
+from rnnjax import decoding, experiment
+from rnnjax.command_line import as_argument_error, at_least, positive
+from rnnjax.datasets import language
 from rnnjax.datasets.vocabulary import Vocabulary
+from rnnjax.experiment import beats_baseline
 
-END = 1
+UNKNOWN, END = 0, 1  # of `Vocabulary`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(experiment.NetworkOptions):
+class Config(experiment.CausalOptions):
     """Learn to write from characters, and compare bits per character with those of n-grams.
 
     Prints and writes summary.json: the bits per character of held-out documents beside those of
@@ -72,10 +69,6 @@ class Config(experiment.NetworkOptions):
         super().__post_init__()
         at_least(1, self, "embedding", "window", "length")
         positive(self, "temperature")
-        if not networks.causal(self.network):
-            raise ArgumentError(
-                f"--network must read forwards only, got {self.network}: it would see the answer"
-            )
 
     def make_model(self, tokens):
         """Return the network for a vocabulary of this size."""
@@ -107,21 +100,8 @@ def initialise(model, key):
     return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
 
 
-def padded(texts, vocabulary, window):
-    """Return the columns of `document_bits` for texts, `tokens` and `lengths`."""
-    rows = [language.stream([text], vocabulary)[:-1] for text in texts]
-    longest = max(map(len, rows)) - 1
-    tokens, lengths = batches.pad(rows, 1 + window * -(-longest // window))
-    return {"tokens": tokens, "lengths": lengths - 1}
-
-
 def document_bits(model, window, params, tokens, lengths):
-    """Return the bits of whole documents, `[B]`, read window by window; the state is carried on.
-
-    Args:
-        tokens: `[B, 1 + N]`, an end and then the document; N is a multiple of `window`.
-        lengths: characters of each document, `[B]`.
-    """
+    """Return the bits of documents `[B]`, read window by window with the state carried on."""
     apply = functools.partial(model.apply, {"params": params}, return_carry=True)
 
     def read(carry, start):
@@ -136,48 +116,13 @@ def document_bits(model, window, params, tokens, lengths):
     return nats.sum(0) / math.log(2)
 
 
-def n_grams(train, held_out, vocabulary, longest):
-    """Return the bits per character of n-grams, n = 1 .. longest, by n."""
-    train, documents = (
-        [language.stream([text], vocabulary).tolist()[:-1] for text in texts]
-        for texts in (train, held_out)
-    )
-    bits = n_gram_bits(train, documents, len(vocabulary), longest) / sum(map(len, held_out))
-    return {str(n + 1): float(value) for n, value in enumerate(bits)}
-
-
-@functools.partial(jax.jit, static_argnames=("model", "length"))
-def continuation(model, params, tokens, lengths, last, key, temperature, *, length):
-    """Return `length` tokens `[B, length]` drawn after `tokens [B, N]` and then `last [B]`."""
-    variables = {"params": params}
-    carry, _ = model.apply(variables, tokens, seq_lengths=lengths, return_carry=True)
-
-    def step(carry, token):
-        carry, logits = model.apply(variables, carry, token, method="step")
-        return carry, logits.at[:, 0].set(-jnp.inf)  # never write the unknown character
-
-    options = {"length": length, "end": END, "temperature": temperature}
-    return decoding.sample(step, carry, last, key=key, **options)[0]
-
-
 def write(config, vocabulary, params, prompt, *, seed):
-    """Return what a network writes after a prompt, to the end of the document or `config.length`.
-
-    Characters that are not in the vocabulary are read as the unknown one.
-    """
-    read = language.stream([prompt], vocabulary)[:-1]
-    tokens, lengths = batches.pad([read[:-1]], 64 * -(-len(read) // 64))  # few shapes to compile
-    drawn = continuation(
-        config.make_model(len(vocabulary)),
-        params,
-        tokens,
-        lengths,
-        read[-1:],
-        jax.random.key(seed),
-        config.temperature,
-        length=config.length,
-    )
-    return "".join(vocabulary.decode(drawn[0].tolist()))
+    """Return what a network writes after a prompt, at most `config.length` characters."""
+    model, key = config.make_model(len(vocabulary)), jax.random.key(seed)
+    read = language.stream([prompt], vocabulary)[:-1]  # an end, and the prompt
+    options = {"length": config.length, "temperature": config.temperature}
+    drawn = decoding.sample_after(model, params, read, key, end=END, never=UNKNOWN, **options)
+    return "".join(vocabulary.decode(drawn.tolist()))
 
 
 def measure(config, run):
@@ -185,37 +130,33 @@ def measure(config, run):
 
     train, test = (list(language.load(s, config.source).values()) for s in ("train", "test"))
     vocabulary = Vocabulary.fit(train, min_count=2)  # so that training has unknown characters
-    tokens, held_out = language.stream(train, vocabulary), padded(test, vocabulary, config.window)
-    try:
-        examples = [
-            language.windows(tokens, config.window, config.batch_size, seed=seed)
-            for seed in config.members
-        ]
-    except ValueError as error:
-        raise ArgumentError(f"--window and --batch-size: {error}") from None
-
+    tokens = language.stream(train, vocabulary)
+    with as_argument_error("--window and --batch-size"):
+        cut = functools.partial(language.windows, tokens, config.window, config.batch_size)
+        examples = [cut(seed=seed) for seed in config.members]
     model = config.make_model(len(vocabulary))
-    rate = optax.warmup_cosine_decay_schedule(
-        0.0, config.learning_rate, config.steps // 10, config.steps
-    )
+    warmup = config.steps // 10
+    rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, config.steps)
     optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate))
     state = experiment.start(config, optimizer, functools.partial(initialise, model))
     step = make_train_step(model, optimizer)
     params = experiment.fit(config, run, step, state, examples, label=config.network).params
 
-    bits = functools.partial(document_bits, model, config.window)
+    held_out = language.whole_documents(test, vocabulary, config.window)
     characters = held_out["lengths"].sum()
+    bits = functools.partial(document_bits, model, config.window)
     found = experiment.evaluate(bits, params, held_out).sum(1) / characters
-    counted = n_grams(train, test, vocabulary, 5)
-    table = gradients(config, model, params, test, vocabulary)
+    counted = language.bits_per_character(train, test, vocabulary, 5)
+    probe = language.spread_windows(language.stream(test, vocabulary), config.window, 32)
+    # The gradient is that of the last character's loss.
+    table = experiment.loss_gradients(model, params, probe[:, -1], probe[:, :-1], steps=-1)
     run.write_table("gradients", table)
-    written = [
-        write(config, vocabulary, experiment.member(params, i), config.prompt, seed=seed)
+    written = {
+        seed: write(config, vocabulary, experiment.member(params, i), config.prompt, seed=seed)
         for i, seed in enumerate(config.members)
-    ]
-    parts = zip(config.members, written, strict=True)
-    text = "\n\n".join(f"--- seed {seed}\n{config.prompt}{text}" for seed, text in parts)
-    run.file("samples.txt").write_text(text + "\n", encoding="utf-8")
+    }
+    samples = [f"--- seed {seed}\n{config.prompt}{text}" for seed, text in written.items()]
+    run.file("samples.txt").write_text("\n\n".join(samples) + "\n", encoding="utf-8")
     experiment.save(run, params, dataclasses.asdict(vocabulary))
     return experiment.report(
         "bits per character",
@@ -223,7 +164,7 @@ def measure(config, run):
         {"unigram": counted["1"], "bigram": counted["2"]},
         higher_is_better=False,
         source=language.SOURCES[config.source].description,
-        examples=[{"prompt": config.prompt, "written": repr(text[:200])} for text in written],
+        examples=[{"prompt": config.prompt, "written": repr(t[:200])} for t in written.values()],
         n_grams=counted,
         network=config.network,
         parameters=experiment.parameter_count(params),
@@ -231,19 +172,6 @@ def measure(config, run):
         unknown=int(sum((row[1:] == 0).sum() for row in map(vocabulary.encode, test))),
         gradient_reach=experiment.reach(table[0]),
     )
-
-
-def gradients(config, model, params, texts, vocabulary):
-    """Return the table of the gradient of the last character's loss in 32 windows of texts."""
-    tokens = language.stream(texts, vocabulary)
-    places = np.linspace(0, len(tokens) - config.window - 1, 32).astype(int)
-    windows = jnp.asarray(tokens[places[:, None] + np.arange(config.window + 1)])
-
-    def loss(logits):
-        return model.head.loss(logits[:, -1], windows[:, -1]).sum()
-
-    profiles = experiment.log_gradients(model, params, loss, windows[:, :-1])
-    return experiment.gradient_table(profiles)
 
 
 def show(summary):
@@ -262,13 +190,7 @@ def answer(config, run, asked):
 
 
 run = experiment.Experiment(
-    "text_generation",
-    Config,
-    measure,
-    experiment.beats_baseline,
-    experiment.draw,
-    show=show,
-    answer=answer,
+    "text_generation", Config, measure, beats_baseline, experiment.draw, show=show, answer=answer
 )
 
 if __name__ == "__main__":

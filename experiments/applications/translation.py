@@ -15,10 +15,11 @@ training sentence that shares most words with it (a translation memory).
 The gradient is that of the last word's loss: in the decoder with lags from that word, in the
 encoder with lags from the end of the source.
 
-Verdict: `reproduced` if the network beats the best baseline by more than the spread over seeds.
+Verdict: `reproduced` if the network beats the best baseline by more than the spread over seeds;
+`quick run only` if --steps or --seeds is below its default.
 
-This file has more than 200 lines because there are two vocabularies, a search for the best
-translation, and words to replace that no vocabulary has.
+This file has more than 200 lines because there are two networks and two vocabularies: each has its
+options, each language its preparation, and the gradient is measured in both.
 
     python experiments/applications/translation.py --out runs/french
     python experiments/applications/translation.py --out runs/french --predict "Open the file"
@@ -35,10 +36,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnjax import decoding, experiment
-from rnnjax.command_line import ArgumentError, at_least
-from rnnjax.datasets import batches, translation, vocabulary
-from rnnjax.datasets.translation import detokenize, plain, tokenize
-from rnnjax.datasets.translation.memory import most_similar
+from rnnjax.command_line import ArgumentError, as_argument_error, at_least
+from rnnjax.datasets import batches, translation
+from rnnjax.datasets.vocabulary import Vocabulary
+from rnnjax.experiment import beats_baseline, show_report
 
 START = END = 1  # of `Vocabulary`
 
@@ -96,46 +97,10 @@ class Config(experiment.ApplicationOptions):
             Embed(target_size, self.embedding),
             DotProductAttention(self.features),
         )
-        encoder = experiment.make_layer(
+        layer = experiment.make_layer(
             "--encoder", self.encoder, self.features, window=self.max_words
         )
-        return EncoderDecoder(encoder, decoder, Embed(source_size, self.embedding))
-
-
-def load(config, split):
-    """Return the pairs of a split that are short enough: texts and their tokens."""
-    pairs = zip(*translation.load(split, config.source), strict=True)
-    found = [(plain(s), plain(t), tokenize(s), tokenize(t)) for s, t in pairs]
-    short = [pair for pair in found if max(map(len, pair[2:])) <= config.max_words]
-    if not short:
-        raise ArgumentError(
-            f"--max-words {config.max_words} leaves no pair of {split}; give a larger number"
-        )
-    return [list(column) for column in zip(*short, strict=True)]
-
-
-def fit(config, sentences):
-    """Return the vocabulary of training sentences."""
-    try:
-        return vocabulary.Vocabulary.fit(sentences, min_count=config.min_count)
-    except ValueError:
-        raise ArgumentError(
-            f"--min-count {config.min_count} leaves no word; give a smaller number"
-        ) from None
-
-
-def columns(config, vocabularies, sources, targets):
-    """Return sentences as tokens, each target followed by an end, and their lengths."""
-    read, write = vocabularies
-    inputs, lengths = batches.pad([read.encode(s) for s in sources], config.max_words)
-    ended = [np.append(write.encode(t), np.int32(END)) for t in targets]
-    targets, target_lengths = batches.pad(ended, config.max_words + 1)
-    return {
-        "inputs": inputs,
-        "lengths": lengths,
-        "targets": targets,
-        "target_lengths": target_lengths,
-    }
+        return EncoderDecoder(layer, decoder, Embed(source_size, self.embedding))
 
 
 def drop_words(key, tokens, rate):
@@ -159,7 +124,7 @@ def make_train_step(model, optimizer, word_dropout):
 
         def loss_fn(params):
             logits = model.apply({"params": params}, inputs, previous, **lengths)
-            losses = model.decoder.head.loss(logits, batch["targets"])
+            losses = model.head.loss(logits, batch["targets"])
             return masked_mean(losses, batch["target_lengths"])
 
         loss, gradient = jax.value_and_grad(loss_fn)(state.params)
@@ -176,200 +141,111 @@ def initialise(model, key):
     return model.init(key, token, token, seq_lengths=jnp.ones(1, jnp.int32))["params"]
 
 
-def search(model, params, inputs, lengths, *, length, beam):
-    """Return the tokens of the best translation `[B, length]`, and its attention `[B, length, S]`.
-
-    Args:
-        inputs: `[B, S]`.
-    """
-    from rnnjax.models import shift_right
-
-    variables = {"params": params}
-    state = model.apply(variables, inputs, seq_lengths=lengths, method="start")
-    step = functools.partial(model.apply, variables, method="step")
-    found, _, _ = decoding.beam_search(
-        step, state, START, length=length, beam_width=beam, end=END, length_penalty=1.0
-    )
-    tokens = found[:, 0]
-    previous = shift_right(tokens, START)
-    _, sown = model.apply(
-        variables, inputs, previous, seq_lengths=lengths, mutable=["intermediates"]
-    )
-    (weights,) = sown["intermediates"]["decoder"]["attention"]["weights"]
-    return tokens, weights
-
-
 def translate(config, model, params, rows, length):
-    """Return `search` of all members and rows, `[S, N, ...]`: translations and their attention."""
-
-    def function(params, inputs, lengths):
-        return search(model, params, inputs, lengths, length=length, beam=config.beam)
-
+    """Return the translations `[S, N, length]` of all members, and their attention."""
+    options = {"length": length, "beam_width": config.beam, "length_penalty": 1.0}
+    search = functools.partial(decoding.translate, model, start=START, end=END, **options)
     rows = {name: rows[name] for name in ("inputs", "lengths")}
-    return experiment.evaluate(function, params, rows)
-
-
-def write(vocabulary, tokens, weights, source):
-    """Return the words of a translation; for an unknown one, the source word it attends to most."""
-    words = vocabulary.decode(tokens.tolist())
-    looked = weights[: len(words), : len(source)].argmax(-1)
-    return [
-        source[place] if number == 0 else word
-        for word, number, place in zip(words, tokens, looked, strict=False)
-    ]
+    return experiment.evaluate(search, params, rows)
 
 
 def measure(config, run):
     import optax
 
-    bleu, chrf = scores()
-    texts, translations, sources, targets = load(config, "train")
-    test_texts, references, test_sources, test_targets = load(config, "test")
-    vocabularies = [fit(config, sentences) for sentences in (sources, targets)]
-    train = columns(config, vocabularies, sources, targets)
-    held_out = columns(config, vocabularies, test_sources, test_targets)
+    bleu, chrf = translation.bleu_and_chrf()
+    with as_argument_error("--max-words"):
+        train = translation.short_pairs("train", config.source, config.max_words)
+        test = translation.short_pairs("test", config.source, config.max_words)
+    with as_argument_error("--min-count"):
+        fit = functools.partial(Vocabulary.fit, min_count=config.min_count)
+        vocabularies = [fit(train.source_words), fit(train.target_words)]
+    code = functools.partial(translation.columns, vocabularies, max_words=config.max_words)
+    learned, held_out = code(train), code(test)
     model = config.make_model(*map(len, vocabularies))
 
     rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
     optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate))
-    examples = experiment.shuffled_batches(config, train)
+    examples = experiment.shuffled_batches(config, learned)
     state = experiment.start(config, optimizer, functools.partial(initialise, model))
     step = make_train_step(model, optimizer, config.word_dropout)
     params = experiment.fit(config, run, step, state, examples, label=config.encoder).params
 
     tokens, weights = translate(config, model, params, held_out, config.max_words + 1)
+    write = functools.partial(translation.words_of, vocabularies[1])
     written = [
-        list(map(functools.partial(write, vocabularies[1]), *member, test_sources))
-        for member in zip(tokens, weights, strict=True)
+        list(map(write, *own, test.source_words)) for own in zip(tokens, weights, strict=True)
     ]
-    answers = [[detokenize(words) for words in member] for member in written]
+    answers = [list(map(translation.detokenize, own)) for own in written]  # [S][N]
     table = gradients(model, params, held_out)
     run.write_table("gradients", table)
-    run.write_table("attention", attention(test_sources, written[0], weights[0]))
+    looked = translation.attention_table(test.source_words, written[0], weights[0])
+    run.write_table("attention", looked)
     experiment.save(run, params, {"tokens": [words.tokens for words in vocabularies]})
-    memory = [translations[i] for i in most_similar(sources, test_sources)]
-    exact = [np.mean([a == r for a, r in zip(m, references, strict=True)]) for m in answers]
-    source = translation.SOURCES[config.source]
+    similar = translation.most_similar(train.source_words, test.source_words)
+    memory = [train.translations[place] for place in similar]
+    baselines = {"copy of the source": test.texts, "translation memory": memory}
+    references, source = test.translations, translation.SOURCES[config.source]
     return experiment.report(
         "BLEU",
-        [bleu.corpus_score(member, [references]).score for member in answers],
-        {
-            "copy of the source": bleu.corpus_score(test_texts, [references]).score,
-            "translation memory": bleu.corpus_score(memory, [references]).score,
-        },
+        [bleu.corpus_score(own, [references]).score for own in answers],
+        {name: bleu.corpus_score(own, [references]).score for name, own in baselines.items()},
         higher_is_better=True,
         source=f"{source.description}; {' to '.join(source.languages)}, in lower case, "
         f"at most {config.max_words} words",
         examples=[
-            {"source": test_texts[i], "translation": answers[0][i], "reference": references[i]}
+            {"source": test.texts[i], "translation": answers[0][i], "reference": references[i]}
             for i in range(0, len(references), -(-len(references) // 8))
         ],
-        chrf=[chrf.corpus_score(member, [references]).score for member in answers],
-        exact_matches=exact,
+        chrf=[chrf.corpus_score(own, [references]).score for own in answers],
+        exact_matches=[np.mean(np.array(own) == references) for own in answers],
         signature=str(bleu.get_signature()),
-        pairs={"train": len(texts), "test": len(references)},
+        pairs={"train": len(train.texts), "test": len(references)},
         vocabulary=[len(words) for words in vocabularies],
         parameters=experiment.parameter_count(params),
         gradient_reach={part["layer"]: experiment.reach(part) for part in table},
     )
 
 
-def scores():
-    """Return sacrebleu's BLEU and chrF."""
-    try:
-        from sacrebleu import BLEU, CHRF
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "translations are scored by sacrebleu, which cannot be imported "
-            f"({error.name} is missing): pip install 'rnnjax[text]'",
-            name=error.name,
-        ) from None
-    return BLEU(), CHRF()
-
-
-def gradients(model, params, rows, count=32):
+def gradients(model, params, rows):
     """Return the table of gradients of the last word's loss, over the longest sentences."""
     from rnnjax.models import shift_right
 
-    longest = np.argsort(-np.minimum(rows["lengths"], rows["target_lengths"]), kind="stable")
-    rows = {name: jnp.asarray(column[longest[:count]]) for name, column in rows.items()}
-    words = rows["target_lengths"] - 1  # without the end
-    last = jnp.arange(rows["targets"].shape[1]) == words[:, None] - 1
-    profiles = experiment.log_gradients(
-        model,
-        params,
-        lambda logits: jnp.where(last, model.decoder.head.loss(logits, rows["targets"]), 0).sum(),
-        rows["inputs"],
-        shift_right(rows["targets"], START),
-        seq_lengths=rows["lengths"],
-        target_lengths=rows["target_lengths"],
-    )
-    lengths = {
-        layer: words if layer.startswith("decoder") else rows["lengths"] for layer in profiles
-    }
-    return experiment.gradient_table(profiles, lengths)
-
-
-def attention(sources, written, weights, panels=3):
-    """Return the parts of a table: the attention of some translations, word by source word."""
-    parts = []
-    for source, words, looked in zip(sources, written, weights, strict=True):
-        if len(parts) < panels and 4 <= len(source) <= 6 and 0 < len(words) <= 8:
-            places = np.indices((len(words), len(source))).reshape(2, -1) + 1
-            sentences = f"{' '.join(source)}\n{' '.join(words)}".replace("$", r"\$")
-            part = {"sentences": sentences, "word": places[0], "source_word": places[1]}
-            parts.append(part | {"weight": looked[: len(words), : len(source)].ravel()})
-    return parts or [{name: [] for name in ("sentences", "word", "source_word", "weight")}]
+    longest = experiment.longest(np.minimum(rows["lengths"], rows["target_lengths"]))
+    sources, lengths, targets, target_lengths = (column[longest] for column in rows.values())
+    steps = target_lengths - 2  # the last word comes before the end
+    last, inputs = targets[np.arange(len(steps)), steps], (sources, shift_right(targets, START))
+    options = {"steps": steps, "seq_lengths": lengths, "target_lengths": target_lengths}
+    ends = {"encoder": lengths, "embed": lengths}  # there, lags count from the end of the source
+    return experiment.loss_gradients(model, params, last, *inputs, ends=ends, **options)
 
 
 def draw(run):
     """Draw the figures of every application, and the attention."""
-    from rnnjax import figures
-
     experiment.draw(run)
-    table = run.read_table("attention")
-    if len(table["word"]):
-        figure = figures.heat_maps(
-            table,
-            x="source_word",
-            y="word",
-            value="weight",
-            panel="sentences",
-            xlabel="word of the source",
-            ylabel="word of the translation",
-            label="attention",
-        )
-        run.save_figure("attention", figure)
+    labels = {"xlabel": "word of the source", "ylabel": "word of the translation"}
+    options = {"panel": "sentences", "label": "attention"} | labels
+    experiment.draw_heat_maps(run, "attention", "source_word", "word", "weight", **options)
 
 
 def answer(config, run, asked):
     """Yield the translation of each sentence; that of a line without words is empty."""
-    sentences = [tokenize(line) for line in experiment.lines(asked)]
+    sentences = [translation.tokenize(line) for line in experiment.lines(asked)]
     stored = run.read_json("preprocessing.json")["tokens"]
-    vocabularies = [vocabulary.Vocabulary(tuple(tokens)) for tokens in stored]
-    model: Any = config.make_model(*map(len, vocabularies))
+    read, write = (Vocabulary(tuple(tokens)) for tokens in stored)
+    model: Any = config.make_model(len(read), len(write))
     params = experiment.restore(run, functools.partial(initialise, model), members=config.seeds)
-    spoken = [words for words in sentences if words]
-    written = []
-    if spoken:
-        inputs, lengths = batches.pad([vocabularies[0].encode(words) for words in spoken])
-        rows = {"inputs": inputs, "lengths": lengths}
-        length = max(config.max_words, 2 * inputs.shape[1]) + 1
-        members = jax.tree.map(lambda a: a[None], params)
-        (tokens,), (weights,) = translate(config, model, members, rows, length)
-        written = list(map(functools.partial(write, vocabularies[1]), tokens, weights, spoken))
-    for words in sentences:
-        yield detokenize(written.pop(0)) if words else ""
+    every = jax.tree.map(lambda a: a[None], params)
+    inputs, lengths = batches.pad([read.encode(words or ["nothing"]) for words in sentences])
+    length = max(config.max_words, 2 * inputs.shape[1]) + 1
+    rows = {"inputs": inputs, "lengths": lengths}
+    (tokens,), (weights,) = translate(config, model, every, rows, length)
+    for words, own, looked in zip(sentences, tokens, weights, strict=True):
+        found = translation.words_of(write, own, looked, words) if words else []
+        yield translation.detokenize(found)
 
 
 run = experiment.Experiment(
-    "translation",
-    Config,
-    measure,
-    experiment.beats_baseline,
-    draw,
-    show=experiment.show_report,
-    answer=answer,
+    "translation", Config, measure, beats_baseline, draw, show=show_report, answer=answer
 )
 
 if __name__ == "__main__":

@@ -30,6 +30,15 @@ def positive(config: Any, *names: str) -> None:
             )
 
 
+def fraction(config: Any, *names: str) -> None:
+    """Raise an ArgumentError for the first named option that is not strictly between 0 and 1."""
+    for name in names:
+        if not 0 < getattr(config, name) < 1:
+            raise ArgumentError(
+                f"{option(name)} must lie between 0 and 1, got {getattr(config, name)}"
+            )
+
+
 def distinct(config: Any, *names: str) -> None:
     """Raise an ArgumentError for the first named option that is empty or repeats a value."""
     for name in names:

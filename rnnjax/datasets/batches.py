@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int32, Shaped
+from jaxtyping import Bool, Int32, Shaped
 
 if TYPE_CHECKING:
     import grain
@@ -88,6 +88,11 @@ def pad(
     for place, row in zip(padded, arrays, strict=True):
         place[: len(row)] = row[:length]
     return padded, np.array([min(len(row), length) for row in arrays], np.int32)
+
+
+def valid(lengths: Int32[np.ndarray, "*N"], length: int) -> Bool[np.ndarray, "*N T"]:
+    """Return where rows that `pad` has padded to `length` hold entries of their own."""
+    return np.arange(length) < lengths[..., None]
 
 
 def shuffled(size: int, *seeds: int) -> np.ndarray:

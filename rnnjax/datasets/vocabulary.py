@@ -43,7 +43,10 @@ class Vocabulary:
         kept = [token for token in order if counts[token] >= min_count]
         kept = kept if size is None else kept[: max(size - 2, 0)]
         if not kept:
-            raise ValueError(f"size {size} and min_count {min_count} leave no token")
+            raise ValueError(
+                f"size {size} and min_count {min_count} leave no token; give a larger size or a "
+                "smaller min_count"
+            )
         return cls((UNKNOWN, END, *kept))
 
     def __len__(self) -> int:

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
 from rnnjax.cells.base import check_size
-from rnnjax.decoding.checks import Step, at, batch_size, begin, log_softmax, settled
+from rnnjax.decoding.checks import Step, at, batch_size, begin, checked_token, log_softmax, settled
 from rnnjax.recurrence.options import known
 
 PyTree = Any
@@ -104,6 +104,7 @@ def sample(
     end: Any = None,
     temperature: ArrayLike = 1.0,
     top_k: int | None = None,
+    never: int | None = None,
 ) -> tuple[Tokens, Float[Array, " B"]]:
     """Draw a sequence, each token from q(v) ~ p(v | tokens before)^(1 / temperature), v in top k.
 
@@ -112,13 +113,14 @@ def sample(
         key: split into one key for each step.
         temperature: positive and finite; towards 0 this becomes `greedy`. It may be traced.
         top_k: draw from the k most probable tokens only, 1..V; with 1 this is `greedy`.
+        never: a token whose probability is set to zero, such as the unknown one.
 
     Returns:
-        The tokens `[B, length]` and log p(tokens) `[B]`: the model's own log probability, without
-        temperature and truncation.
+        The tokens `[B, length]` and log p(tokens) `[B]`: the model's own log probability, given
+        that no token is `never`, without temperature and truncation.
 
     Raises:
-        ValueError: as for `greedy`, or `temperature` or `top_k` is out of range.
+        ValueError: as for `greedy`, or `temperature`, `top_k` or `never` is out of range.
         TypeError: as for `greedy`.
 
     Source: for `top_k` Fan, Lewis, Dauphin 2018, "Hierarchical neural story generation".
@@ -138,7 +140,12 @@ def sample(
         place = jax.random.categorical(key, kept)
         return place if tokens is None else at(tokens, place)
 
-    return _decode(step, carry, start, pick, length, end, key)
+    def allowed(carry, token):
+        carry, logits = step(carry, token)
+        banned = checked_token("never", never, logits.shape[-1])
+        return carry, jnp.asarray(logits).at[:, banned].set(-jnp.inf)
+
+    return _decode(step if never is None else allowed, carry, start, pick, length, end, key)
 
 
 def _decode(step, carry, start, pick, length, end, key=None):

@@ -2,12 +2,13 @@
 
 from rnnjax.experiment.application_options import (
     ApplicationOptions,
+    CausalOptions,
     NetworkOptions,
     WriterOptions,
     make_layer,
     make_writer,
 )
-from rnnjax.experiment.baselines import beats_baseline, report, show_report
+from rnnjax.experiment.baselines import beats_baseline, network_entries, report, show_report
 from rnnjax.experiment.console import estimate_text, print_table
 from rnnjax.experiment.drawing import (
     draw,
@@ -22,6 +23,8 @@ from rnnjax.experiment.gradients import (
     layer_label,
     log_gradients,
     log_shares,
+    longest,
+    loss_gradients,
     reach,
     record_shares,
 )
@@ -65,6 +68,7 @@ from rnnjax.experiment.verdict import Outcome, Verdict, print_verdict
 __all__ = [
     "PHASES",
     "ApplicationOptions",
+    "CausalOptions",
     "CellOptions",
     "Experiment",
     "InitialisationOptions",
@@ -94,12 +98,15 @@ __all__ = [
     "lines",
     "log_gradients",
     "log_shares",
+    "longest",
     "loss_curve",
+    "loss_gradients",
     "make_layer",
     "make_task",
     "make_writer",
     "member",
     "nested",
+    "network_entries",
     "parameter_count",
     "print_table",
     "print_verdict",

@@ -39,6 +39,20 @@ class NetworkOptions(ApplicationOptions):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CausalOptions(NetworkOptions):
+    """Which network an application trains to predict what comes next; abstract."""
+
+    title: ClassVar[str] = "network"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not networks.causal(self.network):
+            raise ArgumentError(
+                f"--network must read forwards only, got {self.network}: it would see the answer"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class WriterOptions(NetworkOptions):
     """Which network an application writes with, one step after another; abstract."""
 

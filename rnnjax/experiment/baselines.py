@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from rnnjax.experiment.gradients import reach
+from rnnjax.experiment.training import parameter_count
 from rnnjax.experiment.verdict import Verdict
 
 
@@ -51,6 +53,21 @@ def report(
         "source": source,
         **more,
         "examples": list(examples),
+    }
+
+
+def network_entries(config: Any, params: Any, table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return entries of a summary: `network`, `parameters` and `gradient_reach`.
+
+    Args:
+        config: has `network`.
+        params: of all members, `[S, ...]`.
+        table: as from `loss_gradients`; the reach is that of its first layer, next to the inputs.
+    """
+    return {
+        "network": config.network,
+        "parameters": parameter_count(params),
+        "gradient_reach": reach(table[0]),
     }
 
 

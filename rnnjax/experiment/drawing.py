@@ -1,4 +1,4 @@
-"""Tables of a run drawn as figures, and the figures that every application has."""
+"""Tables of a run drawn as curves and heat maps, and the figures that every application has."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -88,16 +88,26 @@ def draw_layers(run: Run, table: Mapping[str, Any], **options: Any) -> None:
 
 
 def draw_heat_maps(
-    run: Run, name: str, x: str, y: str, value: str, *, table: Mapping[str, Any], **options: Any
+    run: Run,
+    name: str,
+    x: str,
+    y: str,
+    value: str,
+    *,
+    table: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> None:
     """Draw a table with `figures.heat_maps` and save the figure under `name`; nothing without rows.
 
     Args:
-        name: of the figure.
-        x, y, value, table, options: as for `figures.heat_maps`.
+        name: of the figure, and of the table unless the columns are given.
+        table: columns to draw; None means those of the run's table `name`.
+        x, y, value, options: as for `figures.heat_maps`.
     """
     from rnnjax import figures
 
+    if table is None:
+        table = run.read_table(name)
     if len(table[x]):
         run.save_figure(name, figures.heat_maps(table, x, y, value, **options))
 

@@ -47,6 +47,53 @@ def log_gradients(
     return {name: np.asarray(found[name]) for name in names}
 
 
+def loss_gradients(
+    model: Any,
+    params: PyTree,
+    targets: Any,
+    *inputs: Any,
+    steps: Any = None,
+    ends: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Return the `gradient_table` of the loss of one output of each example:
+
+        sum_b model.head.loss(y[b, steps[b]], targets[b])
+
+    Lags count back from that step.
+
+    Args:
+        model: a Flax module with a head.
+        params: of all members, `[S, ...]`.
+        targets: `[B, ...]`, of the one output.
+        inputs, options: arguments of the model, the same for all members.
+        steps: `[B]`, or -1 for the last of all. None is for a model with one output per example:
+            lags then count back from the end of the sequence, `seq_lengths` if they are given.
+        ends: `[B]`, where lags count back from in other sequences, such as those of an encoder, by
+            the first part of the names of their layers.
+    """
+    inputs, targets = jax.tree.map(jnp.asarray, (inputs, targets))
+    last = isinstance(steps, int)
+
+    def loss(outputs):
+        if steps is None:
+            return model.head.loss(outputs, targets).sum()
+        ys = outputs[:, steps] if last else outputs[np.arange(len(steps)), steps]
+        return model.head.loss(ys, targets).sum()
+
+    profiles = log_gradients(model, params, loss, *inputs, **options)
+    end = options.get("seq_lengths")
+    if steps is not None:
+        end = None if last else np.asarray(steps) + 1
+    own = {layer: (ends or {}).get(layer.split("/")[0], end) for layer in profiles}
+    return gradient_table(profiles, own)
+
+
+def longest(lengths: Any, count: int = 32) -> np.ndarray:
+    """Return the indices of the longest sequences, at most `count`; of equal ones the first."""
+    return np.argsort(-np.asarray(lengths), kind="stable")[:count]
+
+
 def log_shares(log_profile: Any, ends: Any) -> Any:
     """Return the log of each lag's share of the gradient, `[K, ...]`, entry k - 1 at lag k.
 

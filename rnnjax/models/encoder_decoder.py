@@ -198,6 +198,11 @@ class EncoderDecoder(nn.Module):
     decoder: OneToMany
     embed: nn.Module | None = None
 
+    @property
+    def head(self) -> nn.Module:
+        """The decoder's head, whose loss is that of the outputs."""
+        return self.decoder.head
+
     def start(
         self, inputs: Any, *, seq_lengths: Any = None, deterministic: bool | None = None
     ) -> DecoderState:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rnnjax.command_line import ArgumentError, distinct, finite, rising
+from rnnjax.command_line import ArgumentError, as_argument_error, distinct, finite, fraction, rising
 
 
 @pytest.mark.parametrize("values", [(), ("a", "a"), (1, 2, 1)])
@@ -53,3 +53,19 @@ def test_values_must_rise():
     with pytest.raises(ArgumentError) as error:
         rising(SimpleNamespace(t_maxes=(4.0, 8.0, 5.0)), "t_maxes")
     assert str(error.value) == "--t-maxes must be finite and in rising order, got 4.0 8.0 5.0"
+
+
+def test_a_fraction_lies_strictly_between_0_and_1():
+    fraction(SimpleNamespace(share=0.5), "share")
+    for value in (0, 1, -0.1, math.nan):
+        with pytest.raises(ArgumentError, match=r"^--share must lie between 0 and 1, got "):
+            fraction(SimpleNamespace(share=value), "share")
+
+
+def test_a_librarys_error_names_the_option():
+    too_early = pytest.raises(ArgumentError, match=r"^--years: 1999 is too early$")
+    with too_early as error, as_argument_error("--years"):
+        raise ValueError("1999 is too early")
+    assert error.value.__suppress_context__
+    with pytest.raises(KeyError), as_argument_error("--years"):
+        raise KeyError("another kind of error")

@@ -54,3 +54,13 @@ def test_padding_is_zeros_behind_the_ends():
 def test_order_and_folds_are_pinned():
     assert batches.shuffled(8, 0).tolist() == [3, 2, 1, 6, 0, 7, 4, 5]
     assert [batches.fold(key, 10) for key in ("a", "b", "topic")] == [0, 6, 7]
+
+
+def test_valid_is_where_padded_rows_have_entries():
+    rows, lengths = batches.pad([[1, 2], [], [3, 4, 5]], 2)
+    assert batches.valid(lengths, 3).tolist() == [
+        [True, True, False],
+        [False, False, False],
+        [True, True, False],
+    ]
+    assert (rows[batches.valid(lengths, 2)] > 0).all()

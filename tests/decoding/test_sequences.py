@@ -172,6 +172,23 @@ def test_cold_and_truncated_samples_are_greedy():
         np.testing.assert_allclose(got[1], want[1], rtol=1e-6)
 
 
+def test_a_token_that_is_never_drawn_leaves_its_probability_to_the_others():
+    banned, draws = 1, 500
+    many = Carry(np.zeros(draws, int), np.tile(START.trace[0], (draws, 1)))
+    run = jax.jit(lambda key: sample(step, many, 0, key=key, length=LENGTH, never=banned))
+    tokens, log_probs = map(np.asarray, run(KEY))
+    assert set(np.unique(tokens)) == {*range(V)} - {banned}
+    for row in range(20):
+        state, token, want = example(0), 0, 0.0
+        for chosen in tokens[row]:
+            state, scores = next_scores(state, token)
+            others = np.delete(np.exp(scores), banned).sum()
+            want, token = want + scores[chosen] - np.log(others), chosen
+        np.testing.assert_allclose(log_probs[row], want, rtol=1e-4)
+    with pytest.raises(ValueError, match="never must lie in 0..V-1"):
+        sample(step, START, 0, key=KEY, length=2, never=V)
+
+
 def test_real_vectors_are_generated_too():
     examples, length = 4000, 3
     cell = Elman(5)

@@ -32,6 +32,18 @@ class Writer(experiment.WriterOptions):
     features: int = 8
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Forecaster(experiment.CausalOptions):
+    """Of a network that predicts what comes next."""
+
+
+def test_what_predicts_the_next_input_reads_forwards():
+    for name in ("gru", "deep_lstm", "tcn", "transformer"):
+        assert Forecaster(network=name).network == name
+    with pytest.raises(ArgumentError, match="--network must read forwards only, got bidirec"):
+        Forecaster(network="bidirectional_gru")
+
+
 @pytest.mark.parametrize("window", [1, 6, 30])
 def test_a_reader_is_any_network_that_looks_back_far_enough(window):
     for name in NETWORKS:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 
 import numpy as np
 import pytest
@@ -72,3 +73,12 @@ def test_the_summary_is_shown_with_every_baseline_and_example(capsys):
     experiment.show_report(summary_of([0.3], False, 0.4))
     printed = capsys.readouterr().out
     assert "lower is better" in printed and "one seed" in printed
+
+
+def test_the_entries_of_a_network():
+    config = types.SimpleNamespace(network="gru")
+    params = {"w": np.zeros((2, 3, 4)), "b": np.zeros((2, 4))}  # of two members
+    table = [{"median": -np.arange(20.0) * np.log(10)}, {"median": np.zeros(20)}]
+    found = experiment.network_entries(config, params, table)
+    assert found == {"network": "gru", "parameters": 16, "gradient_reach": pytest.approx(-18)}
+    assert list(found) == ["network", "parameters", "gradient_reach"]

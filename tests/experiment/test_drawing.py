@@ -80,3 +80,14 @@ def test_heat_maps_are_drawn_if_there_are_rows(tmp_path):
     assert not (run.path / "map.png").exists()
     experiment.draw_heat_maps(run, "map", "x", "y", "z", table=table, **labels)
     assert (run.path / "map.png").stat().st_size > 1000
+
+
+def test_heat_maps_of_a_table_that_has_rows(tmp_path):
+    run = Run.create(tmp_path / "run", Config())
+    labels = {"xlabel": "x", "ylabel": "y", "label": "value"}
+    run.write_table("empty", [{"x": [], "y": [], "value": []}])
+    experiment.draw_heat_maps(run, "empty", "x", "y", "value", **labels)
+    assert not (run.path / "empty.png").exists()
+    run.write_table("full", [{"x": [1, 2], "y": [1, 1], "value": [0.5, 1.0]}])
+    experiment.draw_heat_maps(run, "full", "x", "y", "value", **labels)
+    assert (run.path / "full.png").stat().st_size > 1000

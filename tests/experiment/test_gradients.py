@@ -10,7 +10,7 @@ import pytest
 import rnnjax
 from rnnjax import experiment
 from rnnjax.layers import RNN, Embed, SoftmaxHead
-from rnnjax.models import ManyToOne
+from rnnjax.models import EncoderDecoder, ManyToMany, ManyToOne, OneToMany
 
 
 def test_shares_are_of_each_sequences_own_end_and_add_up_to_one():
@@ -124,3 +124,69 @@ def test_embedded_tokens_are_shown_like_inputs():
         vectors = one["embed"]["embedding"][tokens]
         norms = jnp.linalg.norm(jax.grad(loss)(vectors, one), axis=-1).T
         np.testing.assert_allclose(np.exp(found["embed/output"][member]), norms, rtol=1e-5)
+
+
+def test_the_longest_sequences_of_equal_ones_are_the_first():
+    assert experiment.longest(np.array([3, 5, 1, 5, 3]), 4).tolist() == [1, 3, 0, 4]
+    assert experiment.longest(np.arange(100)).tolist() == list(range(99, 67, -1))
+
+
+def several(model, *inputs, **options):
+    return jax.vmap(lambda key: model.init(key, *inputs, **options)["params"])(
+        jax.random.split(jax.random.key(0), 2)
+    )
+
+
+@pytest.mark.parametrize("steps", [-1, (1, 3, 2)])
+def test_the_loss_of_one_step_has_lags_that_count_back_from_it(steps):
+    model = ManyToMany(RNN(rnnjax.GRU(3)), SoftmaxHead(4))
+    xs = np.random.default_rng(0).normal(size=(3, 5, 2)).astype(np.float32)
+    targets = np.array([1, 3, 0])
+    params = several(model, xs)
+    places = np.full(3, 4) if steps == -1 else np.array(steps)
+    given = -1 if steps == -1 else places
+    found = experiment.loss_gradients(model, params, targets, xs, steps=given)
+    expected = experiment.gradient_table(
+        experiment.log_gradients(
+            model,
+            params,
+            lambda ys: sum(-jax.nn.log_softmax(ys[b, t])[targets[b]] for b, t in enumerate(places)),
+            xs,
+        ),
+        places + 1,
+    )
+    for part, other in zip(found, expected, strict=True):
+        assert part["layer"] == other["layer"] and len(part["lag"]) == places.min() + 1
+        np.testing.assert_allclose(part["median"], other["median"], rtol=1e-4, atol=1e-5)
+
+
+def test_the_loss_of_a_whole_sequence_has_lags_that_count_back_from_its_end():
+    model = ManyToOne(RNN(rnnjax.GRU(3)), SoftmaxHead(4))
+    xs, targets = jnp.ones((2, 5, 2)), np.array([1, 3])
+    lengths = np.array([5, 3])
+    params = several(model, xs)
+
+    def loss(ys):
+        return model.head.loss(ys, jnp.asarray(targets)).sum()
+
+    for options, ends in (({}, None), ({"seq_lengths": lengths}, lengths)):
+        found = experiment.loss_gradients(model, params, targets, xs, **options)
+        profiles = experiment.log_gradients(model, params, loss, xs, **options)
+        for part, other in zip(found, experiment.gradient_table(profiles, ends), strict=True):
+            np.testing.assert_allclose(part["median"], other["median"], rtol=1e-5)
+
+
+def test_an_encoder_has_ends_of_its_own():
+    vectors = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
+    decoder = OneToMany(RNN(rnnjax.GRU(3)), SoftmaxHead(4), Embed(4, 2))
+    model = EncoderDecoder(RNN(rnnjax.GRU(3)), decoder)
+    previous, steps = np.ones((2, 6), np.int32), np.array([5, 4])
+    lengths = np.array([4, 2])
+    params = several(model, vectors, previous, seq_lengths=lengths)
+    options = {"steps": steps, "ends": {"encoder": lengths, "inputs": lengths}}
+    found = experiment.loss_gradients(
+        model, params, np.array([1, 2]), vectors, previous, seq_lengths=lengths, **options
+    )
+    lags = {part["layer"]: len(part["lag"]) for part in found}
+    assert {n for name, n in lags.items() if name.split("/")[0] in ("encoder", "inputs")} == {2}
+    assert {n for name, n in lags.items() if name.split("/")[0] == "decoder"} == {5}

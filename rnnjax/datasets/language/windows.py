@@ -3,13 +3,13 @@
 Axis letters: N tokens of a stream, B batch, T steps of a window.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int32
 
-from rnnjax.datasets.batches import shuffled_batches
+from rnnjax.datasets.batches import pad, shuffled_batches
 from rnnjax.datasets.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -50,3 +50,26 @@ def windows(
         seed=seed,
         transform=lambda batch: {"tokens": tokens[batch["start"][:, None] + places]},
     )
+
+
+def spread_windows(
+    tokens: Int32[np.ndarray, " N"], length: int, count: int
+) -> Int32[np.ndarray, "count T"]:
+    """Return `count` windows of length + 1 tokens, spread evenly from the first to the last."""
+    starts = np.linspace(0, len(tokens) - length - 1, count).astype(int)
+    return tokens[starts[:, None] + np.arange(length + 1)]
+
+
+def whole_documents(
+    texts: Sequence[str], vocabulary: Vocabulary, window: int
+) -> dict[str, Int32[np.ndarray, "..."]]:
+    """Return documents to be read from their start to their end, window by window.
+
+    Returns:
+        `tokens [D, 1 + T]`, for each of the D documents an end and then its characters, padded to a
+        multiple of `window`; and `lengths [D]`, the number of characters.
+    """
+    rows = [stream([text], vocabulary)[:-1] for text in texts]
+    longest = max(map(len, rows)) - 1
+    tokens, lengths = pad(rows, 1 + window * -(-longest // window))
+    return {"tokens": tokens, "lengths": lengths - 1}

@@ -16,6 +16,11 @@ import numpy as np
 from rnnjax.datasets import preparing
 from rnnjax.datasets.music.voices import MODES, Voices
 
+SOURCE = (
+    "J. S. Bach's chorales from the corpus of music21, those for four voices alone, without words: "
+    "real but of demonstration scale (283 chorales to learn from, 35 with other melodies held out)"
+)
+
 
 class Chorale(NamedTuple):
     """One chorale in its original key.

@@ -1,10 +1,22 @@
 """Voices as music21 scores, which can be saved as MIDI and MusicXML."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rnnjax.datasets.music.voices import HOLD, REST, VOICES, Voices
+
+
+def check_music21() -> None:
+    """Refuse at once what would fail later.
+
+    Raises:
+        ModuleNotFoundError: music21 is missing; the message names the extra.
+    """
+    from rnnjax.datasets.builders import package_file  # imports TFDS
+
+    package_file("music21", "__init__.py", extra="music")
 
 
 def score(pitches: Voices) -> Any:
@@ -33,3 +45,13 @@ def score(pitches: Voices) -> Any:
             part.insert(float(start / 4), event)
         written.insert(0, part)
     return written
+
+
+def write_midi(path: Path, pitches: Voices) -> str:
+    """Write the voices as a MIDI file, and return its name.
+
+    Raises:
+        ModuleNotFoundError: music21 is missing.
+    """
+    score(pitches).write("midi", path)
+    return path.name

@@ -30,3 +30,12 @@ def sounding(pitches: Voices) -> Voices:
     begins = pitches != HOLD
     begun = np.maximum.accumulate(np.where(begins, np.arange(len(pitches))[:, None], -1), axis=0)
     return np.where(begun < 0, REST, np.take_along_axis(pitches, np.maximum(begun, 0), axis=0))
+
+
+def roll(pitches: Voices) -> dict[str, np.ndarray]:
+    """Return columns `voice`, `sixteenth` and `median`, the MIDI number that sounds or NaN."""
+    sounds = sounding(pitches)
+    notes = np.where(sounds == REST, np.nan, sounds)
+    voice = np.repeat(VOICES, len(notes))
+    sixteenth = np.tile(np.arange(len(notes)), len(VOICES))
+    return {"voice": voice, "sixteenth": sixteenth, "median": notes.T.ravel()}

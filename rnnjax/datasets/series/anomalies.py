@@ -65,6 +65,27 @@ def inject(
     return changed, found
 
 
+def inject_copies(
+    values: np.ndarray, start: int | np.integer, deviation: float, each: int, copies: int
+) -> tuple[np.ndarray, list[list[Anomaly]]]:
+    """Return copies of a series, `[C, T]`, each with anomalies of its own, and their labels.
+
+    Args:
+        values, start, deviation, each: as for `inject`.
+        copies: C; copy c has the seed c.
+
+    Raises:
+        ValueError: as `inject`.
+    """
+    found = [inject(values, start, deviation, each, copy) for copy in range(copies)]
+    return np.stack([changed for changed, _ in found]), [anomalies for _, anomalies in found]
+
+
+def labelled(anomalies: Iterable[Anomaly]) -> set[int]:
+    """Return the labelled steps of some anomalies."""
+    return {step for one in anomalies for step in range(one.start, one.end)}
+
+
 def quality(flagged: Sequence[Set[Any]], anomalies: Iterable[Sequence[Anomaly]]) -> dict[str, Any]:
     """Return F1, precision over steps, recall over anomalies, and the recall of each kind.
 
@@ -82,8 +103,7 @@ def quality(flagged: Sequence[Set[Any]], anomalies: Iterable[Sequence[Anomaly]])
     right = total = 0
     hits: dict[str, list[bool]] = {kind: [] for kind in KINDS}
     for steps, injected in zip(flagged, anomalies, strict=True):
-        labelled = {step for one in injected for step in range(one.start, one.end)}
-        right, total = right + len(steps & labelled), total + len(steps)
+        right, total = right + len(steps & labelled(injected)), total + len(steps)
         for one in injected:
             hits[one.kind].append(not steps.isdisjoint(range(one.start, one.end)))
     precision = right / total if total else 0.0

@@ -3,6 +3,7 @@
 Axis letters: T steps of a series, D values per step.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +37,15 @@ def log_ranges(
     return np.log(np.maximum(np.log(high / low), 1e-4))
 
 
+def exponential_average(
+    values: Float64[np.ndarray, " T"], decay: float
+) -> Float64[np.ndarray, " T"]:
+    """Return a_t = decay a_{t-1} + (1 - decay) x_t, starting with a_0 = x_0."""
+    from scipy.signal import lfilter
+
+    return lfilter([1 - decay], [1, -decay], values, zi=[decay * values[0]])[0]
+
+
 def carried_forward(values: Float64[np.ndarray, " T"]) -> Float64[np.ndarray, " T"]:
     """Return the values with each missing value (NaN) replaced by the last value before it.
 
@@ -56,6 +66,20 @@ class Scaling(NamedTuple):
         """Return the scaling of a training part; a constant column is only shifted."""
         std = values.std(0)
         return cls(values.mean(0), np.where(std > 1e-12 * np.abs(values).max(0), std, 1.0))
+
+    @classmethod
+    def from_lists(cls, kept: Mapping[str, Sequence[float]]) -> "Scaling":
+        """Return the scaling from what `as_lists` returned."""
+        return cls(np.array(kept["mean"]), np.array(kept["std"]))
+
+    def as_lists(self) -> dict[str, list[float]]:
+        """Return the scaling as a run saves it."""
+        return {"mean": self.mean.tolist(), "std": self.std.tolist()}
+
+    @property
+    def first(self) -> "Scaling":
+        """The scaling of the first column alone, `[1]`."""
+        return Scaling(self.mean[:1], self.std[:1])
 
     def apply(self, values: Float64[np.ndarray, "*n D"]) -> Float64[np.ndarray, "*n D"]:
         """Return scaled values."""

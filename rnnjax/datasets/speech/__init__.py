@@ -1,8 +1,8 @@
 """Spoken digits: recordings, their words, and log-mel frames (`speech.audio`)."""
 
 from rnnjax.datasets.speech import audio
-from rnnjax.datasets.speech.loader import Recording, load, prepare
-from rnnjax.datasets.speech.sources import SOURCES, SPLITS, WORDS, digits_of
+from rnnjax.datasets.speech.loader import Recording, load, of_each_speaker, prepare
+from rnnjax.datasets.speech.sources import SOURCES, SPLITS, WORDS, digits_of, parse_request
 
 __all__ = [
     "SOURCES",
@@ -12,5 +12,7 @@ __all__ = [
     "audio",
     "digits_of",
     "load",
+    "of_each_speaker",
+    "parse_request",
     "prepare",
 ]

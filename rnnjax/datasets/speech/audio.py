@@ -8,6 +8,8 @@ import functools
 import math
 import os
 import warnings
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -129,6 +131,17 @@ def write_wav(path: str | os.PathLike, samples: Int16[np.ndarray, " N"], rate: i
     from scipy.io import wavfile
 
     wavfile.write(path, rate, np.asarray(samples, np.int16))
+
+
+def write_clips(
+    folder: Path, sounds: Mapping[str, Int16[np.ndarray, " _"]], rate: int = RATE
+) -> list[Path]:
+    """Write recordings by name as WAV files of a folder, which is made, and return their paths."""
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{name}.wav" for name in sounds]
+    for path, samples in zip(paths, sounds.values(), strict=True):
+        write_wav(path, samples, rate)
+    return paths
 
 
 @functools.cache

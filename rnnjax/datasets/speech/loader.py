@@ -6,6 +6,7 @@ Sources: synthetic speech by espeak-ng, demonstration scale; and the digits of S
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,6 +61,15 @@ def load(source: str, split: str, data_dir: str | os.PathLike | None = None) -> 
         )
         for row in rows
     ]
+
+
+def of_each_speaker(recordings: Sequence[Recording], count: int) -> list[Recording]:
+    """Return a recording of each of the first `count` speakers: the second of the first one, ..."""
+    found = []
+    for place, speaker in enumerate(list(dict.fromkeys(r.speaker for r in recordings))[:count]):
+        own = [recording for recording in recordings if recording.speaker == speaker]
+        found.append(own[min(place + 1, len(own) - 1)])
+    return found
 
 
 def _builder(source) -> Any:

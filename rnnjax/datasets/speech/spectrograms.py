@@ -3,7 +3,8 @@
 Axis letters: T frames of one spectrogram, M mel bands. All values are in dB.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -33,6 +34,24 @@ def unaligned_distance(frames: Frames, others: Frames, floor: float) -> float | 
     return np.abs(one - other).mean()
 
 
+def mean_distances(
+    spectrograms: Sequence[Frames], others: Sequence[Frames], floor: float
+) -> dict[str, float]:
+    """Return the means over pairs of spectrograms: of distances in dB, and of lengths in frames.
+
+    aligned      `distance`
+    unaligned    `unaligned_distance`
+    length       how many frames one spectrogram has more than the other
+    """
+    pairs = list(zip(spectrograms, others, strict=True))
+    distances: dict[str, list[Any]] = {
+        "aligned": [distance(*pair) for pair in pairs],
+        "unaligned": [unaligned_distance(*pair, floor) for pair in pairs],
+        "length": [abs(len(one) - len(other)) for one, other in pairs],
+    }
+    return {name: float(np.mean(found)) for name, found in distances.items()}
+
+
 def stretched(frames: Frames, length: int) -> Frames:
     """Return a spectrogram at another length, by linear interpolation in time."""
     places = np.linspace(0, len(frames) - 1, length)
@@ -60,3 +79,31 @@ def nearest(spectrograms: Sequence[Frames], others: Sequence[Frames]) -> np.ndar
     known, asked = shapes(others), shapes(spectrograms)
     squares = (known**2).sum(1) - 2 * asked @ known.T  # without ||asked||^2, the same for all
     return squares.argmin(1)
+
+
+def recognised(
+    spectrograms: Sequence[Frames],
+    labels: Sequence[str],
+    *,
+    known: Sequence[Frames],
+    names: Sequence[str],
+) -> float:
+    """Return the fraction of spectrograms whose `nearest` known one has the same name.
+
+    Args:
+        spectrograms: `[N]`.
+        labels: their names.
+        known: `[K]`.
+        names: their names.
+    """
+    found = [names[place] for place in nearest(spectrograms, known)]
+    return float(np.mean([a == b for a, b in zip(found, labels, strict=True)]))
+
+
+def spectrogram_table(panels: Mapping[str, Frames]) -> list[dict[str, Any]]:
+    """Return the parts of a table, columns `panel`, `frame`, `band` and `decibel`, of panels."""
+    parts = []
+    for name, frames in panels.items():
+        time, band = (places.ravel() for places in np.indices(frames.shape))
+        parts.append({"panel": name, "frame": time, "band": band, "decibel": frames.ravel()})
+    return parts

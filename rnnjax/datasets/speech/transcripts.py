@@ -2,7 +2,9 @@
 
 import collections
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 
 def edit_distance(one: Sequence, other: Sequence) -> int:
@@ -34,3 +36,26 @@ def best_constant(truths: Sequence[str]) -> str:
 
     digits = "0123456789"
     return min(["", *digits, *map("".join, itertools.product(digits, digits))], key=errors)
+
+
+def written(labels: Iterable[int]) -> str:
+    """Return the digits of labels; that of digit d is d + 1, and zeros are left out."""
+    return "".join(str(label - 1) for label in np.asarray(labels).tolist() if label)
+
+
+def error_rates(
+    answers: Sequence[Sequence[str]], truths: Sequence[str], groups: Sequence[str]
+) -> dict[str, float]:
+    """Return the error rate within each group, over all networks.
+
+    Args:
+        answers: of each network to each recording, `[S][N]`.
+        truths: what each recording says, `[N]`.
+        groups: the group of each recording, such as its speaker, `[N]`.
+    """
+    rates = {}
+    for group in sorted(set(groups)):
+        rows = [i for i, other in enumerate(groups) if other == group]
+        found = [own[i] for own in answers for i in rows]
+        rates[group] = error_rate(found, [truths[i] for i in rows] * len(answers))
+    return rates

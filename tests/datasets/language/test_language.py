@@ -209,3 +209,27 @@ def test_windows_go_on_from_a_saved_state():
 def test_a_stream_that_is_too_short_is_refused(length):
     with pytest.raises(ValueError, match=f"length must be between 1 and 29.*got {length}"):
         language.windows(np.zeros(30, np.int32), length, 1, seed=0)
+
+
+def test_spread_windows_begin_at_the_first_token_and_end_with_the_last():
+    tokens = np.arange(50, 70, dtype=np.int32)
+    found = language.spread_windows(tokens, 4, 3)
+    assert found[:, 0].tolist() == [50, 57, 65] and found[-1, -1] == 69
+    np.testing.assert_array_equal(found - found[:, :1], np.tile(np.arange(5), (3, 1)))
+
+
+def test_whole_documents_are_padded_to_windows():
+    vocabulary = Vocabulary.fit(["abc abc aab"])
+    found = language.whole_documents(["abcab", "", "c?"], vocabulary, 4)
+    assert found["tokens"].shape == (3, 9) and found["lengths"].tolist() == [5, 0, 2]
+    assert found["tokens"][0, :6].tolist() == [1, *vocabulary.encode("abcab")]
+    assert not found["tokens"][1, 1:].any() and not found["tokens"][0, 6:].any()
+
+
+def test_bits_per_character_are_those_of_the_definition_for_one_character():
+    """Unigrams by hand: (count + types / size) / (total + types), over the training characters."""
+    vocabulary = Vocabulary.fit(["aab"])
+    found = language.bits_per_character(["aab", "b"], ["ab?", "b"], vocabulary, 3)
+    assert list(found) == ["1", "2", "3"]
+    p = {"a": (2 + 2 / 4) / 6, "b": (2 + 2 / 4) / 6, "?": (2 / 4) / 6}
+    assert found["1"] == pytest.approx(-sum(np.log2(p[c]) for c in "ab?b") / 4)

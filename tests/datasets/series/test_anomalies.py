@@ -5,7 +5,7 @@ import pytest
 
 from rnnjax.datasets import series
 from rnnjax.datasets.series import anomalies
-from rnnjax.datasets.series.anomalies import Anomaly, inject, quality
+from rnnjax.datasets.series.anomalies import Anomaly, inject, inject_copies, labelled, quality
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +60,12 @@ def test_quality_by_hand():
     np.testing.assert_allclose(found["f1"], 2 / (5 / 3 + 3 / 2))
     assert found["recall_of_kinds"] == {"spike": 1, "shift": 0, "stuck": 1}
     assert quality([set(), set()], injected)["f1"] == 0
+
+
+def test_each_copy_has_anomalies_of_its_own(values):
+    copies, found = inject_copies(values, 500, 1.5, 2, 3)
+    for seed in range(3):
+        changed, anomalies = inject(values, 500, 1.5, 2, seed)
+        np.testing.assert_array_equal(copies[seed], changed)
+        assert found[seed] == anomalies
+    assert labelled([Anomaly("spike", 3, 5), Anomaly("shift", 9, 10)]) == {3, 4, 9}

@@ -1,5 +1,7 @@
 """Returns, ranges, missing values and scaling, by hand."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,3 +41,20 @@ def test_a_constant_is_scaled_to_zero(constant):
     scaling = series.Scaling.fit(values)
     assert scaling.std == 1
     np.testing.assert_allclose(scaling.apply(values), 0, atol=1e-6)
+
+
+def test_the_exponential_average_is_that_of_a_loop():
+    values = np.random.default_rng(0).normal(size=20)
+    expected = [values[0]]
+    for value in values[1:]:
+        expected.append(0.8 * expected[-1] + 0.2 * value)
+    np.testing.assert_allclose(series.exponential_average(values, 0.8), expected, rtol=1e-12)
+
+
+def test_a_scaling_is_the_same_from_lists_and_its_first_column_alone():
+    values = np.random.default_rng(0).normal(3, 5, (50, 2))
+    scaling = series.Scaling.fit(values)
+    kept = series.Scaling.from_lists(json.loads(json.dumps(scaling.as_lists())))
+    np.testing.assert_array_equal(kept, scaling)
+    scaled = scaling.apply(values)[:, :1].reshape(5, 10)
+    np.testing.assert_allclose(scaling.first.undo(scaled), values[:, 0].reshape(5, 10), rtol=1e-12)

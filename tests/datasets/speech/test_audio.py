@@ -143,3 +143,12 @@ def test_what_is_no_wav_file_is_named(content, tmp_path):
 def test_a_file_that_is_not_there_is_not_called_damaged(tmp_path):
     with pytest.raises(FileNotFoundError, match="none.wav"):
         audio.read_wav(tmp_path / "none.wav")
+
+
+def test_clips_are_wav_files_of_a_folder(tmp_path):
+    sounds = {"a": np.arange(5, dtype=np.int16), "b": np.arange(3, dtype=np.int16)}
+    for _ in range(2):  # the folder may be there
+        paths = audio.write_clips(tmp_path / "clips", sounds)
+    assert paths == [tmp_path / "clips" / "a.wav", tmp_path / "clips" / "b.wav"]
+    for path, samples in zip(paths, sounds.values(), strict=True):
+        np.testing.assert_array_equal(audio.read_wav(path), samples)

@@ -5,8 +5,11 @@ import pytest
 
 from rnnjax.datasets.speech.spectrograms import (
     distance,
+    mean_distances,
     mean_frames,
     nearest,
+    recognised,
+    spectrogram_table,
     stretched,
     unaligned_distance,
 )
@@ -47,3 +50,26 @@ def test_the_nearest_spectrogram_is_found_at_any_pace_and_loudness():
 def test_the_mean_has_the_mean_length():
     found = mean_frames([np.full((4, 2), -20.0), np.full((8, 2), -40.0)])
     np.testing.assert_allclose(found, np.full((6, 2), -30.0))
+
+
+def test_distances_are_means_over_pairs():
+    flat = [np.full((4, 40), -20.0), np.full((6, 40), -30.0)]
+    others = [flat[0] + 1, flat[1][:4] - 3]
+    found = mean_distances(others, flat, -80.0)
+    assert found["aligned"] == pytest.approx(2) and found["length"] == 1
+    unaligned = [unaligned_distance(*pair, -80.0) for pair in zip(others, flat, strict=True)]
+    assert found["unaligned"] == pytest.approx(np.mean(unaligned))
+
+
+def test_a_spectrogram_is_recognised_by_the_name_of_the_nearest():
+    frames = [noise(12, seed) for seed in range(3)]
+    others = [np.repeat(frames[i], 2, axis=0) - 7 for i in (2, 0, 1)]
+    names = ["a", "b", "b"]
+    assert recognised(others, ["b", "a", "a"], known=frames, names=names) == pytest.approx(2 / 3)
+
+
+def test_a_table_has_a_row_for_each_frame_and_band():
+    frames = noise(3)[:, :2]
+    (part,) = spectrogram_table({"seven": frames})
+    assert part["panel"] == "seven" and part["frame"].tolist() == [0, 0, 1, 1, 2, 2]
+    np.testing.assert_array_equal(frames[part["frame"], part["band"]], part["decibel"])

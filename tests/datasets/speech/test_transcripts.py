@@ -2,7 +2,13 @@
 
 import functools
 
-from rnnjax.datasets.speech.transcripts import best_constant, edit_distance, error_rate
+from rnnjax.datasets.speech.transcripts import (
+    best_constant,
+    edit_distance,
+    error_rate,
+    error_rates,
+    written,
+)
 
 
 @functools.cache
@@ -32,3 +38,14 @@ def test_error_rate_counts_digits_not_strings():
 def test_best_constant_is_the_one_with_the_fewest_errors():
     assert best_constant(["7", "17", "7777", "2"]) == "7"
     assert best_constant(["12", "12", "3"]) == "12"
+
+
+def test_error_rates_are_of_each_group_over_all_networks():
+    answers = [["1", "23", "4"], ["1", "2", ""]]
+    found = error_rates(answers, ["1", "23", "5"], ["b", "a", "b"])
+    assert list(found) == ["a", "b"]
+    assert found == {"a": 1 / 4, "b": 2 / 4}
+
+
+def test_labels_are_written_without_blanks():
+    assert written([5, 1, 0, 8, 0]) == "407" and written([0, 0]) == ""

@@ -28,6 +28,7 @@ def finished(tmp_path_factory):
 def test_the_summary_has_its_metric_its_baseline_and_its_source(finished):
     out, summary = finished
     assert json.loads((out / "summary.json").read_text()) == summary
+    assert summary["verdict"]["outcome"] == "quick run only"
     assert summary["metric"] == "digit error rate" and not summary["higher_is_better"]
     assert summary["value"] == np.mean(summary["values"]) and len(summary["values"]) == 2
     assert "synthetic speech" in summary["source"]
@@ -98,9 +99,10 @@ def test_clips_are_test_recordings_named_by_what_they_say(finished):
 
 
 def test_silence_has_an_answer_and_no_sound_at_all_is_an_error(finished, tmp_path, refuses):
-    frames = application.centred_frames(np.zeros(8000, np.int16))
+    frames = application.centred_frames(np.zeros(8000, np.int16), application.MEL)
     np.testing.assert_array_equal(frames, np.zeros((51, 40)))
-    assert application.centred_frames(np.zeros(0, np.int16)).shape == (0, 40)
+    nothing = np.zeros(0, np.int16)
+    assert application.centred_frames(nothing, application.MEL).shape == (0, 40)
     for name, content in (("empty", np.zeros(0, np.int16)), ("text", b"four zero seven")):
         path = tmp_path / f"{name}.wav"
         if name == "empty":

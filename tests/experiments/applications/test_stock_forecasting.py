@@ -32,6 +32,7 @@ def test_the_summary_has_its_metric_its_baselines_and_its_source(finished, price
     """The baselines by a loop over days."""
     out, summary = finished
     assert json.loads((out / "summary.json").read_text()) == summary
+    assert summary["verdict"]["outcome"] == "quick run only"
     assert "percent" in summary["metric"] and not summary["higher_is_better"]
     assert len(summary["values"]) == 2 and "demonstration scale" in summary["source"]
     days = prices.dates.astype(str).tolist()
@@ -94,7 +95,7 @@ def test_what_comes_changes_no_forecast_made_before(target, prices, tmp_path):
         )
         return (
             application.forecast(config, model, params, values, folds),
-            [application.simple_forecasts(config, values[:, 0], fold) for fold in folds],
+            [config.quantity.simple_forecasts(values[:, 0], fold, 3) for fold in folds],
         )
 
     drawn = np.random.default_rng(0).uniform(0.5, 2, len(prices.values) - origin - 1)
@@ -172,60 +173,20 @@ def test_without_the_package_one_line_names_the_extra(tmp_path, monkeypatch, ref
     refuses(application, "--steps 1", ("arch", "rnnjax[series]"))
 
 
-# --- what is computed -------------------------------------------------------------------------
-
-
-def test_the_exponential_average_is_that_of_a_loop():
-    values = np.random.default_rng(0).normal(size=20)
-    expected = [values[0]]
-    for value in values[1:]:
-        expected.append(0.8 * expected[-1] + 0.2 * value)
-    np.testing.assert_allclose(application.average(values, 0.8), expected, rtol=1e-12)
-
-
-def test_the_simple_forecasts_of_volatility_are_those_of_a_loop(prices):
-    config = dataclasses.replace(TINY, target="volatility", years=(2001,))
-    values = application.quantities(config, prices)[:600, 0]
-    (fold,) = series.walk_forward(prices.dates[1:], config.years, config.window, config.horizon)
-    fold = fold._replace(test=fold.test[:5])
-    found = application.simple_forecasts(config, values, fold)
-    np.testing.assert_array_equal(found["last value"], [values[o - 1] for o in fold.test])
-    np.testing.assert_allclose(found["training mean"], [values[: fold.start].mean()] * 5)
-
-    def of_decay(decay, origin):
-        level = values[0]
-        for value in values[1:origin]:
-            level = decay * level + (1 - decay) * value
-        return level
-
-    errors = {
-        decay: np.mean([(values[o : o + 3] - of_decay(decay, o)) ** 2 for o in fold.train])
-        for decay in (0.7, 0.9, 0.99)
-    }
-    best = min(
-        application.DECAYS,
-        key=lambda d: np.mean([(values[o : o + 3] - of_decay(d, o)) ** 2 for o in fold.train]),
-    )
-    assert min(errors, key=errors.get) != 0.99  # one that is not the best
-    expected = [of_decay(best, o) for o in fold.test]
-    np.testing.assert_allclose(found["exponential average"], expected, rtol=1e-9)
-
-
-def test_volatility_is_counted_from_the_exponential_average_of_its_window(prices):
-    config = dataclasses.replace(TINY, target="volatility")
-    values = application.quantities(config, prices)
-    low, high = prices.low[5], prices.high[5]
-    np.testing.assert_allclose(
-        values[4], [np.log(np.log(high / low)), np.log(prices.values[5] / prices.values[4])]
-    )
-    scaling = series.Scaling(np.zeros(2), np.ones(2))
-    asked = application.questions(config, values, scaling, np.array([50, 70]))
-    for row, origin in enumerate((50, 70)):
-        weights = [0.9**lag for lag in range(8)]
-        level = np.dot(weights, values[origin - 8 : origin, 0][::-1]) / sum(weights)
-        np.testing.assert_allclose(asked["levels"][row], [level], rtol=1e-5)
-        window = values[origin - 8 : origin]
-        np.testing.assert_allclose(asked["inputs"][row, :, 0], window[:, 0] - level, atol=1e-5)
-        np.testing.assert_allclose(asked["inputs"][row, :, 1], window[:, 1], atol=1e-5)
-        ahead = values[origin : origin + 3, 0] - level
-        np.testing.assert_allclose(asked["targets"][row], ahead, atol=1e-5)
+@pytest.mark.parametrize(
+    ("target", "beats", "outcome"),
+    [
+        ("returns", False, "reproduced"),
+        ("returns", True, "not reproduced"),
+        ("volatility", True, "reproduced"),
+        ("volatility", False, "not reproduced"),
+    ],
+)
+def test_the_verdict_on_returns_is_that_nothing_beats_the_baseline(target, beats, outcome):
+    config = application.Config(target=target)
+    assert application.verdict(config, {"beats_baseline": beats}).outcome == outcome
+    for option in ({"steps": 299}, {"seeds": 2}):
+        quick = application.verdict(
+            dataclasses.replace(config, **option), {"beats_baseline": beats}
+        )
+        assert quick.outcome == "quick run only"
