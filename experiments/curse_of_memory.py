@@ -164,7 +164,7 @@ def verdict(config, summary):
 
 def draw(run):
     table = run.read_table("moments")
-    axes = {"x": "memory", "series": "rho", "panel": "moment", "names": linear.MOMENTS}
+    axes: dict = {"x": "memory", "series": "rho", "panel": "moment", "names": linear.MOMENTS}
     axes |= {"label_format": "ρ = {:g}", "xlabel": "memory 1 / (1 - λ), in steps", "log_x": True}
     plain = ["plain state", "plain sensitivity"]
     remedy = ["normalised state", "normalised sensitivity", "remedied sensitivity"]
@@ -174,7 +174,7 @@ def draw(run):
     axes["table"] = closed_forms.ratios(experiment.select(table, moment=[*plain, remedy[-1]]))
     label = "simulation / closed form, ± 2 standard errors"
     experiment.draw_curves(run, "agreement", ylabel=label, **axes)
-    labels = {
+    labels: dict = {
         "label_format": "λ = {:.4g}",
         "ylabel": r"gradient $|\partial h_T / \partial h_{T-k}|$",
     }

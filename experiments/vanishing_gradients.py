@@ -126,7 +126,7 @@ def gradient_profile(cell, task, lags, params, batch):
     return {part: diagnostics.by_lag(p, lengths, lags) - start for part, p in parts.items()}
 
 
-def make_data(config, task):
+def make_data(config, task) -> tuple:
     """Return sequences to probe, sequences to test, `[S, ...]`, and what to train on."""
     if config.task == "digits":
         sets, batches = experiment.digit_sets(config, tasks.Batch, 32, None)

@@ -173,7 +173,7 @@ def by_letter(model, params, lengths, **read):
 def draw(run):
     """Draw the figures of every application, and how much each letter depends on the image."""
     experiment.draw(run)
-    labels = {"xlabel": "letter t", "ylabel": "gradient with respect to the context"}
+    labels: Any = {"xlabel": "letter t", "ylabel": "gradient with respect to the context"}
     experiment.draw_curves(run, "context", "letter", "series", natural_logs=True, **labels)
 
 

@@ -171,8 +171,8 @@ def save_examples(run, test, frames, drawn):
 def draw(run):
     """Draw the figures of every application, and true beside generated spectrograms."""
     experiment.draw(run)
-    labels = {"xlabel": "frame", "ylabel": "mel band", "label": "power in dB", "panel": "panel"}
-    experiment.draw_heat_maps(run, "spectrograms", "frame", "band", "decibel", **labels)
+    axes: dict = {"xlabel": "frame", "ylabel": "mel band", "panel": "panel", "label": "power in dB"}
+    experiment.draw_heat_maps(run, "spectrograms", "frame", "band", "decibel", **axes)
 
 
 def answer(config, run, asked):

@@ -223,7 +223,7 @@ def draw(run):
     """Draw the figures of every application, and the attention."""
     experiment.draw(run)
     labels = {"xlabel": "word of the source", "ylabel": "word of the translation"}
-    options = {"panel": "sentences", "label": "attention"} | labels
+    options: Any = {"panel": "sentences", "label": "attention"} | labels
     experiment.draw_heat_maps(run, "attention", "source_word", "word", "weight", **options)
 
 

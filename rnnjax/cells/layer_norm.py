@@ -89,5 +89,5 @@ class LayerNorm(Wrapper):
 
 def _mean(blocks):
     """Return the mean over the features of all blocks, which are equally wide."""
-    total = sum(blocks[1:], blocks[0])  # one sum along the features, which is slow on a CPU
+    total: Any = sum(blocks[1:], blocks[0])  # one sum along the features, which is slow on a CPU
     return total.mean(-1, keepdims=True) / len(blocks)

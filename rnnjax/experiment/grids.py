@@ -88,7 +88,7 @@ def member_table(
     going = updates == trained.chunks[-1].step
     return {
         **labels,
-        "member": np.arange(len(going)),
+        "member": np.arange(np.size(going)),
         **members,
         "updates": updates,
         "loss": np.where(going, found["loss"], np.nan),

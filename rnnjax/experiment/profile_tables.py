@@ -9,7 +9,7 @@ learning_curves         the training loss
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from rnnjax.experiment.drawing import draw_tables
 from rnnjax.experiment.tables import PHASES, loss_curve, profile_rows
 from rnnjax.runs import Run
 
-Tables = Mapping[str, list[dict[str, Any]]]
+Tables = MutableMapping[str, list[dict[str, Any]]]
 
 
 def record(tables: Tables, name: str, trained: Any) -> dict[int, float]:

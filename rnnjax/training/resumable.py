@@ -186,7 +186,7 @@ class ResumableTraining:
                     if parts:
                         self._save_history(join_chunks(parts), complete=False)
                     values = positions(iterators), active.tolist(), _platform()
-                    metadata = dict(zip(METADATA, values, strict=True))
+                    metadata: dict[str, Any] = dict(zip(METADATA, values, strict=True))
                     checkpoints.save(chunk.step, chunk.state, metadata, _median_loss(chunk))
                 if terminated:
                     break
