@@ -62,6 +62,7 @@ class Config(CellOptions, SeedOptions):
     """How often exponents are measured during training."""
     leading: int = 4
     """How many exponents are measured during training."""
+    record_every = 10  # updates between entries of metrics.jsonl
 
     def __post_init__(self):
         super().__post_init__()
@@ -111,12 +112,11 @@ def train(config, name, run):
     keys = jnp.stack([jax.random.key(seed) for seed in config.members])
     inputs = experiment.end_to_end_inputs(task, keys, examples=8, sequences=20)
     measure, state = map(training.over_population, (exponents, start))
-    train_step = make_train_step(cell, task, optimizer)
-    sample = functools.partial(task.sample, batch_size=32)
-    observe, name = lambda state: measure(state.params, inputs), short_name(name)
-    history, losses = experiment.train_and_observe(
-        config, run, train_step, state(keys), sample, observe, cell=name
-    )
+    sample, name = functools.partial(task.sample, batch_size=32), short_name(name)
+    step = make_train_step(cell, task, optimizer)
+    given: dict = {"sample": sample, "steps": config.updates, "cell": name}
+    trained = experiment.train_and_probe(config, run, step, state(keys), measure, inputs, **given)
+    history, losses = trained.observed(), trained.chunks[-1].metrics["loss"][-10:]
     rows = [
         {"cell": name, "exponent": i + 1, "update": update, **diagnostics.quartiles(values[:, i])}
         for i in range(config.leading)
@@ -124,7 +124,7 @@ def train(config, name, run):
     ]
     first, last = (np.median(history[step][:, 0]) for step in (0, config.updates))
     return rows, {
-        "loss": float(np.median(losses[-10:, np.isfinite(losses[-10:]).all(0)])),
+        "loss": float(np.median(losses[:, np.isfinite(losses).all(0)])),
         "first_exponent_init": float(first),
         "first_exponent_trained": float(last),
         "time_constant_trained": float(diagnostics.time_constant(last)),

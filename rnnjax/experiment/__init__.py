@@ -60,7 +60,6 @@ from rnnjax.experiment.training import (
     parameter_count,
     shuffled_batches,
     start,
-    train_and_observe,
     train_and_probe,
 )
 from rnnjax.experiment.verdict import Outcome, Verdict, print_verdict
@@ -127,6 +126,5 @@ __all__ = [
     "start",
     "step_band",
     "surface_columns",
-    "train_and_observe",
     "train_and_probe",
 ]

@@ -65,29 +65,32 @@ def train_and_probe(
     *,
     sample: Callable[[Any], Any] | None = None,
     batches: Callable[[], Sequence[Iterable[Any]]] | None = None,
+    steps: int | None = None,
     **labels: Any,
 ) -> training.TrainingResult:
-    """Train for `config.steps` updates; measure before, and `config.snapshots` times meanwhile.
+    """Train for a number of updates; measure before, and `config.snapshots` times meanwhile.
 
     Metrics go to metrics.jsonl, with `labels` on every line. Interrupted training resumes from the
     newest checkpoint. With no steps, the networks are measured only.
 
     Args:
-        config: has `members`, `steps`, `snapshots`, `record_every`, `checkpoint_every` and `keep`.
+        config: has `members`, `snapshots`, `record_every`, `checkpoint_every` and `keep`.
         train_step: `(state, batch) -> (state, metrics)` of one member.
         state: of all members before training.
         measure: `measure(params, probe)` is observed; both are those of all members, `[S, ...]`.
         probe: sequences that are never trained on.
         sample: draws a batch from a key; or else
         batches: returns one iterator of batches per member.
+        steps: updates; None means `config.steps`.
     """
-    if not config.steps:
+    steps = config.steps if steps is None else steps
+    if not steps:
         before = jax.tree.map(np.asarray, measure(state.params, probe))
         return training.TrainingResult(state, before, [])
     resumable = training.ResumableTraining.from_config(config, run, config.members, **labels)
     options: Any = {
-        "steps": config.steps,
-        "chunk_size": -(-config.steps // config.snapshots),
+        "steps": steps,
+        "chunk_size": -(-steps // config.snapshots),
         "observe": lambda state: measure(state.params, probe),
     }
     if batches is not None:
@@ -128,42 +131,6 @@ def fit(
     )
     run.write_table("training", [_recorded_losses(result.chunks, config.record_every)])
     return result.state
-
-
-def train_and_observe(
-    config: Any,
-    run: Run,
-    train_step: training.TrainStep,
-    state: training.TrainState,
-    sample: Callable[[Any], Any],
-    observe: Callable[[training.TrainState], PyTree],
-    *,
-    record_every: int = 10,
-    **labels: Any,
-) -> tuple[dict[int, PyTree], np.ndarray]:
-    """Train on sampled batches; return what is observed by update, and the losses of the last part.
-
-    Args:
-        config: has `updates`; `snapshots`, how often is observed besides once before training;
-            `members`; and `checkpoint_every` and `keep` of `RunOptions`.
-        train_step, state, sample, observe: as for `training.ResumableTraining.train_on_samples`.
-        record_every: updates between two entries of metrics.jsonl.
-        labels: on every line of metrics.jsonl.
-
-    Returns:
-        Update -> what `observe` returned, from 0 on; and losses `[T, S]` since the last snapshot
-        but one.
-    """
-    options = {"checkpoint_every": config.checkpoint_every, "keep": config.keep}
-    resumable = training.ResumableTraining(
-        run, labels, config.members, record_every=record_every, **options
-    )
-    chunk_size = -(-config.updates // config.snapshots)
-    trained = resumable.train_on_samples(
-        train_step, state, sample, steps=config.updates, chunk_size=chunk_size, observe=observe
-    )
-    history = {0: trained.before} | {chunk.step: chunk.observed for chunk in trained.chunks}
-    return history, trained.chunks[-1].metrics["loss"]
 
 
 def _recorded_losses(chunks, every):

@@ -86,6 +86,22 @@ def test_networks_are_measured_before_and_while_they_learn(source, tmp_path):
     assert [json.loads(row)["step"] for row in rows] == [2, 2, 4, 4, 6, 6]
 
 
+def test_the_number_of_updates_can_be_given(tmp_path):
+    config = Snapshots(seeds=2)
+    run, state = (
+        Run.create(tmp_path / "run", config),
+        experiment.start(config, optax.sgd(1.0), init),
+    )
+    given = {"sample": lambda key: {"x": jnp.ones(3), "y": 3 * jnp.ones(3)}, "steps": 5}
+    trained = experiment.train_and_probe(
+        config, run, train_step, state, lambda params, probe: params, jnp.ones(2), **given
+    )
+    history, w = trained.observed(), np.asarray(state.params)
+    assert max(history) == 5 and len(history) == config.snapshots + 1
+    for update, params in history.items():  # of w -> w - 1e-3 * 2 (w - 3)
+        np.testing.assert_allclose(params, 3 + (w - 3) * (1 - 2e-3) ** update, rtol=1e-5)
+
+
 def test_without_steps_networks_are_measured_only(tmp_path):
     config = dataclasses.replace(Snapshots(seeds=2), steps=0, out=tmp_path / "run")
     run, state = Run.create(config.out, config), experiment.start(config, optax.sgd(1.0), init)
@@ -148,38 +164,6 @@ def test_one_member_and_its_size():
     assert experiment.parameter_count(params) == 7
     one = experiment.member(params, 1)
     assert one["b"] == 1 and one["w"].tolist() == [[6, 7], [8, 9], [10, 11]]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Observed(Config):
-    """Of training that is observed."""
-
-    updates: int = 5
-    snapshots: int = 2
-
-
-def test_what_is_observed_stands_beside_its_update(tmp_path):
-    config = Config(seeds=2)
-    run, state = (
-        Run.create(tmp_path / "run", config),
-        experiment.start(config, optax.sgd(1.0), init),
-    )
-    history, losses = experiment.train_and_observe(
-        config,
-        run,
-        train_step,
-        state,
-        lambda key: {"x": jnp.ones(3), "y": 3 * jnp.ones(3)},
-        lambda state: state.params,
-        record_every=2,
-        cell="line",
-    )
-    assert list(history) == [0, 3, 5] and losses.shape == (2, 2)
-    w = np.asarray(state.params)  # two seeds of w -> w - 1e-3 * 2 (w - 3)
-    for update, params in history.items():
-        np.testing.assert_allclose(params, 3 + (w - 3) * (1 - 2e-3) ** update, rtol=1e-5)
-    rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
-    assert [(row["cell"], row["step"]) for row in rows] == [("line", s) for s in (2, 2, 4, 4)]
 
 
 def test_inputs_end_to_end_are_the_sequences_one_after_the_other():
