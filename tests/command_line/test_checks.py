@@ -53,3 +53,11 @@ def test_values_must_rise():
     with pytest.raises(ArgumentError) as error:
         rising(SimpleNamespace(t_maxes=(4.0, 8.0, 5.0)), "t_maxes")
     assert str(error.value) == "--t-maxes must be finite and in rising order, got 4.0 8.0 5.0"
+
+
+def test_numbers_may_have_a_largest_value():
+    finite(SimpleNamespace(gains=(0.5, 100.0)), "gains", above=0, most=100)
+    with pytest.raises(ArgumentError) as error:
+        finite(SimpleNamespace(gains=(0.5, 100.5)), "gains", above=0, most=100)
+    allowed = "positive and finite, at most 100, each once"
+    assert str(error.value) == f"--gains must be {allowed}, got 0.5 100.5"
