@@ -12,39 +12,31 @@ Theory, dashed in the figures: sigma_1 <= ||U||^k, exact where h is the whole st
 the mean of sigma_i^2 by mean-field theory (`diagnostics.mean_field_exponent`), exact for an Elman
 network as H -> infinity, where sigma_1 has the same rate (Newman 1986, "The distribution of
 Lyapunov exponents: exact results"); and the carousel s(b)^k, what an LSTM or a GRU with a forget
-bias of b keeps where its weights are zero. Inputs are white noise, by default of a scale for
-pre-activations of unit variance at gain 1. All is in float64: in float32 a saturated tanh has a
-slope of exactly zero.
+bias of b keeps where its weights are zero. Inputs are white noise, by default so scaled that
+pre-activations have unit variance at gain 1. In float64: in float32 a saturated tanh has no slope.
 
 Verdict: `reproduced` if all rules in `verdict` hold, but for those without data. Rates are slopes
 of medians over seeds and examples, over the later three quarters of the lags; "exponentially" means
 with R^2 > 0.98. The allowance of 4/H is what networks of 16 to 64 units were found to need.
 
-The file is longer than 200 lines because its verdict has eight rules, drawn from three theories.
-
     python experiments/jacobian_spectrum.py
     python experiments/jacobian_spectrum.py --cells elman --features 64 --gains 1 1.7 1.8 1.9
 """
 
-import collections
 import dataclasses
-import functools
-import itertools
 import math
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from rnnjax import diagnostics, experiment, networks
 from rnnjax.cells.initializers import Gaussian, Orthogonal
-from rnnjax.command_line import ArgumentError, at_least, distinct, positive, progress
+from rnnjax.command_line import at_least, distinct, finite, positive, progress
 from rnnjax.experiment import InitialisationOptions, Verdict, jacobian_spectra
 from rnnjax.networks import short_name
 
 FORGET_BIAS = {"lstm": 1.0, "gru": 0.0}  # where it is not what varies
-BOUNDED = "linear", "elman"  # h is the whole state, and U its only way through time
 KERNELS = {"orthogonal": Orthogonal, "gaussian": Gaussian}
 
 
@@ -79,16 +71,11 @@ class Config(InitialisationOptions):
         at_least(self.lags, self, "length")
         positive(self, "input_scale")
         distinct(self, "kernels")
-        if max(self.gains) > 100:
-            raise ArgumentError(f"--gains must be positive, at most 100, got {self.gains}")
-
-    @property
-    def all_lags(self):
-        return np.unique([1, *np.linspace(0, self.length, self.lags + 1).round()[1:].astype(int)])
+        finite(self, "gains", above=0, most=100)
 
 
 def spectra(config, name, kernel, gain, bias):
-    """Return logs, ln of the singular values `[K, S, B, N]`, and the seeds' largest ln ||U||."""
+    """Return logs, ln of the singular values `[K, S, B, N]`, and the rates expected in theory."""
     measured = drawn = config.make_cell(name)  # one's own cell, as it draws itself
     if kernel in KERNELS:
         scale = 0.0 if name == "linear" else config.input_scale  # J does not depend on the state
@@ -96,49 +83,35 @@ def spectra(config, name, kernel, gain, bias):
         options |= {} if bias is None else {"forget_bias": bias}
         drawn = config.make_cell(name, param_dtype=jnp.float64, **options)
         measured = config.make_cell(name, param_dtype=jnp.float64)  # one for all initialisations
-    lags, shape = config.all_lags.tolist(), (2 * config.length, config.examples, config.features)
-    logs, drawn = jacobian_spectra.log_spectra(drawn, measured, config.members, lags, shape)
-    kernels = [np.asarray(params.recurrent_kernel) for params in drawn if name in BOUNDED]
-    norms = [np.linalg.norm(U, 2) for U in kernels]
-    return {"logs": logs, "log_norm": math.log(max(norms)) if norms else math.nan}
-
-
-def theory(config, place, log_norm):
-    """Return the expected rates; that of the leading value is a bound."""
-    rates = {"leading": log_norm} if place["cell"] in BOUNDED else {}
-    if place["cell"] == "elman":
-        g, variance = place["gain"], config.input_scale**2
-        rates["root_mean_square"] = diagnostics.mean_field_exponent(g, variance)
-    return rates
+    lags = jacobian_spectra.spaced_lags(config.length, config.lags).tolist()
+    shape = 2 * config.length, config.examples, config.features
+    logs, params = jacobian_spectra.log_spectra(drawn, measured, config.members, lags, shape)
+    return {"logs": logs} | jacobian_spectra.expected_rates(name, gain, config.input_scale, params)
 
 
 @jax.enable_x64(True)
 def measure(config, run):
-    tables, entries, biased, lags = collections.defaultdict(list), [], [], config.all_lags
+    tables, entries, biased = {}, [], []
+    lags = jacobian_spectra.spaced_lags(config.length, config.lags)
     nearest = min(config.gains, key=lambda gain: abs(math.log(gain)))  # to 1
     for name in config.cells:
-        drawn = [*itertools.product(config.kernels, config.gains)]
-        if why := jacobian_spectra.why_not_varied(functools.partial(config.make_cell, name)):
-            print(f"{short_name(name)}: neither kernel nor gain is varied: {why}")
-            drawn = [("own", 1.0)]
-        for kernel, gain in progress(drawn, name):
+        for kernel, gain in progress(jacobian_spectra.initialisations(config, name), name):
             place = {"cell": short_name(name), "kernel": kernel, "gain": gain}
             how = config, name, kernel, gain, FORGET_BIAS.get(name)
-            found = run.cached(f"{name} {kernel} {gain}", spectra, *how)
-            logs, expected = found["logs"], theory(config, place, float(found["log_norm"]))
-            columns, entry = jacobian_spectra.describe(place, lags, logs, expected)
+            theory = run.cached(f"{name} {kernel} {gain}", spectra, *how)
+            logs, theory = theory.pop("logs"), {key: float(v) for key, v in theory.items()}
+            columns, entry = jacobian_spectra.describe(place, lags, logs, theory)
             entries.append(entry)
             if (kernel, gain) in ((config.kernels[0], nearest), ("own", 1.0)):
                 columns["spectrum"] = place | jacobian_spectra.of_one_sequence(lags, logs)
             for table, part in columns.items():
-                tables[table].append(part)
-        biases = config.forget_biases if name in FORGET_BIAS else ()
-        for bias in progress(biases, f"{name}, forget biases"):
+                tables.setdefault(table, []).append(part)
+        for bias in progress(config.forget_biases if name in FORGET_BIAS else (), name):
             place, how = {"cell": name, "forget_bias": bias}, (name, "orthogonal", 1.0, bias)
-            found = run.cached(f"{name} forget bias {bias}", spectra, config, *how)
-            leading, carousel = {"leading": found["logs"][..., 0]}, -math.log1p(math.exp(-bias))
-            columns, rates = experiment.rates_by_lag(place, lags, leading, {"leading": carousel})
-            tables["forget_bias"].append(columns["leading"])
+            logs = run.cached(f"{name} forget bias {bias}", spectra, config, *how)["logs"]
+            found, carousel = {"leading": logs[..., 0]}, {"leading": -math.log1p(math.exp(-bias))}
+            leading, rates = experiment.rates_by_lag(place, lags, found, carousel)
+            tables.setdefault("forget_bias", []).append(leading["leading"])
             biased.append(place | rates)
     for table, parts in tables.items():
         run.write_table(table, parts)
@@ -160,18 +133,19 @@ def verdict(config, summary):
     def exponential(row, sign):
         return row["r2"] > 0.98 and sign * row["rate"] > 0
 
-    linear, elman = ([e for e in of(c) if e["kernel"] == "orthogonal"] for c in BOUNDED)
+    linear, elman = ([e for e in of(c) if e["kernel"] == "orthogonal"] for c in ("linear", "elman"))
     usual = [0.75 * e["leading"]["rate"] for e in elman if e["gain"] == 1]
-    power = [e["root_mean_square"] for e in of("elman")]
     lasting = [e["leading"] for e in biased if e["forget_bias"] >= 1]
     exact = [max(e["largest_condition"], abs(e["largest_over_bound"])) < 1e-9 for e in linear]
     bounded = [e["largest_over_bound"] < 1e-9 for e in of("linear", "elman")]
     falls = [exponential(e["leading"], -1) for e in elman if e["gain"] < 0.9 * critical]
     grows = [e["leading"]["rate"] > 0 for e in elman if e["gain"] > 1.1 * critical]
-    fits = [abs(row["rate"] - row["theory"]) < near for row in power]
+    powers = (e["root_mean_square"] for e in of("elman"))
+    fits = [abs(row["rate"] - row["theory"]) < near for row in powers]
     spreads = [exponential(e["condition"], 1) for e in of("elman", "lstm", "gru")]
     slow = [row["rate"] > rate for rate in usual for row in lasting]
     outlives = [e["leading"]["rate"] > e["leading"]["theory"] for e in biased]
+    slower = "falls at most 3/4 as fast as Elman, orthogonal, gain 1"
     rules = {
         "linear, orthogonal: all singular values are gain^k to 1e-9": exact,
         "linear and Elman: no singular value exceeds the bound": bounded,
@@ -179,22 +153,20 @@ def verdict(config, summary):
         "Elman, orthogonal, gain > 1.1 critical: the leading value grows": grows,
         "Elman: the mean square's rate is within 4/H of the mean field's": fits,
         "Elman, LSTM, GRU: the condition number grows exponentially": spreads,
-        "LSTM and GRU, forget bias >= 1: falls at most 3/4 as fast as Elman, orthogonal, gain 1": (
-            slow
-        ),
+        f"LSTM and GRU, forget bias >= 1: {slower}": slow,
         "LSTM and GRU: the leading value outlives the carousel alone": outlives,
     }
     return Verdict.judge({rule: all(found) for rule, found in rules.items() if found})
 
 
 def show(summary):
-    rows, pairs = [], [*itertools.product(("leading", "root_mean_square"), ("rate", "theory"))]
+    rows = []
     for e in summary["initialisations"]:
-        numbers = [e[name][key] for name, key in pairs]
+        numbers = [e[n][key] for n in ("leading", "root_mean_square") for key in ("rate", "theory")]
         rows.append([f"{e['cell']} {e['kernel']} {e['gain']:g}", *numbers, e["condition"]["rate"]])
     for e in summary["forget_biases"]:
-        numbers = e["leading"]["rate"], e["leading"]["theory"]
-        rows.append([f"{e['cell']} forget bias {e['forget_bias']:g}", *numbers, None, None, None])
+        numbers = e["leading"]["rate"], e["leading"]["theory"], None, None, None
+        rows.append([f"{e['cell']} forget bias {e['forget_bias']:g}", *numbers])
     print("Rates of ln per step")
     experiment.print_table(["", "leading", "theory", "mean square", "theory", "condition"], rows)
     print(f"Critical gain of the mean field: {summary['critical_gain_of_mean_field']:.4f}\n")
@@ -203,18 +175,18 @@ def show(summary):
 def draw(run):
     from rnnjax import figures
 
-    axes = {"x": "lag", "panel": "cell", "natural_logs": True}
-    by_gain = {"series": "gain", "label_format": "gain {:g}"} | axes
+    axes: dict = {"x": "lag", "panel": "cell", "natural_logs": True}
+    by_gain: dict = {"series": "gain", "label_format": "gain {:g}"} | axes
     for name, ylabel in (("leading", "leading singular value"), ("condition", "condition number")):
         table = run.read_table(name)
         for kernel in dict.fromkeys(table["kernel"].tolist()):
-            options = {"table": experiment.select(table, kernel=kernel), **by_gain}
+            options: dict = {"table": experiment.select(table, kernel=kernel), **by_gain}
             experiment.draw_curves(run, f"{name}_{kernel}", ylabel=f"{ylabel}, {kernel}", **options)
     by_gain["table"] = experiment.select(run.read_table("root_mean_square"), cell="elman")
     by_gain |= {"panel": "kernel", "ylabel": "root mean square singular value"}
     names = {kernel: f"Elman, {kernel} kernel" for kernel in KERNELS}
     experiment.draw_curves(run, "mean_field", names=names, **by_gain)
-    by_bias = {"series": "forget_bias", "label_format": "forget bias {:g}"} | axes
+    by_bias: dict = {"series": "forget_bias", "label_format": "forget bias {:g}"} | axes
     experiment.draw_curves(run, "forget_bias", ylabel="leading singular value", **by_bias)
     table = run.read_table("spectrum")
     places = zip(table["cell"], table["kernel"], table["gain"], strict=True)

@@ -48,18 +48,22 @@ def distinct(config: Any, *names: str) -> None:
             raise ArgumentError(f"{option(name)} needs one or more values, each once, got {given}")
 
 
-def finite(config: Any, *names: str, above: int | float = -math.inf) -> None:
+def finite(
+    config: Any, *names: str, above: int | float = -math.inf, most: int | float = math.inf
+) -> None:
     """Raise an ArgumentError for the first named option that is not distinct finite numbers.
 
     Args:
         above: every number must be larger than this.
+        most: no number may be larger than this.
     """
     distinct(config, *names)
     for name in names:
         values = getattr(config, name)
-        if not all(above < value < math.inf for value in values):
+        if not all(above < value < math.inf and value <= most for value in values):
             kinds = {-math.inf: "finite", 0: "positive and finite"}
             allowed = kinds.get(above, f"finite and above {above:g}")
+            allowed += f", at most {most:g}" if most < math.inf else ""
             given = " ".join(map(str, values))
             raise ArgumentError(f"{option(name)} must be {allowed}, each once, got {given}")
 

@@ -1,29 +1,44 @@
 """Singular values of products of Jacobians of several seeds, and what tables say of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Num
 
-from rnnjax import diagnostics
+from rnnjax import diagnostics, networks
 from rnnjax.cells import Cell, Gated
 from rnnjax.cells.initializers import Orthogonal
 from rnnjax.experiment.tables import rates_by_lag
 
 
-def why_not_varied(make_cell: Callable[..., Cell]) -> str:
-    """Return why neither kernel nor gain of a cell can be varied; an empty text if they can.
+def initialisations(config: Any, name: str) -> list[tuple[str, float]]:
+    """Return pairs of kernel and gain; one pair, ("own", 1.0), if a cell only draws itself.
+
+    That is a cell that is not `Gated`, or ignores `recurrent_kernel_init`; a line is printed.
 
     Args:
-        make_cell: makes the cell, given `recurrent_kernel_init` if it is a Gated one.
+        config: has `make_cell`, `kernels` and `gains`.
+        name: of the cell.
     """
-    if not isinstance(make_cell(), Gated):
-        return "it is not a Gated cell"
-    cells = [make_cell(recurrent_kernel_init=Orthogonal(gain)) for gain in (1.0, 2.0)]
-    one, two = (cell.init(jax.random.key(0), 1).recurrent_kernel for cell in cells)
-    return "it draws its recurrent kernel by itself" if np.array_equal(one, two) else ""
+    if isinstance(config.make_cell(name), Gated):
+        cells = [config.make_cell(name, recurrent_kernel_init=Orthogonal(g)) for g in (1.0, 2.0)]
+        one, two = (cell.init(jax.random.key(0), 1).recurrent_kernel for cell in cells)
+        if not np.array_equal(one, two):
+            return [*itertools.product(config.kernels, config.gains)]
+        why = "it draws its recurrent kernel by itself"
+    else:
+        why = "it is not a Gated cell"
+    print(f"{networks.short_name(name)}: neither kernel nor gain is varied: {why}")
+    return [("own", 1.0)]
+
+
+def spaced_lags(length: int, count: int) -> np.ndarray:
+    """Return lag 1 and `count` lags up to `length`, evenly spaced."""
+    return np.unique([1, *np.linspace(0, length, count + 1).round()[1:].astype(int)])
 
 
 def log_spectra(
@@ -51,6 +66,30 @@ def log_spectra(
         logs.append(np.asarray(found.log_values))
         networks.append(params)
     return np.stack(logs, 1), networks
+
+
+def expected_rates(
+    cell: str, gain: float, input_scale: float, params: Sequence[Any]
+) -> dict[str, float]:
+    """Return the rates in theory of a cell's statistics, as far as there is a theory.
+
+    `leading`, of `linear` and `elman`: the bound ln (gamma ||U||), gamma = max phi' = 1, ||U|| the
+    largest of the seeds. It is exact where h is the whole state and its only way through time is U.
+    `root_mean_square`, of `elman`: `diagnostics.mean_field_exponent`, exact as H -> infinity.
+
+    Args:
+        cell: its name.
+        gain: of the recurrent kernel.
+        input_scale: standard deviation of what the inputs add to a pre-activation.
+        params: of each seed.
+    """
+    rates = {}
+    if cell in ("linear", "elman"):
+        norms = [np.linalg.norm(np.asarray(one.recurrent_kernel), 2) for one in params]
+        rates["leading"] = math.log(max(norms))
+    if cell == "elman":
+        rates["root_mean_square"] = diagnostics.mean_field_exponent(gain, input_scale**2)
+    return rates
 
 
 def describe(

@@ -69,3 +69,11 @@ def test_a_librarys_error_names_the_option():
     assert error.value.__suppress_context__
     with pytest.raises(KeyError), as_argument_error("--years"):
         raise KeyError("another kind of error")
+
+
+def test_numbers_may_have_a_largest_value():
+    finite(SimpleNamespace(gains=(0.5, 100.0)), "gains", above=0, most=100)
+    with pytest.raises(ArgumentError) as error:
+        finite(SimpleNamespace(gains=(0.5, 100.5)), "gains", above=0, most=100)
+    allowed = "positive and finite, at most 100, each once"
+    assert str(error.value) == f"--gains must be {allowed}, got 0.5 100.5"

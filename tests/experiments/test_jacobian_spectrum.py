@@ -14,6 +14,7 @@ from scripts import ROOT, load
 
 import rnnjax
 from rnnjax.cells.initializers import Gaussian, Orthogonal
+from rnnjax.diagnostics import mean_field_exponent
 from rnnjax.experiment import jacobian_spectra
 from rnnjax.runs import Run
 
@@ -31,6 +32,7 @@ TINY = spectrum.Config(
     lags=4,
     seeds=2,
 )
+LAGS = jacobian_spectra.spaced_lags(TINY.length, TINY.lags)
 FIGURES = "leading_orthogonal", "condition_orthogonal", "mean_field", "forget_bias", "spectrum"
 TABLES = "leading", "condition", "root_mean_square", "forget_bias", "spectrum"
 
@@ -43,8 +45,9 @@ def tiny_run(tmp_path_factory):
 
 def test_the_values_are_those_of_products_of_hand_made_jacobians(x64):
     config = dataclasses.replace(TINY, seed=1, seeds=1)
-    found, log_norm = spectrum.spectra(config, "elman", "orthogonal", 1.5, None).values()
-    assert found.shape == (5, 1, 2, 10) and log_norm == pytest.approx(math.log(1.5))
+    found, bound, mean_field = spectrum.spectra(config, "elman", "orthogonal", 1.5, None).values()
+    assert found.shape == (5, 1, 2, 10) and bound == pytest.approx(math.log(1.5))
+    assert mean_field == mean_field_exponent(1.5, config.input_scale**2)
     params_key, inputs_key = jax.random.split(jax.random.key(1))
     cell = rnnjax.Elman(
         10,
@@ -57,7 +60,7 @@ def test_the_values_are_those_of_products_of_hand_made_jacobians(x64):
     for x in np.asarray(jax.random.normal(inputs_key, (40, 2, 10)))[:, 0]:
         h = np.tanh(x @ W + h @ U + b)
         steps.append((1 - h**2)[:, None] * U.T)
-    assert config.all_lags.tolist() == [1, 5, 10, 15, 20]
+    assert LAGS.tolist() == [1, 5, 10, 15, 20]
     for i, lag in ((0, 1), (1, 5)):
         product = functools.reduce(np.matmul, steps[: -lag - 1 : -1])
         want = np.linalg.svd(product, compute_uv=False)
@@ -66,12 +69,11 @@ def test_the_values_are_those_of_products_of_hand_made_jacobians(x64):
 
 def test_a_linear_orthogonal_network_scales_every_direction_alike(x64):
     config = dataclasses.replace(TINY, features=2, seeds=1)
-    found, log_norm = spectrum.spectra(config, "linear", "orthogonal", 3.0, None).values()
-    want = np.array(config.all_lags)[:, None, None, None] * math.log(3)
+    found, bound = spectrum.spectra(config, "linear", "orthogonal", 3.0, None).values()
+    want = LAGS[:, None, None, None] * math.log(3)
     np.testing.assert_allclose(found, np.broadcast_to(want, found.shape), atol=1e-9)
     place = {"cell": "linear", "kernel": "orthogonal", "gain": 3.0}
-    theory = spectrum.theory(config, place, log_norm)
-    _, entry = jacobian_spectra.describe(place, config.all_lags, found, theory, skip=1 / 4)
+    _, entry = jacobian_spectra.describe(place, LAGS, found, {"leading": bound})
     rules = conditions(config, [entry], [], 1.7)
     assert len(rules) == 2 and all(rules.values())
     broken = conditions(config, [entry | {"largest_condition": 1e-6}], [], 1.7)
