@@ -234,7 +234,8 @@ def answer(config, run, asked):
     init = functools.partial(initialise, config, model)
     params = experiment.restore(run, init, members=config.seeds)
     outputs = np.asarray(model.apply({"params": params}, inputs)) + levels
-    yield from config.quantity.sentences(scaling.first.undo(outputs[0]), prices.values[-1])
+    ahead = scaling.first.undo(outputs[0].astype(np.float64))
+    yield from config.quantity.sentences(ahead, prices.values[-1])
 
 
 run = experiment.Experiment(

@@ -2,7 +2,8 @@
 
 import collections
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -38,8 +39,8 @@ def best_constant(truths: Sequence[str]) -> str:
     return min(["", *digits, *map("".join, itertools.product(digits, digits))], key=errors)
 
 
-def written(labels: Iterable[int]) -> str:
-    """Return the digits of labels; that of digit d is d + 1, and zeros are left out."""
+def written(labels: Any) -> str:
+    """Return the digits of labels, an array `[U]`; that of d is d + 1, and zeros are left out."""
     return "".join(str(label - 1) for label in np.asarray(labels).tolist() if label)
 
 

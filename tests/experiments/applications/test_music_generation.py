@@ -14,6 +14,7 @@ from music21 import converter
 from scripts import ROOT, load
 
 from rnnjax import experiment
+from rnnjax.command_line import ArgumentError
 from rnnjax.datasets import batches, music
 from rnnjax.datasets.music import builder
 from rnnjax.datasets.music.examples import events
@@ -148,14 +149,14 @@ def test_keys_in_a_file_are_all_answered_or_none(finished, tmp_path):
     ]
     assert (out / "asked_Bb_major.mid").exists()
     (tmp_path / "keys.txt").write_text("g minor\nH major\n")
-    with pytest.raises(application.ArgumentError, match="'G major' or 'f# minor', got 'H major'"):
+    with pytest.raises(ArgumentError, match="'G major' or 'f# minor', got 'H major'"):
         ask(out, str(tmp_path / "keys.txt"))
     assert not (out / "asked_g_minor.mid").exists()
 
 
 def test_without_music21_nothing_is_half_written(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(application.ArgumentError, match=r"pip install 'rnnjax\[music\]'"):
+    with pytest.raises(ArgumentError, match=r"pip install 'rnnjax\[music\]'"):
         application.run(dataclasses.replace(TINY, out=tmp_path / "run"))
     assert list(tmp_path.iterdir()) == []
 
