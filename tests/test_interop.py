@@ -124,6 +124,7 @@ def test_outputs_and_gradients_equal_pytorch(name, x64):
     assert run(name, arrays, results(arrays), jnp.float64) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CELLS)
 def test_outputs_and_gradients_equal_pytorch_in_float32(kind):
     name = f"{kind}/2/bidirectional/bias"
@@ -131,6 +132,7 @@ def test_outputs_and_gradients_equal_pytorch_in_float32(kind):
     assert run(name, arrays, results(arrays), jnp.float32) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CELLS)
 def test_lengths_equal_pytorch_packed_sequences(kind, x64):
     name = f"{kind}/2/bidirectional/bias"
@@ -163,6 +165,7 @@ def test_the_state_dict_of_a_state_dict_is_the_same_network(name, x64):
             assert not back[other][rows].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("kind", CELLS)
 def test_variables_of_a_state_dict_of_variables_are_the_same(kind, dtype):

@@ -38,6 +38,7 @@ def test_the_run_is_timed_beside_pytorch(benchmark, tmp_path, monkeypatch, capsy
     assert capsys.readouterr().out.count("the run") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["elman", "lstm", "gru"])
 def test_both_compute_the_same_and_other_gradients_are_noticed(benchmark, name, monkeypatch):
     pytest.importorskip("torch")

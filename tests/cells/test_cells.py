@@ -76,6 +76,7 @@ def test_outputs_and_gradients_equal_pytorch(name, dtype, tolerance, x64):
         assert oracles.relative_error(got, expected) < tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
 @pytest.mark.parametrize("name", CELLS)
 def test_outputs_and_gradients_equal_flax(name, dtype, tolerance, x64):

@@ -39,6 +39,7 @@ def test_a_step_settles_its_own_types():
         np.testing.assert_allclose(log_probs.reshape(B), want, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_vmap_is_a_loop():
     starts = np.array([[0, 1], [1, 2], [2, 0]])
     carries = Carry(starts[::-1].copy(), RNG.normal(size=(3, B, 2)))

@@ -64,6 +64,7 @@ def test_from_a_context_the_state_is_that_of_the_model():
         assert found[row].tolist() == greedy(step, state, 1, 6)
 
 
+@pytest.mark.slow
 def test_a_translation_is_that_of_the_beam_search_with_its_attention():
     model = translator(layers.DotProductAttention(3))
     inputs, lengths = jnp.array([[1, 2, 3, 1], [2, 3, 0, 0]]), jnp.array([4, 2])

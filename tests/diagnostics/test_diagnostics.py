@@ -202,6 +202,7 @@ def test_the_profile_equals_products_of_jacobians(name, x64):
             np.testing.assert_allclose([part[t, b] for part in parts], norms, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_profile_and_adjoints_agree_for_a_loss_at_the_last_step():
     cell = CELLS["lstm"]
     params, xs, start = problem(cell, jnp.float32)

@@ -163,6 +163,7 @@ class Nameless(LSTM):
         return LSTMCarry(c, o * jnp.tanh(c))
 
 
+@pytest.mark.slow
 def test_names_change_no_number():
     params = LSTM(H).init(KEY, D)
     xs = jax.random.normal(KEY, (T, 2, D))

@@ -55,6 +55,7 @@ def loss(ys):
     return weighted_sum(ys) + (ys[:, -1] ** 2).sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but_for("leaky", ["lstm", "leaky"]))
 def test_a_deep_network_cut_open_at_every_step(name, x64):
     """Not the outputs' gradients alone: through the recurrence of every layer."""

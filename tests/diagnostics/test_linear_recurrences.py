@@ -10,6 +10,7 @@ from rnnjax.diagnostics import linear_recurrences as linear
 from rnnjax.testing import check_cell
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", linear.RECURRENCES)
 def test_side_by_side_they_are_a_cell(name):
     check_cell(linear.diagonal(name, 5), 3)

@@ -65,6 +65,7 @@ def linear(gain, dtype=jnp.float32):
     return cell, cell.init(KEY, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gain", [0.9, 1.0, 1.1])
 def test_where_float32_adjoints_underflow_a_loss_at_the_end_decays_by_ln_gain(gain):
     cell, params = linear(gain)

@@ -74,6 +74,7 @@ def test_three_routes_agree(name, x64):
     assert late.exponents[0, 0] == pytest.approx(np.mean(logs), abs=5e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-4), (jnp.float64, 1e-9)])
 def test_a_scaled_orthogonal_network_has_one_exponent(dtype, tolerance, x64):
     cell = Elman(

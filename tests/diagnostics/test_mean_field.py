@@ -37,6 +37,7 @@ def test_the_first_exponent_of_random_networks():
     assert driven == pytest.approx(math.log(0.4644029) / 2, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_wide_network_does_as_theory_says():
     rng = np.random.default_rng(0)
     gain, width = 1.5, 1000
@@ -51,6 +52,7 @@ def test_a_wide_network_does_as_theory_says():
     assert np.mean(logs) == pytest.approx(mean_field_exponent(gain, 1.0), abs=0.02)
 
 
+@pytest.mark.slow
 def test_growth_begins_at_the_critical_gain_of_a_large_network():
     rng = np.random.default_rng(0)
     critical, width = critical_gain(0.8**2), 800
@@ -64,6 +66,7 @@ def test_growth_begins_at_the_critical_gain_of_a_large_network():
     assert np.mean(logs[20:]) == pytest.approx(0, abs=0.02)
 
 
+@pytest.mark.slow
 def test_without_inputs_growth_begins_at_gain_1():
     assert critical_gain(0.0) == pytest.approx(1, abs=1e-4)
     with pytest.raises(ValueError, match="input_variance must be smaller"):

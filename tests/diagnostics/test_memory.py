@@ -153,6 +153,7 @@ def test_what_has_no_interval_is_refused(samples, options, says):
         confidence_interval(np.mean, samples, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float64, 1e-12), (jnp.float32, 2e-6)])
 def test_a_scaled_rotation_forgets_geometrically(dtype, tolerance, x64):
     cell, params = linear(0.9 * orthogonal(5), np.full(5, 3.0), dtype)
@@ -231,6 +232,7 @@ def test_a_cell_of_ones_own_against_the_sum_itself(x64):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cell",
     [Elman(3), Elman(3, activation_fn=jax.nn.relu), GRU(3)],
@@ -267,6 +269,7 @@ def test_leaky_units_forget_geometrically():
     np.testing.assert_allclose(leaky_log_profile(keeps, 7), want)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["LSTM", "LRU", "counting"])
 def test_directions_have_unit_length_in_the_whole_carry(name):
     cell = {"LSTM": LSTM(7), **own_cells.CELLS}[name]

@@ -9,6 +9,7 @@ from rnnjax.diagnostics import one_unit
 from rnnjax.testing import check_cell
 
 
+@pytest.mark.slow
 def test_the_unit_is_a_cell():
     check_cell(one_unit.Unit(), 1)
 

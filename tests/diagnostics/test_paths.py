@@ -160,6 +160,7 @@ def test_an_elman_network_has_no_carousel():
     np.testing.assert_allclose(found.rest, found.joint, rtol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-4), (jnp.float64, 1e-9)])
 def test_an_lstm_with_zero_weights_is_nothing_but_a_carousel(dtype, tolerance, x64):
     cell, forget = LSTM(4, param_dtype=dtype), np.array([-3.0, 0.0, 1.0, 7.0])

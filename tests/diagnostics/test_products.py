@@ -41,6 +41,7 @@ def test_a_factorisation_is_one(count, dtype, x64):
     assert (np.asarray(growth)[:, alive > 0] > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [5, 20])
 def test_a_vector_that_depends_on_others_is_zero_and_not_noise(count):
     v = vectors(count, 24, jnp.float32)

@@ -72,6 +72,7 @@ def shell(tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_the_second_process_loads_what_the_first_compiled(shell):
     first, written = shell("first")
     second, still = shell("second")

@@ -137,6 +137,7 @@ def several(model, *inputs, **options):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [-1, (1, 3, 2)])
 def test_the_loss_of_one_step_has_lags_that_count_back_from_it(steps):
     model = ManyToMany(RNN(rnnjax.GRU(3)), SoftmaxHead(4))
@@ -160,6 +161,7 @@ def test_the_loss_of_one_step_has_lags_that_count_back_from_it(steps):
         np.testing.assert_allclose(part["median"], other["median"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_whole_sequence_has_lags_that_count_back_from_its_end():
     model = ManyToOne(RNN(rnnjax.GRU(3)), SoftmaxHead(4))
     xs, targets = jnp.ones((2, 5, 2)), np.array([1, 3])
@@ -176,6 +178,7 @@ def test_the_loss_of_a_whole_sequence_has_lags_that_count_back_from_its_end():
             np.testing.assert_allclose(part["median"], other["median"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_encoder_has_ends_of_its_own():
     vectors = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
     decoder = OneToMany(RNN(rnnjax.GRU(3)), SoftmaxHead(4), Embed(4, 2))

@@ -10,6 +10,7 @@ from rnnjax.experiment import random_networks
 from rnnjax.testing import check_cell
 
 
+@pytest.mark.slow
 def test_the_network_is_a_cell():
     check_cell(random_networks.RandomNetwork(5), 3)
 

@@ -67,6 +67,7 @@ def test_matched_cells_have_nearly_the_count_of_the_largest(name):
     assert cell == networks.make_cell(name, best)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", networks.CELLS)
 def test_networks_drawn_one_by_one_are_those_drawn_in_one_program(name):
     class Members:

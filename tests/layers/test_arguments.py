@@ -140,6 +140,7 @@ def test_what_models_refuse():
         models.shift_right(tokens, 1.7)
 
 
+@pytest.mark.slow
 def test_classes_that_are_ruled_out():
     """A logit of -inf is a probability of zero, of which there is no NaN."""
     logits = jax.random.normal(KEY, (1, 4, 3)).at[:, :, 2].set(-jnp.inf)

@@ -12,6 +12,7 @@ from rnnjax import Elman, cells, layers, models
 from rnnjax.layers import RNN, Stack
 
 
+@pytest.mark.slow
 def test_a_linear_network_is_one_linear_map(x64):
     """However deep: without a bend between them, matrices are one matrix."""
     xs = jax.random.normal(KEY, (B, D), jnp.float64)

@@ -209,6 +209,7 @@ def test_a_stream_in_parts_equals_the_whole(name):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_carries_come_back_from_a_checkpoint(name, tmp_path):
     layer = Bidirectional(RNN(CELLS[name]), RNN(CELLS[name]))
@@ -221,6 +222,7 @@ def test_carries_come_back_from_a_checkpoint(name, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_a_learned_initial_carry_keeps_types_and_learns_what_is_not_an_integer(name):
     cell = CELLS[name]
@@ -280,6 +282,7 @@ def test_gradients_by_layer_are_those_of_the_carries_that_enter(name):
         np.testing.assert_allclose(found["layers_1/carry"][t], want, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_a_decoder_starts_every_part_of_its_carry_from_the_context(name):
     model = models.OneToMany(RNN(CELLS[name]), LinearHead(D))
@@ -304,6 +307,7 @@ def test_a_decoder_starts_every_part_of_its_carry_from_the_context(name):
     np.testing.assert_allclose(outputs, want, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_line_takes_any_cell():
     for cell in CELLS.values():
         network = layers.deep(cell, 2, bidirectional=True)

@@ -24,6 +24,7 @@ def test_the_cnn_sees_its_receptive_field_and_no_more():
     assert np.array_equal(got, (lag >= 0) & (lag < 13))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("window", "reach"), [(1024, 12), (4, 7)])
 def test_the_transformer_sees_the_past_in_its_window(window, reach):
     layer = Transformer(4, num_heads=2, window=window)

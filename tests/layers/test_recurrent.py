@@ -272,6 +272,7 @@ def test_a_batch_can_be_split_over_devices(name):
     assert oracles.relative_error(got, want) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", architectures.LAYERS)
 def test_bfloat16_with_float32_carries(name):
     layer = in_bfloat16(architectures.LAYERS[name])
@@ -328,6 +329,7 @@ def test_a_users_cell_works_in_every_layer_and_model():
         assert np.isfinite(norms).all() and norms.min() > 0, name
 
 
+@pytest.mark.slow
 def test_nnx_users_can_wrap_a_layer():
     layer = Stack([Bidirectional(RNN(GRU(H)), RNN(GRU(H))), RNN(LSTM(H))], dropout_rate=0.2)
     model = nnx.bridge.lazy_init(nnx.bridge.ToNNX(layer, rngs=nnx.Rngs(0)), XS)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import rnnjax
 from rnnjax.layers import RNN, Embed, LinearHead, SoftmaxHead
@@ -14,6 +15,7 @@ MODEL = Captioner(
 )
 
 
+@pytest.mark.slow
 def test_the_logits_are_those_of_the_decoder_at_once_and_step_by_step():
     inputs = jax.random.normal(jax.random.key(0), (2, 4))
     targets = jnp.array([[2, 3, 1, 0], [5, 4, 3, 1]])

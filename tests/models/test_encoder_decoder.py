@@ -331,6 +331,7 @@ def test_an_encoder_and_decoder_by_hand_and_step_by_step(name):
         assert weights[0].std(0).max() > 0.01  # it looks at other steps at other times
 
 
+@pytest.mark.slow
 def test_a_wide_beam_over_a_memory_is_exhaustive():
     """Sources of different lengths; every sequence is scored by teacher forcing."""
     size, length, end, first = 3, 3, 2, 1

@@ -128,6 +128,7 @@ def test_gradients_are_those_of_a_plain_scan(name, total, batch, ragged, reverse
         bound_memory()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize("every", [None, 1])
 def test_float32_and_long(name, every):
@@ -140,6 +141,7 @@ def test_float32_and_long(name, every):
     assert oracles.relative_error(got, want) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["elman", "lstm", "gru"])
 def test_bfloat16_matmuls_keep_a_float32_carry_and_float32_sums(name):
     """Within 2 % of float32: eight bits of mantissa, 2^-8 = .4 % a rounding, over 50 steps."""
@@ -188,6 +190,7 @@ TWICE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", TWICE)
 @pytest.mark.parametrize("name", ["lstm", "gru"])
 def test_second_derivatives(name, how, x64):

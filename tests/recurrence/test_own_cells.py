@@ -228,6 +228,7 @@ def test_forward_mode_and_second_derivatives_are_those_of_the_plain_scan(name, x
     assert oracles.relative_error(derivatives(cell), derivatives(without_fast_path(cell))) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", slow_but_for("coRNN", ["coRNN", "sLSTM", "expRNN", "normalised lstm"])
 )
@@ -375,6 +376,7 @@ def test_every_path_honours_an_overridden_method(name, wrapper, seed):
         bound_memory()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OVERRIDDEN)
 def test_jacobians_of_an_overridden_method_are_finite_differences(name, x64):
     cell = OVERRIDDEN[name]

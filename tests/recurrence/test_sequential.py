@@ -32,6 +32,7 @@ def close(got, want, tolerance=1e-5):
     assert oracles.relative_error(got, want) < tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [(), (1,), (2, 3), (2, 1, 2)])
 def test_any_leading_batch_dimensions(batch):
     xs = jax.random.normal(KEY, (T, *batch, D))
@@ -159,6 +160,7 @@ def tape_bytes(total, **options):
     return jax.jit(jax.grad(loss)).lower(params, xs).compile().memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.slow
 def test_checkpointing_makes_the_tape_grow_as_the_square_root():
     short, long = (tape_bytes(n, checkpoint_every="sqrt") for n in (1024, 16 * 1024))
     assert 2.5 < long / short < 6  # sqrt(16) = 4
@@ -198,6 +200,7 @@ def test_a_second_call_does_not_compile_again():
     assert len(traces) > first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", [Elman(H), LSTM(H), GRU(H)], ids=["elman", "lstm", "gru"])
 def test_second_derivatives_and_forward_mode(cell, x64):
     params = jax.tree.map(lambda p: p.astype(jnp.float64), cell.init(KEY, 1))
@@ -216,6 +219,7 @@ def test_second_derivatives_and_forward_mode(cell, x64):
         np.testing.assert_allclose(hessian[i], difference, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_vmap_over_parameters_equals_a_loop():
     keys = jax.random.split(KEY, 3)
     many = jax.vmap(lambda k: CELL.init(k, D))(keys)
@@ -413,6 +417,7 @@ def test_each_member_of_a_vmap_has_its_own_bound(x64):
         close(jax.tree.map(lambda g, i=i: g[i], found), want, 1e-10)
 
 
+@pytest.mark.slow
 def test_second_derivatives_of_clipped_and_probed_gradients(x64):
     """Forward over reverse; adjoints after the last output that counts are zero, not NaN."""
     params, xs, *_ = marked_problem()

@@ -213,6 +213,7 @@ def test_a_budget_is_exact_and_can_be_extended(tmp_path, sampler):
     assert states(out) == ["complete"] * 4 + ["waiting"] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.multiprocess
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_worker_that_is_asked_to_stop_stops(tmp_path, number):
@@ -352,6 +353,7 @@ def test_another_sweep_in_the_same_directory_is_refused(tmp_path):
         sweep.create(tmp_path / "b", other)
 
 
+@pytest.mark.slow
 def test_a_missing_objective_stops_the_sweep_and_can_be_corrected(tmp_path):
     out = tmp_path / "a"
     sweep.create(out, settings({"n": "4,5"}, objective="gru.all"))

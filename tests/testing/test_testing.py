@@ -53,6 +53,7 @@ def test_a_sound_cell_passes():
     check_cell(Sound(), 2)
 
 
+@pytest.mark.slow
 def test_the_check_of_bfloat16_also_works_in_a_session_with_64_bit_types(x64):
     check_bfloat16(LSTM(3), 2, jax.random.key(0))
     check_bfloat16(Elman(3), 2, jax.random.key(0))

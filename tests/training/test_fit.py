@@ -118,6 +118,7 @@ class StoppedError(Exception):
     """Raised by a test in the middle of a training."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["samples", "batches"])
 def test_in_a_run_it_resumes(tmp_path, source):
     def whole():

@@ -150,6 +150,7 @@ def fails(function, calls, error: Any = StoppedError):
 # --- uninterrupted trainings ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 4, 5, 100])
 def test_resumable_training_equals_the_loop_for_every_checkpoint_interval(every, tmp_path, whole):
     trained = train(tmp_path / "run", every=every)
@@ -228,6 +229,7 @@ WRITES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRITES)
 def test_when_any_write_fails_it_resumes(name, tmp_path, whole, monkeypatch):
     where, least = WRITES[name]
@@ -247,6 +249,7 @@ def test_when_any_write_fails_it_resumes(name, tmp_path, whole, monkeypatch):
     assert outputs(path, trained) == whole() and calls >= least
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("calls", "batches"), [(0, None), (1, None), (2, pipelines), (2, generators), (3, None)]
 )

@@ -129,6 +129,7 @@ def population():
     return members, *trained(start, train_step, members)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("member", [0, 5, 23])
 def test_a_member_is_a_plain_loop_with_its_settings(population, member):
     """Python numbers, plain optax, one update after another."""
@@ -164,6 +165,7 @@ def test_accelerators_vmap_members_with_their_settings(population, monkeypatch):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_setting_equals_a_constant_to_the_last_bit(population):
     """The seeds of one setting, trained with that setting as constants of the program."""
     members, _, ended, losses = population
@@ -185,6 +187,7 @@ def test_a_setting_equals_a_constant_to_the_last_bit(population):
     same(take(ended.opt_state, rows), alone.opt_state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "exact"),
     [

@@ -440,6 +440,7 @@ def test_an_interrupt_restores_the_terminal(monkeypatch):
     assert terminal.getvalue().count(SHOW_CURSOR) == 2
 
 
+@pytest.mark.slow
 def test_use_all_cores_respects_the_users_choice():
     def python(code, **environment):
         code = f"import jax, os; from rnnjax.training import use_all_cores; {code}"
