@@ -22,6 +22,7 @@ if --steps or --starts is below its default.
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -178,7 +179,7 @@ def draw(run):
         path: f"{path}: largest step {row['largest_step']:.2g}, late loss {row['late_loss']:.2g}"
         for path, row in run.read_json("summary.json")["paths"].items()
     }
-    labels = {"names": names, "xlabel": "recurrent weight w", "ylabel": "bias b"}
+    labels: dict[str, Any] = {"names": names, "xlabel": "recurrent weight w", "ylabel": "bias b"}
     surface, paths = run.read_table("surface"), run.read_table("paths")
     run.save_figure("surface", figures.loss_surface(surface, "w", "b", paths, **labels))
 
@@ -187,11 +188,10 @@ def draw(run):
     figure = figures.bifurcations(run.read_table("bifurcation"), nodes, edge, **labels)
     run.save_figure("bifurcation", figure)
 
-    axes = {"x": "distance", "series": "w", "panel": "side", "value": "log_gradient_norm"}
     labels = {"xlabel": "distance in b from the basin boundary", "ylabel": "||grad E||"}
-    labels |= {"label_format": "w = {:g}", "log_x": True, "natural_logs": True}
-    gap = {(ENDS[1] - ENDS[0]) / (BLIND - 1): f"gaps of {BLIND:,} points"}
-    experiment.draw_curves(run, "cliff", **axes, **labels, places=gap)
+    labels |= {"panel": "side", "value": "log_gradient_norm", "label_format": "w = {:g}"}
+    labels["places"] = {(ENDS[1] - ENDS[0]) / (BLIND - 1): f"gaps of {BLIND:,} points"}
+    experiment.draw_curves(run, "cliff", "distance", "w", log_x=True, natural_logs=True, **labels)
 
 
 run = experiment.Experiment("error_cliff", Config, measure, verdict, draw, show=show)

@@ -112,7 +112,7 @@ class Observed(Config):
 
 
 def test_what_is_observed_stands_beside_its_update(tmp_path):
-    config = Config(seeds=2)
+    config = Observed(seeds=2)
     run, state = (
         Run.create(tmp_path / "run", config),
         experiment.start(config, optax.sgd(1.0), init),
