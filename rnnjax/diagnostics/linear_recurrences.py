@@ -74,9 +74,9 @@ class Diagonal(Cell):
     features: int
 
     def init(self, key: Array, input_size: int) -> Array:
-        """Draw decays from U[0.5, 0.9], well below 1, where sqrt(1 - decay^2) is not smooth."""
+        """Draw decays from U[0.3, 0.6], well below 1, where sqrt(1 - decay^2) is not smooth."""
         del input_size
-        decays = jax.random.uniform(key, (self.features,), minval=0.5, maxval=0.9)
+        decays = jax.random.uniform(key, (self.features,), minval=0.3, maxval=0.6)
         return self.recurrence.theta(decays)
 
     def initial_carry(self, batch_shape: Sequence[int]) -> Carry:
