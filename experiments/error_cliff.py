@@ -22,6 +22,7 @@ if --steps or --starts is below its default.
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -178,7 +179,7 @@ def draw(run):
         path: f"{path}: largest step {row['largest_step']:.2g}, late loss {row['late_loss']:.2g}"
         for path, row in run.read_json("summary.json")["paths"].items()
     }
-    labels = {"names": names, "xlabel": "recurrent weight w", "ylabel": "bias b"}
+    labels: dict[str, Any] = {"names": names, "xlabel": "recurrent weight w", "ylabel": "bias b"}
     surface, paths = run.read_table("surface"), run.read_table("paths")
     run.save_figure("surface", figures.loss_surface(surface, "w", "b", paths, **labels))
 

@@ -64,9 +64,15 @@ def line_fit(x: Num[np.ndarray, " n"], y: Num[np.ndarray, " n"]) -> LineFit:
 
         y = a + slope x,   R^2 = 1 - Var[y - a - slope x] / Var[y]
 
+    Points that are not finite are left out; NaN if there are fewer than two others.
+
     Args:
-        x, y: finite, two or more points at different x.
+        x, y: coordinates; the finite points are at different x.
     """
+    finite = np.isfinite(x) & np.isfinite(y)
+    if finite.sum() < 2:
+        return LineFit(np.nan, np.nan)
+    x, y = x[finite], y[finite]
     slope, start = np.polyfit(x, y, 1)
     left, spread = np.var(y - start - slope * x), np.var(y)
     return LineFit(float(slope), float(1 - left / spread) if spread > 0 else 1.0)

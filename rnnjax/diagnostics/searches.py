@@ -12,9 +12,7 @@ from jaxtyping import Float
 Function = Callable[[np.ndarray], Any]
 
 
-def bisect(
-    low: Any, high: Any, condition: Callable[[np.ndarray], Any], rounds: int = 45
-) -> Float[np.ndarray, "*batch"]:
+def bisect(low: Any, high: Any, condition: Callable[[np.ndarray], Any], rounds: int = 45) -> Any:
     """Return where a condition, false at `low` and true at `high`, changes; elementwise.
 
     The error is (high - low) / 2^(rounds + 1).

@@ -98,6 +98,9 @@ def test_the_rate_is_fitted_to_the_later_three_quarters():
     assert rates["b"]["theory"] is None and np.isnan(columns["b"]["theory"]).all()
     assert columns["a"]["cell"] == "gru" and columns["a"]["median"].tolist() == [50, 3, 1, -1, -3]
     np.testing.assert_allclose(columns["a"]["theory"], -0.25 * lags)
+    infinite = {"c": np.array([1.0, -2, -4, -6, -np.inf])[:, None], "d": np.full((5, 1), np.inf)}
+    _, rates = rates_by_lag({}, lags, infinite, {})
+    assert rates["c"]["rate"] == pytest.approx(-0.2) and math.isnan(rates["d"]["rate"])
 
 
 def test_a_surface_is_a_table_with_a_row_for_each_point():
