@@ -188,11 +188,10 @@ def draw(run):
     figure = figures.bifurcations(run.read_table("bifurcation"), nodes, edge, **labels)
     run.save_figure("bifurcation", figure)
 
-    axes: dict = {"x": "distance", "series": "w", "panel": "side", "value": "log_gradient_norm"}
-    labels: dict = {"xlabel": "distance in b from the basin boundary", "ylabel": "||grad E||"}
-    labels |= {"label_format": "w = {:g}", "log_x": True, "natural_logs": True}
-    gap = {(ENDS[1] - ENDS[0]) / (BLIND - 1): f"gaps of {BLIND:,} points"}
-    experiment.draw_curves(run, "cliff", **axes, **labels, places=gap)
+    labels = {"xlabel": "distance in b from the basin boundary", "ylabel": "||grad E||"}
+    labels |= {"panel": "side", "value": "log_gradient_norm", "label_format": "w = {:g}"}
+    labels["places"] = {(ENDS[1] - ENDS[0]) / (BLIND - 1): f"gaps of {BLIND:,} points"}
+    experiment.draw_curves(run, "cliff", "distance", "w", log_x=True, natural_logs=True, **labels)
 
 
 run = experiment.Experiment("error_cliff", Config, measure, verdict, draw, show=show)

@@ -25,7 +25,7 @@ with R^2 > 0.98. The allowance of 4/H is what networks of 16 to 64 units were fo
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
