@@ -146,7 +146,7 @@ def gradients(model, params, pixels, previous, targets, lengths):
     """Return the table of the gradient of the last letter's loss in words of one length."""
 
     def loss(logits):
-        return model.decoder.head.loss(logits[:, -1], targets[:, -1]).sum()
+        return model.decoder.head.loss(logits[:, -1], jnp.asarray(targets[:, -1])).sum()
 
     profiles = experiment.log_gradients(model, params, loss, pixels, previous)
     over_time = {name: rows for name, rows in profiles.items() if name.startswith("decoder/")}
@@ -173,7 +173,7 @@ def by_letter(model, params, lengths, **read):
 def draw(run):
     """Draw the figures of every application, and how much each letter depends on the image."""
     experiment.draw(run)
-    labels = {"xlabel": "letter t", "ylabel": "gradient with respect to the context"}
+    labels: Any = {"xlabel": "letter t", "ylabel": "gradient with respect to the context"}
     experiment.draw_curves(run, "context", "letter", "series", natural_logs=True, **labels)
 
 

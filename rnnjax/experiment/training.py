@@ -63,8 +63,8 @@ def train_and_probe(
     measure: Callable[[PyTree, Any], PyTree],
     probe: Any,
     *,
-    sample: Callable[[Any], Any] | None = None,
-    batches: Callable[[], Sequence[Iterable[Any]]] | None = None,
+    sample: Callable[..., Any] | None = None,
+    batches: Callable[..., Sequence[Iterable[Any]]] | None = None,
     **labels: Any,
 ) -> training.TrainingResult:
     """Train for `config.steps` updates; measure before, and `config.snapshots` times meanwhile.
