@@ -25,7 +25,7 @@ if --steps, --seeds, --features or --length is below its default.
 import collections
 import dataclasses
 import functools
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -175,8 +175,8 @@ def draw(run):
     """Draw the figures of a run from its tables."""
     cells = run.read_json("summary.json")["cells"]
     gate_tables.draw(run, next(iter(cells.values()))["chance"])
-    curves: dict = {"x": "step", "series": "quantile", "panel": "cell", "names": QUANTILES}
-    labels: dict = {"xlabel": "training step", "ylabel": "half-life that the gate implies, steps"}
+    curves: Any = {"x": "step", "series": "quantile", "panel": "cell", "names": QUANTILES}
+    labels: Any = {"xlabel": "training step", "ylabel": "half-life that the gate implies, steps"}
     experiment.draw_curves(run, "half_lives", **curves, **labels, log_y=True)
     for cell in progress(cells, "figures of weights"):
         weight_tables.draw_weights(run, cell)

@@ -146,10 +146,10 @@ def gradients(model, params, pixels, previous, targets, lengths):
     """Return the table of the gradient of the last letter's loss in words of one length."""
 
     def loss(logits):
-        return model.decoder.head.loss(logits[:, -1], targets[:, -1]).sum()
+        return model.decoder.head.loss(logits[:, -1], jnp.asarray(targets[:, -1])).sum()
 
-    profiles = experiment.log_gradients(model, params, loss, pixels, previous)
-    over_time = {name: rows for name, rows in profiles.items() if name.startswith("decoder/")}
+    logs = experiment.log_gradients(model, params, loss, jnp.asarray(pixels), jnp.asarray(previous))
+    over_time = {name: rows for name, rows in logs.items() if name.startswith("decoder/")}
     return experiment.gradient_table(over_time, lengths)
 
 

@@ -161,7 +161,7 @@ def gradients(model, params, rows):
     rows = experiment.select(rows, np.argsort(-rows["lengths"], kind="stable")[:32])
 
     def loss(logits):
-        return model.head.loss(logits, rows["labels"]).sum()
+        return model.head.loss(logits, jnp.asarray(rows["labels"])).sum()
 
     logs = experiment.log_gradients(model, params, loss, rows["words"], seq_lengths=rows["lengths"])
     return experiment.gradient_table(logs, rows["lengths"])

@@ -84,7 +84,7 @@ def member_table(
         labels: the same in all rows.
     """
     found = jax.tree.map(np.asarray, training.over_population(evaluate)(trained.state))
-    updates = sum(chunk.counts for chunk in trained.chunks)
+    updates = np.sum([chunk.counts for chunk in trained.chunks], axis=0)
     going = updates == trained.chunks[-1].step
     return {
         **labels,

@@ -49,7 +49,7 @@ def record(tables: Tables, name: str, trained: Any) -> dict[int, float]:
             if phase and "carousel" in profiles:
                 tables["path_split"].append({"phase": phase, "path": part, **rows})
     for chunk in trained.chunks:
-        tables["learning_curves"] += [{"cell": name, **row} for row in loss_curve(chunk)]
+        tables["learning_curves"].extend({"cell": name, **row} for row in loss_curve(chunk))
     return half_lives
 
 
