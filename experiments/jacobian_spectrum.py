@@ -176,7 +176,7 @@ def draw(run):
     from rnnjax import figures
 
     axes: dict[str, Any] = {"x": "lag", "panel": "cell", "natural_logs": True}
-    by_gain = axes | {"series": "gain", "label_format": "gain {:g}"}
+    by_gain: dict[str, Any] = axes | {"series": "gain", "label_format": "gain {:g}"}
     for name, ylabel in (("leading", "leading singular value"), ("condition", "condition number")):
         table = run.read_table(name)
         for kernel in dict.fromkeys(table["kernel"].tolist()):
