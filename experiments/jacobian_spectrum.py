@@ -186,7 +186,7 @@ def draw(run):
     by_gain |= {"panel": "kernel", "ylabel": "root mean square singular value"}
     names = {kernel: f"Elman, {kernel} kernel" for kernel in KERNELS}
     experiment.draw_curves(run, "mean_field", names=names, **by_gain)
-    by_bias = axes | {"series": "forget_bias", "label_format": "forget bias {:g}"}
+    by_bias: dict[str, Any] = axes | {"series": "forget_bias", "label_format": "forget bias {:g}"}
     experiment.draw_curves(run, "forget_bias", ylabel="leading singular value", **by_bias)
     table = run.read_table("spectrum")
     places = zip(table["cell"], table["kernel"], table["gain"], strict=True)
