@@ -174,11 +174,10 @@ def draw(run):
     axes["table"] = closed_forms.ratios(experiment.select(table, moment=[*plain, remedy[-1]]))
     label = "simulation / closed form, ± 2 standard errors"
     experiment.draw_curves(run, "agreement", ylabel=label, **axes)
-    labels: dict = {
-        "label_format": "λ = {:.4g}",
-        "ylabel": r"gradient $|\partial h_T / \partial h_{T-k}|$",
-    }
-    experiment.draw_curves(run, "gradients", "lag", "lambda", log_x=True, **labels)
+    label = r"gradient $|\partial h_T / \partial h_{T-k}|$"
+    experiment.draw_curves(
+        run, "gradients", "lag", "lambda", label_format="λ = {:.4g}", ylabel=label, log_x=True
+    )
 
 
 def show(summary):

@@ -69,8 +69,6 @@ def test_growth_begins_at_the_critical_gain_of_a_large_network():
 @pytest.mark.slow
 def test_without_inputs_growth_begins_at_gain_1():
     assert critical_gain(0.0) == pytest.approx(1, abs=1e-3)  # the fixed point is slow to reach
-    with pytest.raises(ValueError, match="input_variance must be smaller"):
-        critical_gain(1e9)
 
 
 @pytest.mark.parametrize(
