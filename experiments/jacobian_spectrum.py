@@ -175,8 +175,8 @@ def show(summary):
 def draw(run):
     from rnnjax import figures
 
-    axes: dict[str, Any] = {"x": "lag", "panel": "cell", "natural_logs": True}
-    by_gain: dict[str, Any] = axes | {"series": "gain", "label_format": "gain {:g}"}
+    axes: dict = {"x": "lag", "panel": "cell", "natural_logs": True}
+    by_gain: dict = axes | {"series": "gain", "label_format": "gain {:g}"}
     for name, ylabel in (("leading", "leading singular value"), ("condition", "condition number")):
         table = run.read_table(name)
         for kernel in dict.fromkeys(table["kernel"].tolist()):
@@ -186,7 +186,7 @@ def draw(run):
     by_gain |= {"panel": "kernel", "ylabel": "root mean square singular value"}
     names = {kernel: f"Elman, {kernel} kernel" for kernel in KERNELS}
     experiment.draw_curves(run, "mean_field", names=names, **by_gain)
-    by_bias: dict[str, Any] = axes | {"series": "forget_bias", "label_format": "forget bias {:g}"}
+    by_bias: dict = axes | {"series": "forget_bias", "label_format": "forget bias {:g}"}
     experiment.draw_curves(run, "forget_bias", ylabel="leading singular value", **by_bias)
     table = run.read_table("spectrum")
     places = zip(table["cell"], table["kernel"], table["gain"], strict=True)

@@ -6,7 +6,6 @@ import functools
 import os
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -170,8 +169,6 @@ def _complete(run, measure, draw):
     """Do what is left of a run."""
     from rnnjax.training import TerminatedError, on_first_process
 
-    # Matplotlib takes a second to import, which passes while programs are compiled or run.
-    threading.Thread(target=_import_figures, daemon=True).start()
     try:
         summary = measure(run)
     except TerminatedError as error:
@@ -184,10 +181,6 @@ def _complete(run, measure, draw):
     on_first_process(lambda: draw(run))
     on_first_process(run.finish)
     return summary
-
-
-def _import_figures():
-    import rnnjax.figures  # noqa: F401
 
 
 @contextlib.contextmanager
