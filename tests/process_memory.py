@@ -12,8 +12,8 @@ from pathlib import Path
 
 import jax
 
-CLEAR_ABOVE = 1.1  # GB in use after a test
-CLEAR_AFTER = 0.3  # GB more than after the caches were last cleared
+CLEAR_ABOVE = 0.95  # GB in use after a test
+CLEAR_AFTER = 0.25  # GB more than after the caches were last cleared
 LIMIT = 2.0  # GB, at any time
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from slow import slow_but_for
 
 from rnnjax import GRU, LSTM, Elman
 from rnnjax.cells import GatedParams, GRUParams, LayerNorm, VariationalDropout, Zoneout
@@ -118,7 +119,7 @@ def results(arrays):
     return {k: v for k, v in arrays.items() if k.startswith(("outputs", "final_", "grad/"))}
 
 
-@pytest.mark.parametrize("name", EVERY_NETWORK)
+@pytest.mark.parametrize("name", slow_but_for([*EVERY_NETWORK][::3], [*EVERY_NETWORK]))
 def test_outputs_and_gradients_equal_pytorch(name, x64):
     arrays = load(name)
     assert run(name, arrays, results(arrays), jnp.float64) < 1e-12

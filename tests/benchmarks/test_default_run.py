@@ -54,6 +54,7 @@ def test_both_compute_the_same_and_other_gradients_are_noticed(benchmark, name, 
         benchmark.check(config, name)
 
 
+@pytest.mark.slow
 def test_pytorchs_batches_are_of_the_same_task(benchmark):
     torch = pytest.importorskip("torch")
     config = benchmark.Config(length=10, batch_size=2000)

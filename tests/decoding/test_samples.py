@@ -29,6 +29,7 @@ def greedy(step, state, token, length):
     return found
 
 
+@pytest.mark.slow
 def test_after_a_prompt_the_state_is_carried_on():
     model = models.ManyToMany(RNN(rnnjax.GRU(H)), layers.SoftmaxHead(V), embed())
     params = model.init(KEY, jnp.zeros((1, 1), jnp.int32))["params"]

@@ -162,6 +162,7 @@ def test_profiles_and_singular_values_are_those_of_the_real_products(cell, x64):
         np.testing.assert_allclose(found.log_values, np.array(want)[..., :num], atol=tolerance)
 
 
+@pytest.mark.slow
 def test_exponents_count_real_dimensions():
     cell = Spiral((0.9 * np.exp(0.5j), 0.5 * np.exp(1j)))
     params = cell.init(KEY, D)
@@ -173,6 +174,7 @@ def test_exponents_count_real_dimensions():
         lyapunov_spectrum(cell, params, xs, 5)
 
 
+@pytest.mark.slow
 def test_at_lags_where_float32_underflows_a_complex_cell_decays_by_its_modulus():
     cell = Spiral((0.9 * np.exp(0.5j),))
     profile = diagnostics.gradient_profile(

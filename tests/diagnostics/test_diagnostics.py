@@ -9,6 +9,7 @@ import numpy as np
 import oracles
 import pytest
 from counting import Counting, CountingCarry
+from slow import slow_but_for
 
 import rnnjax
 from rnnjax import GRU, LSTM, Elman
@@ -141,7 +142,7 @@ def problem(cell, dtype=jnp.float64):
     return params, xs, carry
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", slow_but_for("gru", [*CELLS]))
 def test_adjoints_equal_finite_differences_of_a_python_loop(name, x64):
     cell = CELLS[name]
     params, xs, start = problem(cell)
@@ -170,7 +171,7 @@ def test_adjoints_equal_finite_differences_of_a_python_loop(name, x64):
         np.testing.assert_allclose(got, (plus - minus) / 2e-5, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", slow_but_for("lstm", [*CELLS]))
 def test_the_profile_equals_products_of_jacobians(name, x64):
     cell = CELLS[name]
     params, xs, start = problem(cell)
@@ -296,9 +297,8 @@ def test_quartiles_are_by_rank_and_never_mix_in_minus_infinity():
     assert quartiles([-np.inf, -np.inf, 3.0, 4.0])["median"] == -np.inf
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n == "gru" else pytest.mark.slow) for n in CELLS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CELLS)
 def test_diagnostics_can_be_jitted_vmapped_and_differentiated(name):
     cell = CELLS[name]
     params, xs, start = problem(cell, jnp.float32)

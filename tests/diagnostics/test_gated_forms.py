@@ -81,6 +81,7 @@ def last(ys):
     return (ys[-1] ** 2).sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", slow_but_for("dense", CELLS))
 def test_every_diagnostic_follows_from_the_steps_derivatives(cell, x64):
     params = wide(cell.init(KEY, D))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from counting import Counting
+from slow import slow_but_for
 
 from rnnjax import GRU, LSTM, Elman, diagnostics
 from rnnjax.cells import identity
@@ -36,7 +37,7 @@ def wide(cell):
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+@pytest.mark.parametrize("cell", slow_but_for("lstm", CELLS))
 def test_it_is_the_log_of_the_adjoints_norm_at_each_lag(cell, loss, x64):
     params, xs = wide(cell)
     profile = gradient_profile(cell, params, xs, loss)
@@ -48,7 +49,9 @@ def test_it_is_the_log_of_the_adjoints_norm_at_each_lag(cell, loss, x64):
         np.testing.assert_allclose(part, jnp.log(norm([leaf], 2))[::-1], atol=1e-9)
 
 
-@pytest.mark.parametrize("cell", [LSTM(H), GRU(H)], ids=["lstm", "gru"])
+@pytest.mark.parametrize(
+    "cell", [LSTM(H), pytest.param(GRU(H), marks=pytest.mark.slow)], ids=["lstm", "gru"]
+)
 def test_float32_follows_float64(cell, x64):
     params, xs = wide(cell)
     narrow = jax.tree.map(lambda a: a.astype(jnp.float32), (params, xs))

@@ -42,6 +42,7 @@ def test_the_henon_map_has_the_published_exponents(x64):
     assert 1.5 < ratio < 7  # as the square root of ten
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but_for("elman", [*CELLS]))
 def test_three_routes_agree(name, x64):
     """QR; the growth of a tiny displacement in a NumPy-driven loop; the mean of ln |det J|."""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from slow import slow_but_for
 
 import rnnjax
 from rnnjax import GRU, LSTM, Cell, Elman
@@ -67,7 +68,7 @@ def weighted(weights):
     return lambda ys: jnp.sum(weights * (ys + ys**2))
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", slow_but_for("lstm", [*CELLS]))
 def test_each_part_is_the_slope_in_its_own_step_and_their_sum_the_gradient(name, x64):
     cell = CELLS[name]
     params, xs, start = problem(cell)

@@ -60,6 +60,7 @@ def by_hand():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", slow_but_for("bidirectional", [*by_hand()]))
 def test_one_line_is_the_network_built_by_hand(which):
     line, hand = by_hand()[which]

@@ -14,6 +14,7 @@ from rnnjax.layers import RNN, Stack
 from rnnjax.testing import check_cell
 
 
+@pytest.mark.slow
 def test_no_stream_no_noise():
     layer = Stack([RNN(Zoneout(GRU(H), 0.5)), RNN(VariationalDropout(LSTM(H), 0.5))])
     layer = layer.clone(dropout_rate=0.5)

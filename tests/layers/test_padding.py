@@ -66,9 +66,7 @@ def check(run, variables, inputs, filling, thorough=True):
         assert oracles.relative_error(got[0], want) < 1e-5
 
 
-@pytest.mark.parametrize(
-    "name", slow_but_for({"lstm bidirectional", "tcn"}, [*architectures.LAYERS])
-)
+@pytest.mark.parametrize("name", slow_but_for({"tcn"}, [*architectures.LAYERS]))
 def test_layers(name):
     layer = architectures.LAYERS[name]
     xs = jax.random.normal(KEY, (B, T, D))
@@ -94,6 +92,7 @@ SEQUENCE_MODELS = architectures.sequence_models(architectures.CELLS["gru"]) | {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but_for({"many_to_many"}, [*SEQUENCE_MODELS]))
 def test_models_of_one_sequence(name):
     model = SEQUENCE_MODELS[name]

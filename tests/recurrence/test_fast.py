@@ -208,6 +208,7 @@ def test_second_derivatives(name, how, x64):
     assert oracles.relative_error(found, want) < 1e-11
 
 
+@pytest.mark.slow
 def test_forward_mode(x64):
     cell = CELLS["lstm"]
     args = problem(cell, 6)
@@ -297,6 +298,7 @@ def test_a_batch_split_over_devices(options, batch):
     assert ("all-reduce" in text) == (batch == 16)
 
 
+@pytest.mark.slow
 def test_a_member_alone_splits_its_batch_over_the_devices():
     cell = CELLS["gru"]
     params, xs, carry = problem(cell, 7, 16, jnp.float32)

@@ -169,6 +169,7 @@ def test_options_and_wrappers_have_the_gradients_of_a_plain_scan(name, option, s
         bound_memory()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", slow_but_for("IndRNN", ["coRNN", "sLSTM", "IndRNN", "all three lstm", "LRU"])
 )

@@ -11,6 +11,7 @@ import oracles
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow import slow_but_for
 
 import rnnjax
 from rnnjax import GRU, LSTM, Cell, Elman, diagnostics
@@ -340,7 +341,7 @@ MARKED = {
 }
 
 
-@pytest.mark.parametrize("given", MARKED)
+@pytest.mark.parametrize("given", slow_but_for("checkpoints", [*MARKED]))
 def test_perturbations_probes_and_clipping_equal_a_loop(given, x64):
     params, xs, start, moves, weights = marked_problem()
     options = {

@@ -88,6 +88,7 @@ def test_on_samples_it_is_the_documented_loop(chunk_size):
     assert_equal(got, python_loop())
 
 
+@pytest.mark.slow
 def test_on_batches_it_is_the_documented_loop():
     rows = batches()
     rest = iter([*rows, *rows])
