@@ -34,7 +34,7 @@ class RunOptions:
     """Replace another run in --out."""
     redraw: bool = False
     """Only draw the figures of the finished run in --out again, without training."""
-    checkpoint_every: int = 100
+    checkpoint_every: int = 500
     """Training updates between two checkpoints. A stopped run resumes from the newest."""
     keep: int = 2
     """How many of the newest checkpoints to keep, besides the best."""

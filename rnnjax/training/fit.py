@@ -35,7 +35,7 @@ def fit(
     *,
     chunk_size: int = 100,
     run: Run | None = None,
-    checkpoint_every: int = 100,
+    checkpoint_every: int = 500,
     label: str = "training",
 ) -> FitResult:
     """Train one network; its state has no leading population axis.

@@ -31,6 +31,7 @@ from rnnjax.training.termination import TerminatedError, note_sigterm
 
 PyTree = Any
 METADATA = "iterators", "active", "platform"  # of a checkpoint
+LONGEST_CHUNK = 100  # updates after which progress is shown and SIGTERM noticed, at the latest
 
 
 class ResumeError(Exception):
@@ -80,7 +81,7 @@ class ResumableTraining:
     """The value of `seed` in metrics.jsonl for each member."""
     record_every: int = 1
     """Number of updates between two entries of metrics.jsonl."""
-    checkpoint_every: int = 100
+    checkpoint_every: int = 500
     """Number of updates between two checkpoints; it does not change any number."""
     keep: int = 2
     """Number of newest checkpoints to keep, beside the one of least `loss` (a metric)."""
@@ -144,7 +145,7 @@ class ResumableTraining:
         """
         ends = chunk_ends(steps, chunk_size)
         iterators = [iter(b) for b in batches]
-        length = min(ends[0], self.checkpoint_every)
+        length = min(ends[0], self.checkpoint_every, LONGEST_CHUNK)
         prepare = prepare_batches(train_step, iterators, length)
         return self._train(prepare, state, iterators, ends, observe)
 
@@ -196,9 +197,10 @@ class ResumableTraining:
         return TrainingResult(gather(state), before, chunks)
 
     def _remaining(self, prepare, position, ends) -> Iterable[Chunk]:
-        """Yield chunks up to the last step; they end where chunks or checkpoints do."""
-        checkpoints = range(self.checkpoint_every, ends[-1], self.checkpoint_every)
-        remaining = sorted(step for step in {*ends, *checkpoints} if step > position.step)
+        """Yield chunks up to the last step; they end at `ends`, at checkpoints, and in between."""
+        every = self.checkpoint_every, LONGEST_CHUNK
+        stops = {*ends}.union(*(range(n, ends[-1], n) for n in every))
+        remaining = sorted(step for step in stops if step > position.step)
         if not remaining:
             return ()
         records = (*position.chunks, *position.parts)
