@@ -46,7 +46,7 @@ class Config(CellOptions, TrainingOptions):
 
     Prints a table and writes figures (PNG, SVG), members (a row for each network; CSV and Parquet),
     settings.csv (over seeds), metrics.jsonl (its `seed` is the row of members.csv) and
-    summary.json. The default run takes about two minutes on two CPU cores.
+    summary.json. The default run takes about three minutes on two CPU cores.
     """
 
     task: Literal[tuple(TASKS)] = "temporal_order"  # pyright: ignore[reportInvalidTypeForm]
