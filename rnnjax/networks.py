@@ -57,7 +57,8 @@ def cell_class(name: str) -> type[Cell]:
         return CELLS[name]
     place, colon, attribute = name.rpartition(":")
     if not (colon and place and attribute):
-        raise ValueError(f"must be {', '.join(CELLS)}, or {OWN} for a cell of your own, got {name}")
+        known = ", ".join((*CELLS, "linear"))
+        raise ValueError(f"must be {known}, or {OWN} for a cell of your own, got {name}")
     try:
         module = _load(place)
     except ValueError as error:

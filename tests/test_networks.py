@@ -107,8 +107,8 @@ def test_a_cell_of_an_installed_module():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mamba", "must be elman, lstm, gru, or FILE.py:CLASS or MODULE:CLASS for a cell of your"),
-        ("mine.py", "must be elman, lstm, gru, or FILE.py:CLASS"),
+        ("mamba", "must be elman, lstm, gru, linear, or FILE.py:CLASS or MODULE:CLASS for a cell"),
+        ("mine.py", "must be elman, lstm, gru, linear, or FILE.py:CLASS"),
         ("./none.py:Sum", "there is no file ./none.py"),
         ("folder/none:Sum", "there is no file folder/none"),
         ("none_such:Sum", "there is no module none_such, and no file none_such.py"),
