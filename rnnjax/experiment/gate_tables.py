@@ -18,10 +18,9 @@ import numpy as np
 from rnnjax import diagnostics, networks
 from rnnjax.diagnostics.memory import confidence_interval
 from rnnjax.experiment.drawing import draw_curves
-from rnnjax.experiment.tables import PHASES
+from rnnjax.experiment.tables import PHASES, Tables
 from rnnjax.runs import Run
 
-Tables = Mapping[str, list[dict[str, Any]]]
 LIVE = {  # metrics of every step, by the start of their names, and tables
     "loss": "learning_curves",
     "gate_": "saturation",

@@ -9,17 +9,14 @@ learning_curves         the training loss
 """
 
 import functools
-from collections.abc import MutableMapping
 from typing import Any
 
 import jax
 
 from rnnjax import diagnostics
 from rnnjax.experiment.drawing import draw_tables
-from rnnjax.experiment.tables import PHASES, loss_curve, profile_rows
+from rnnjax.experiment.tables import PHASES, Tables, loss_curve, profile_rows
 from rnnjax.runs import Run
-
-Tables = MutableMapping[str, list[dict[str, Any]]]
 
 
 def record(tables: Tables, name: str, trained: Any) -> dict[int, float]:

@@ -10,6 +10,9 @@ from jaxtyping import Num
 
 from rnnjax import diagnostics
 
+Tables = Mapping[str, list[dict[str, Any]]]
+"""The parts of each table by its name, to which a run adds rows before they are written."""
+
 PHASES = {"before": "before training", "during": "halfway", "after": "after training"}
 """Columns `phase` of tables, and what figures call the phases."""
 

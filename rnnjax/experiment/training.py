@@ -79,7 +79,7 @@ def train_and_probe(
         state: of all members before training.
         measure: `measure(params, probe)` is observed; both are those of all members, `[S, ...]`.
         probe: sequences that are never trained on.
-        sample: draws a batch from a key; or else
+        sample: draws a batch from a key. Give this or `batches`.
         batches: returns one iterator of batches per member.
         steps: updates; None means `config.steps`.
     """

@@ -18,9 +18,8 @@ import numpy as np
 import rnnjax
 from rnnjax import diagnostics, networks
 from rnnjax.diagnostics import weights
-from rnnjax.experiment.tables import PHASES, select
+from rnnjax.experiment.tables import PHASES, Tables, select
 
-Tables = Mapping[str, list[dict[str, Any]]]
 WHAT = {"weights": ("weights", "weight"), "gradient": ("gradient", "|gradient|")}
 
 

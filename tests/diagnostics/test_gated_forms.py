@@ -9,7 +9,6 @@ import jax.scipy.linalg
 import numpy as np
 import pytest
 from jax.ad_checkpoint import checkpoint_name
-from slow import slow_but_for
 
 import rnnjax
 from rnnjax import LSTM, Elman, diagnostics, regularizers
@@ -82,7 +81,7 @@ def last(ys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cell", slow_but_for("dense", CELLS))
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 def test_every_diagnostic_follows_from_the_steps_derivatives(cell, x64):
     params = wide(cell.init(KEY, D))
     xs = jax.random.normal(jax.random.key(1), (T, B, D), jnp.float64)

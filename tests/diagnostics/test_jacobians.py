@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from maps import Henon, Point
+from slow import slow_but_for
 
 from rnnjax import GRU, LSTM, Elman
 from rnnjax.cells import identity
@@ -42,9 +43,7 @@ def brute_force(cell, params, xs):
     return np.stack(found)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n == "elman" else pytest.mark.slow) for n in CELLS]
-)
+@pytest.mark.parametrize("name", slow_but_for("elman", [*CELLS]))
 def test_jacobians_and_the_singular_values_of_their_products(name, x64):
     cell = CELLS[name]
     params, xs = problem(cell)

@@ -56,7 +56,7 @@ def loss(ys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", slow_but_for("leaky", ["lstm", "leaky"]))
+@pytest.mark.parametrize("name", ["lstm", "leaky"])
 def test_a_deep_network_cut_open_at_every_step(name, x64):
     """Not the outputs' gradients alone: through the recurrence of every layer."""
     cell, xs = CELLS[name], XS.astype(jnp.float64)

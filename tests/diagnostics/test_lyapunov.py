@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from maps import Henon
-from slow import slow_but_for
 
 from rnnjax import GRU, LSTM, Elman
 from rnnjax.cells import identity
@@ -43,7 +42,7 @@ def test_the_henon_map_has_the_published_exponents(x64):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", slow_but_for("elman", [*CELLS]))
+@pytest.mark.parametrize("name", CELLS)
 def test_three_routes_agree(name, x64):
     """QR; the growth of a tiny displacement in a NumPy-driven loop; the mean of ln |det J|."""
     cell = CELLS[name]

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import oracles
 import pytest
 from architectures import D, H, weighted_sum
-from slow import slow_but_for
 
 from rnnjax import GRU, LSTM, layers
 from rnnjax.layers import RNN, Bidirectional, Stack
@@ -61,7 +60,7 @@ def by_hand():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("which", slow_but_for("bidirectional", [*by_hand()]))
+@pytest.mark.parametrize("which", by_hand())
 def test_one_line_is_the_network_built_by_hand(which):
     line, hand = by_hand()[which]
     assert line == hand and hash(line) == hash(hand)

@@ -93,7 +93,7 @@ SEQUENCE_MODELS = architectures.sequence_models(architectures.CELLS["gru"]) | {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", slow_but_for({"many_to_many"}, [*SEQUENCE_MODELS]))
+@pytest.mark.parametrize("name", SEQUENCE_MODELS)
 def test_models_of_one_sequence(name):
     model = SEQUENCE_MODELS[name]
     tokens = jax.random.randint(KEY, (B, T), 0, V)

@@ -170,9 +170,7 @@ def test_options_and_wrappers_have_the_gradients_of_a_plain_scan(name, option, s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", slow_but_for("IndRNN", ["coRNN", "sLSTM", "IndRNN", "all three lstm", "LRU"])
-)
+@pytest.mark.parametrize("name", ["coRNN", "sLSTM", "IndRNN", "all three lstm", "LRU"])
 def test_marks_on_gradients(name, x64):
     """Perturbations, norms and clipped adjoints: of the fast path and of the plain scan."""
     cell = (CELLS | own_cells.CELLS)[name]
@@ -230,9 +228,7 @@ def test_forward_mode_and_second_derivatives_are_those_of_the_plain_scan(name, x
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", slow_but_for("coRNN", ["coRNN", "sLSTM", "expRNN", "normalised lstm"])
-)
+@pytest.mark.parametrize("name", ["coRNN", "sLSTM", "expRNN", "normalised lstm"])
 def test_bfloat16_products_keep_a_float32_carry(name):
     """Within 3 % of float32: eight bits of mantissa, .4 % a rounding, over seven steps."""
     cell = CELLS[name]
