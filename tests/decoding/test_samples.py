@@ -49,6 +49,7 @@ def test_after_a_prompt_the_state_is_carried_on():
         sample_after(model, params, np.zeros(0, np.int32), KEY, length=3)
 
 
+@pytest.mark.slow
 def test_from_a_context_the_state_is_that_of_the_model():
     model = models.OneToMany(RNN(rnnjax.GRU(H)), layers.SoftmaxHead(V), embed())
     contexts = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)

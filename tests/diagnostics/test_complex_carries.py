@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from slow import slow_but_for
 
 import rnnjax
 from rnnjax import Cell, diagnostics
@@ -86,7 +85,8 @@ def last(ys):
     return (jnp.sin(ys[-1]) ** 2).sum()
 
 
-@pytest.mark.parametrize("cell", slow_but_for(next(iter(CELLS)), CELLS))
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 def test_jacobians_and_adjoints_are_finite_differences_in_both_directions(cell, x64):
     params, xs, start = problem(cell)
     found = jacobians(cell, params, xs, start)
@@ -185,7 +185,8 @@ def test_at_lags_where_float32_underflows_a_complex_cell_decays_by_its_modulus()
     np.testing.assert_allclose(profile.log_norms[:, 0], want, rtol=1e-5)
 
 
-@pytest.mark.parametrize("cell", slow_but_for(next(iter(CELLS)), CELLS))
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 def test_complex_parameters_gradients_by_lag_add_up(cell, x64):
     params, xs, start = problem(cell)
     parts = diagnostics.parameter_gradient_by_lag(cell, params, xs, last, start)

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from maps import Henon, Point
-from slow import slow_but_for
 
 from rnnjax import GRU, LSTM, Elman
 from rnnjax.cells import identity
@@ -43,7 +42,8 @@ def brute_force(cell, params, xs):
     return np.stack(found)
 
 
-@pytest.mark.parametrize("name", slow_but_for("elman", [*CELLS]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CELLS)
 def test_jacobians_and_the_singular_values_of_their_products(name, x64):
     cell = CELLS[name]
     params, xs = problem(cell)

@@ -8,7 +8,6 @@ import numpy as np
 import oracles
 import pytest
 from architectures import CELLS, D, H, V, weighted_sum
-from slow import slow_but_for
 
 import rnnjax
 from rnnjax import GRU, LSTM, Elman, layers
@@ -126,7 +125,8 @@ def test_both_directions_cut_open():
         np.testing.assert_allclose(np.exp(found[f"{end}/carry"])[STEPS], want, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", slow_but_for("elman", ["elman", "lstm", "gru", "leaky"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["elman", "lstm", "gru", "leaky"])
 def test_a_layer_of_one_cell_is_the_cells_own_profile_entry_by_entry(name, x64):
     """s_t is the carry that enters step t, in the layer as in `adjoints`."""
     cell = CELLS[name]
@@ -264,6 +264,7 @@ class Foreign(nn.Module):
     variant: bool = False
 
 
+@pytest.mark.slow
 def test_any_flax_module():
     turned = jnp.swapaxes(XS, 0, 1)
     plain, marks_itself = Foreign(), Foreign(variant=True)

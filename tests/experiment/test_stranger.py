@@ -56,6 +56,7 @@ def test_check_cell_passes_it(folder):
     check_cell(networks.make_cell("./mine.py:MyCell", 3), 2)
 
 
+@pytest.mark.slow
 def test_an_experiment_measures_it_beside_a_built_in_cell(folder):
     script = ROOT / "experiments" / "vanishing_gradients.py"
     done = python(script, "--cells", "lstm", "./mine.py:MyCell", *SMALL, "--out", "run")

@@ -166,6 +166,7 @@ def test_one_member_and_its_size():
     assert one["b"] == 1 and one["w"].tolist() == [[6, 7], [8, 9], [10, 11]]
 
 
+@pytest.mark.slow
 def test_inputs_end_to_end_are_the_sequences_one_after_the_other():
     task, keys = AddingArjovsky2016(length=5), jnp.stack([jax.random.key(s) for s in (3, 4)])
     found = experiment.end_to_end_inputs(task, keys, examples=2, sequences=3)

@@ -252,7 +252,8 @@ def _learned(leaf):
     return jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
-@pytest.mark.parametrize("name", slow_but_for("cornn", [*CELLS]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CELLS)
 def test_gradients_by_layer_are_those_of_the_carries_that_enter(name):
     cell = CELLS[name]
     layer = Stack([RNN(cell), RNN(cell)])

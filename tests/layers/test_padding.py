@@ -11,7 +11,6 @@ import pytest
 from architectures import D, V
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow import slow_but_for
 
 from rnnjax import layers, models
 
@@ -66,7 +65,8 @@ def check(run, variables, inputs, filling, thorough=True):
         assert oracles.relative_error(got[0], want) < 1e-5
 
 
-@pytest.mark.parametrize("name", slow_but_for({"tcn"}, [*architectures.LAYERS]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", architectures.LAYERS)
 def test_layers(name):
     layer = architectures.LAYERS[name]
     xs = jax.random.normal(KEY, (B, T, D))

@@ -45,6 +45,7 @@ def language_model():
     return models.ManyToMany(layer, layers.SoftmaxHead(V), architectures.embed())
 
 
+@pytest.mark.slow
 def test_steps_are_the_whole_and_no_step_is_the_start():
     model = language_model()
     params = params_of(model, TOKENS)

@@ -135,7 +135,7 @@ def uses_fast_path(cell, *arguments):
 
 @pytest.mark.parametrize(
     "name",
-    slow_but_for(["coRNN", "IndRNN"], [*GATED, *(f"{how} lstm" for how in WRAPPERS)]),
+    slow_but_for("IndRNN", [*GATED, *(f"{how} lstm" for how in WRAPPERS)]),
 )
 def test_every_path_is_the_python_loop(name, x64):
     cell = CELLS[name]
@@ -146,6 +146,7 @@ def test_every_path_is_the_python_loop(name, x64):
         assert oracles.relative_error(unrolled(other)(*arguments), want) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["LRU", "counting"])
 def test_complex_and_integer_carries_are_the_python_loop(name, x64):
     cell = own_cells.CELLS[name]
