@@ -10,7 +10,12 @@ from rnnjax.command_line.checks import (
     rising,
 )
 from rnnjax.command_line.entry import main
-from rnnjax.command_line.errors import ArgumentError, as_argument_error, fail
+from rnnjax.command_line.errors import (
+    ArgumentError,
+    as_argument_error,
+    fail,
+    until_reader_leaves,
+)
 from rnnjax.command_line.help import help_text
 from rnnjax.command_line.parsing import parse
 from rnnjax.command_line.progress import progress
@@ -30,4 +35,5 @@ __all__ = [
     "positive",
     "progress",
     "rising",
+    "until_reader_leaves",
 ]

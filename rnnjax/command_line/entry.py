@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from rnnjax.command_line.errors import ArgumentError, fail
+from rnnjax.command_line.errors import ArgumentError, fail, until_reader_leaves
 from rnnjax.command_line.parsing import parse
 from rnnjax.runs import LockedError
 
@@ -28,14 +28,16 @@ def main(
         SystemExit: after one line on standard error. 2: a wrong argument (`ArgumentError`, from
             parsing or from `run`). 1: all members of the training have stopped, or a file cannot
             be read or written (`OSError`). 75: another process writes to the run directory.
-            143: terminated, after a checkpoint. 130: interrupted.
+            143: terminated, after a checkpoint. 130: interrupted. 141, without a line: standard
+            output is a pipe that nobody reads any more.
     """
     parsed = parse(config, arguments, presets=presets)
     from rnnjax.training import NonFiniteError, ResumeError, TerminatedError, use_all_cores
 
     use_all_cores()
     try:
-        run(parsed)
+        with until_reader_leaves():
+            run(parsed)
         return
     except ArgumentError as error:
         message, code = str(error), 2

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from rnnjax.command_line.errors import ArgumentError, fail
+from rnnjax.command_line.errors import ArgumentError, fail, until_reader_leaves
 from rnnjax.command_line.explain import explain
 from rnnjax.command_line.help import help_text
 
@@ -36,7 +36,8 @@ def parse(
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options: dict[str, Any] = {"default": _preset(arguments, presets)} if presets else {}
     if {"-h", "--help"} & {*arguments}:
-        print(help_text(config, options.get("default")))
+        with until_reader_leaves():
+            print(help_text(config, options.get("default")))
         raise SystemExit(0)
     import tyro
 

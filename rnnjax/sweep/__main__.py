@@ -17,7 +17,7 @@ The same command continues an interrupted sweep. See docs/sweeps.md.
 
 import sys
 
-from rnnjax.command_line import ArgumentError, fail, parse
+from rnnjax.command_line import ArgumentError, fail, parse, until_reader_leaves
 from rnnjax.sweep import commands, options
 
 COMMANDS = {
@@ -33,7 +33,8 @@ def main(words: list[str]) -> int:
     """Run a command line; return the exit code."""
     command = words[0] if words else "--help"
     if command in ("-h", "--help"):
-        print((__doc__ or "").strip())
+        with until_reader_leaves():
+            print((__doc__ or "").strip())
         return 0
     if command not in COMMANDS:
         fail(f"no command {command!r}; there are {', '.join(COMMANDS)} (see --help)")
@@ -41,7 +42,8 @@ def main(words: list[str]) -> int:
     sys.argv[0] = f"python -m rnnjax.sweep {command}"
     parsed = parse(config, words[1:])
     try:
-        return function(parsed)
+        with until_reader_leaves():
+            return function(parsed)
     except ArgumentError as error:
         message, code = str(error), 2
     except OSError as error:

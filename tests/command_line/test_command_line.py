@@ -327,3 +327,35 @@ main(Config, print)
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: --steps must be a whole number, got 'many' (see --help)\n"
+
+
+@pytest.mark.parametrize("printed", ["print('x' * 100_000)", "print('x')", "parse(Nothing)"])
+def test_a_reader_that_leaves_ends_a_script_quietly(printed):
+    script = f"""
+import dataclasses
+import sys
+from rnnjax.command_line import main, parse
+
+@dataclasses.dataclass(frozen=True)
+class Nothing:
+    pass
+
+main(Nothing, lambda config: {printed}, arguments=[])
+"""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-c", script, "--help"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_another_broken_pipe_is_reported(capsys):
+    def run(config):
+        read, write = os.pipe()
+        os.close(read)
+        os.write(write, b"x")
+
+    with pytest.raises(SystemExit, match="1"):
+        main(Config, run, arguments=[])
+    assert "Broken pipe" in capsys.readouterr().err
