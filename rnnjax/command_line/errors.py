@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
-
 STDOUT = 1  # its file descriptor
 
 
