@@ -49,6 +49,7 @@ class Contender:
     in_our_terms: Callable[[], dict[str, Any]]  # the results of both, as `reference` has them
     compile_s: float | None = None  # of both
     temp_mb: float | None = None  # temporaries of both, on all devices
+    devices: int | None = None  # that compute both; PyTorch has threads instead
 
 
 def make_problem(name: str, shape: Sequence[int]) -> Problem:
@@ -130,17 +131,16 @@ def make_contender(name: str, problem: Problem) -> Contender:
     """
     mesh: Any = training.batch_mesh()
     library, _, variant = name.partition("-")
-    batch = problem.xs.shape[1]
+    by_hand, batch = variant in ("sharded", "by-hand"), problem.xs.shape[1]
     if mesh.size == 1 or batch % mesh.size:
-        if variant:
+        if by_hand:
             raise LeftOut(f"B = {batch} is not split over {mesh.size} devices")
         mesh = None
     if name == "torch":
         return torch_contender(problem)
     network = libraries.MAKERS[library](problem.name, problem.input_size, problem.features)
-    if name == "rnnjax":
-        return compiled(network, problem, mesh)
-    return compiled(network, problem, mesh, by_hand=True) if variant else compiled(network, problem)
+    split = by_hand or name == "rnnjax"
+    return compiled(network, problem, mesh if split else None, by_hand=by_hand)
 
 
 def compiled(
@@ -187,12 +187,15 @@ def compiled(
         return results(outputs, pulled_back(network.weights, problem.params, by_weights), by_inputs)
 
     memory: Any = both.memory_analysis()
+    shardings: Any = jax.tree.leaves(both.output_shardings)
+    devices = len(set().union(*(sharding.device_set for sharding in shardings)))
     return Contender(
         lambda: forward(weights, xs),
         lambda: both(weights, xs, w),
         in_our_terms,
         compile_s,
-        memory.temp_size_in_bytes * (mesh.size if mesh is not None else 1) / 1e6,
+        memory.temp_size_in_bytes * devices / 1e6,
+        devices,
     )
 
 

@@ -3,8 +3,9 @@
 Forward is the outputs from a zero state; "both" is the gradients of sum(outputs * w), w fixed and
 random, with respect to all parameters and to the inputs, with the input projection included for
 everyone. All have the same weights, and before anything is timed the outputs and gradients of each
-are compared with a plain scan in float64. Everyone uses all cores; rnnjax and the contenders called
-sharded split the batch over one device for each.
+are compared with a plain scan in float64. PyTorch uses all cores; rnnjax, rnnjax-by-hand and the
+contenders called sharded split the batch over one device for each. The others run on one device,
+where XLA divides single operations between cores if they are large.
 
     python benchmarks/peers.py
     python benchmarks/peers.py --cells lstm --shapes 32,1000,8,64 --contenders rnnjax torch linen
@@ -38,6 +39,7 @@ from rnnjax.command_line import ArgumentError, at_least, parse
 
 CONTENDERS = (
     "rnnjax",
+    "rnnjax-by-hand",
     "rnnjax-one-device",
     "torch",
     "linen",
@@ -147,6 +149,7 @@ def measure(config: Config, name: str, text: str) -> tuple[list[dict[str, Any]],
             "both_ms": 1e3 * timing.median(seconds[f"{who} both"]),
             "forward_quartiles_ms": [1e3 * q for q in timing.quartiles(seconds[f"{who} forward"])],
             "both_quartiles_ms": [1e3 * q for q in timing.quartiles(seconds[f"{who} both"])],
+            "devices": contender.devices,
             "compile_s": contender.compile_s,
             "temp_mb": contender.temp_mb,
             "gemm_gflops": limit,
@@ -202,6 +205,7 @@ def shown(row: Mapping[str, Any]) -> dict[str, Any]:
         "cell": row["cell"],
         "B, T, D, H": ", ".join(map(str, row["shape"])),
         "contender": row["contender"],
+        "devices": row["devices"],
         "forward ms": row["forward_ms"],
         "both ms": row["both_ms"],
         "quartiles": "-".join(f"{q:.3g}" for q in row["both_quartiles_ms"]),
@@ -321,9 +325,11 @@ def document(config: Config, rows: Sequence[Mapping[str, Any]], notes: Sequence[
         f"same numbers for everyone to {TOLERANCE:.0e} of the largest. Medians of {config.rounds} "
         f"interleaved rounds after {config.warm_ups} to warm up, and the quartiles of both. A "
         "matmul's rate is the best of square ones, n = 1024 or 2048, in the same rounds. "
-        "Temporaries are those of all devices. `-sharded`, and `rnnjax` itself: the batch is split "
-        "over one device for each core. `rnnjax-default-malloc`: in a process of its own, without "
-        "the setting by which malloc keeps memory that all others run with."
+        "Temporaries are those of all devices. JAX has one device for each core. `rnnjax` splits "
+        "the batch over them by itself; in `-by-hand` and `-sharded` each device differentiates "
+        "its part, and the gradients are added up once; all else in JAX runs on one device, and "
+        "PyTorch in threads on all cores. `rnnjax-default-malloc`: in a process of its own, "
+        "without the setting by which malloc keeps memory that all others run with."
     )
     parts = [about]
     if rows:

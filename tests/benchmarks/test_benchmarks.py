@@ -130,7 +130,7 @@ def test_a_process_with_the_default_malloc_does_not_start_anew(load, monkeypatch
 
 
 def test_peers_write_rows_and_verdicts(peers, docs, tmp_path, capsys):
-    contenders = "rnnjax", "rnnjax-one-device", "linen", "linen-sharded"
+    contenders = "rnnjax", "rnnjax-by-hand", "rnnjax-one-device", "linen", "linen-sharded"
     config = peers.Config(
         cells=("elman",),
         shapes=("2,4,3,5", "1,4,3,5"),
@@ -147,8 +147,9 @@ def test_peers_write_rows_and_verdicts(peers, docs, tmp_path, capsys):
     assert written["gemm_gflops"] == max(row["gemm_gflops"] for row in rows) > 0
     assert [(row["shape"][0], row["contender"]) for row in rows] == [
         *((2, who) for who in contenders),
-        *((1, who) for who in ("rnnjax", "linen")),
+        *((1, who) for who in ("rnnjax", "rnnjax-one-device", "linen")),
     ]
+    assert [row["devices"] for row in rows] == [2, 2, 1, 1, 2, 1, 1, 1]  # as the names promise
     for row in rows:
         assert row["cell"] == "elman" and row["shape"][1:] == [4, 3, 5]
         for kind in ("forward", "both"):
@@ -161,7 +162,7 @@ def test_peers_write_rows_and_verdicts(peers, docs, tmp_path, capsys):
         ours = rows[0 if row["shape"][0] == 2 else len(contenders)]
         assert row["ratio"] == pytest.approx(row["both_ms"] / ours["both_ms"])
     out = capsys.readouterr().out
-    fastest = min(rows[2:4], key=lambda row: row["both_ms"])
+    fastest = min(rows[3:5], key=lambda row: row["both_ms"])
     verdict = (
         f"elman at 2, 4, 3, 5: {rows[0]['both_ms'] / fastest['both_ms']:.2f} of the fastest peer, "
         f"{fastest['contender']}"
