@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
+from rnnjax.runs.reading import printable
+
 STDOUT = 1  # its file descriptor
 
 
@@ -48,6 +50,6 @@ def until_reader_leaves() -> Iterator[None]:
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
-    """Print one line on standard error and exit."""
-    print("error:", *message.splitlines(), file=sys.stderr)
+    """Print one line on standard error and exit; control characters in the message are escaped."""
+    print("error:", *map(printable, message.splitlines()), file=sys.stderr)
     raise SystemExit(code)

@@ -147,8 +147,17 @@ def _redraw(config, draw):
     if config.out is None or not (config.out / "summary.json").exists():
         raise ArgumentError(f"--redraw needs a finished run in --out, got {config.out}")
     finished = Run(config.out)
-    on_first_process(lambda: draw(finished))
-    return finished.read_json("summary.json")
+    try:
+        summary = finished.read_object("summary.json")
+        on_first_process(lambda: draw(finished))
+    except OSError as error:
+        raise ArgumentError(f"--redraw: {error}") from error
+    except (LookupError, TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"--redraw: the tables in {config.out} are not those that this experiment writes "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    return summary
 
 
 def _open(name, config, held):
@@ -162,7 +171,7 @@ def _open(name, config, held):
         raise ArgumentError(f"--out: {error}") from None
     if run.finished:
         run.finish()  # removes what a killed process left behind
-    return run, run.read_json("summary.json") if run.finished else None
+    return run, run.read_object("summary.json") if run.finished else None
 
 
 def _complete(run, measure, draw):
@@ -174,7 +183,7 @@ def _complete(run, measure, draw):
     except TerminatedError as error:
         message = f"{error}; the same arguments with --out {run.path} resume it"
         raise TerminatedError(message) from None
-    except (ArgumentError, ImportError, OSError, RuntimeError):
+    except BaseException:
         run.rollback()  # unless something has been measured
         raise
     run.write_json("summary.json", summary)

@@ -56,7 +56,10 @@ def finished(name: str, config: Any) -> tuple[Any, Run]:
     if config.out is None or not (config.out / "summary.json").exists():
         raise ArgumentError(f"--predict needs a finished run in --out, got {config.out}")
     run = Run(config.out)
-    stored = run.read_json("config.json")
+    try:
+        stored = run.read_object("config.json")
+    except OSError as error:
+        raise ArgumentError(f"--predict: {error}") from error
     names = {field.name for field in dataclasses.fields(config)}
     if stored.keys() != names or not (run.path / "params").exists():
         raise ArgumentError(f"--predict needs a run of {name} in --out; {config.out} is another")

@@ -3,17 +3,25 @@
 A process may be killed, or the disk may fill up, at any moment. `replace_file` and `write_arrays`
 write to a temporary file beside the target and rename it, so the old content stays until the new
 content is complete. `append_lines` starts on a new line if the last write was cut off.
+
+No file is written through a symbolic link, and none is read or written that is not a regular file:
+a pipe would keep the process waiting for ever.
 """
 
 import contextlib
+import errno
 import io
 import os
+import stat
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+NOT_REGULAR = "it is not a regular file"
+REASONS = {errno.ELOOP: "it is a symbolic link", errno.ENXIO: NOT_REGULAR}
 
 
 @contextlib.contextmanager
@@ -24,7 +32,44 @@ def explain_errors(path: str | Path) -> Iterator[None]:
     except OSError as error:
         if error.strerror is None:  # the message has been written already
             raise
-        raise type(error)(f"cannot write to {path}: {error.strerror}") from error
+        reason = REASONS.get(error.errno or 0, error.strerror)
+        raise type(error)(f"cannot write to {path}: {reason}") from error
+
+
+def open_regular(path: Path, flags: int) -> int:
+    """Return the descriptor of a regular file; if it is to be written, no link is followed.
+
+    Raises:
+        OSError: the path is that of a link (`errno.ELOOP`), or of something else, such as a folder.
+    """
+    writes = flags & (os.O_WRONLY | os.O_RDWR)
+    descriptor = os.open(
+        path, flags | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_NOFOLLOW if writes else 0), 0o666
+    )
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
+    return descriptor
+
+
+def read_regular(path: Path, largest: int) -> bytes:
+    """Return the bytes of a regular file of at most `largest` bytes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it is larger, or not a regular file, or cannot be read; the message says why.
+    """
+    try:
+        with open(open_regular(path, os.O_RDONLY), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read() if size <= largest else b""
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no {path}") from error
+    except OSError as error:
+        raise type(error)(f"cannot read {path}: {error.strerror}") from error
+    if size > largest:
+        raise OSError(f"{path} is damaged: it has more than {largest} bytes")
+    return data
 
 
 def temporary_path(path: Path) -> Path:
@@ -41,10 +86,14 @@ def replace_file(path: Path, content: str | bytes) -> None:
     temporary = temporary_path(path)
     try:
         with explain_errors(path):
-            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+            temporary.unlink(missing_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            with open(open_regular(temporary, flags), "wb", buffering=0) as file:
+                _write_all(file, content.encode() if isinstance(content, str) else content)
             temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def append_lines(path: Path, lines: str) -> None:
@@ -53,7 +102,8 @@ def append_lines(path: Path, lines: str) -> None:
     Raises:
         OSError: the file cannot be written; the message says why.
     """
-    with explain_errors(path), open(path, "a+b", buffering=0) as file:
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+    with explain_errors(path), open(open_regular(path, flags), "a+b", buffering=0) as file:
         cut_off = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0
         cut_off = cut_off and file.read(1) != b"\n"
         _write_all(file, b"\n" * cut_off + lines.encode())
@@ -68,12 +118,23 @@ def write_at(path: Path, position: int, data: bytes) -> None:
     Raises:
         OSError: the file cannot be written; the message says why.
     """
-    with explain_errors(path), open(path, "r+b" if path.exists() else "w+b", buffering=0) as file:
+    flags = os.O_RDWR | os.O_CREAT
+    with explain_errors(path), open(open_regular(path, flags), "r+b", buffering=0) as file:
         file.seek(position)
         if file.read(len(data)) != data:
             file.seek(position)
             file.truncate()
             _write_all(file, data)
+
+
+def cut_at(path: Path, position: int) -> None:
+    """Cut a file at a position.
+
+    Raises:
+        OSError: the file cannot be written; the message says why.
+    """
+    with explain_errors(path), open(open_regular(path, os.O_RDWR), "r+b") as file:
+        file.truncate(position)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ summary.json     results
 .finished        present when the run is finished
 .rnnjax          the names of all these: what may be removed when the run is overwritten
 .replaced        the run that this one overwrites, until this one is finished
+.discarded       the names of what is being deleted
 .lock            held by the process that writes here
 
 How numbers are written is in `rnnjax.runs.tables`.
@@ -21,7 +22,6 @@ How numbers are written is in `rnnjax.runs.tables`.
 import dataclasses
 import functools
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -30,13 +30,23 @@ from typing import Any
 
 import numpy as np
 
-from rnnjax.runs import tables
-from rnnjax.runs.atomic_files import append_lines, explain_errors, replace_file, write_at
+from rnnjax.runs import reading, tables
+from rnnjax.runs.atomic_files import append_lines, cut_at, explain_errors, replace_file, write_at
 from rnnjax.runs.cache import cached_arrays
+from rnnjax.runs.comparing import differences
 from rnnjax.runs.figure_files import image_files
-from rnnjax.runs.overwriting import WRITTEN, delete_replaced, move_away, put_back, written_files
-
-FINISHED = ".finished"
+from rnnjax.runs.overwriting import (
+    FINISHED,
+    HISTORY,
+    WRITTEN,
+    check_own,
+    delete_replaced,
+    holds_something,
+    move_away,
+    put_back,
+    recover,
+    written_files,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,30 +104,25 @@ class Run:
             OSError: as in `create`.
         """
         run = cls(Path(path), resuming=True)
-        if not run._written():
-            return cls.create(path, config, overwrite=overwrite)
-        if not (run.path / "config.json").exists():  # it was stopped before it had started
-            move_away(run.path, overwrite=True)
+        if run.path.is_dir():
+            with explain_errors(path):
+                recover(run.path)
+        if not holds_something(run.path):
             return cls.create(path, config, overwrite=overwrite)
         wanted = json.loads(tables.json_text(dataclasses.asdict(config)))
         try:
-            existing = run.read_json("config.json")
+            existing = run.read_object("config.json")
         except OSError as error:
             if not overwrite:
                 raise FileExistsError(f"{error}; give another directory, or --overwrite") from error
             existing = {}
-        names = *wanted, *(existing.keys() - wanted.keys())
-        differing = [n for n in names if n not in ignoring and existing.get(n) != wanted.get(n)]
+        different = differences(existing, wanted, ignoring)
         same_command = bool(existing.get("overwrite")) and not run.finished
-        if overwrite and (differing or not same_command):
+        if overwrite and (different or not same_command):
             return cls.create(path, config, overwrite=True)
-        if differing:
-            differences = ", ".join(
-                f"--{n.replace('_', '-')} {_as_typed(existing, n)}, not {_as_typed(wanted, n)}"
-                for n in differing[:3]
-            )
+        if different:
             raise FileExistsError(
-                f"{path} already holds a run, of {differences}; give another directory, the same "
+                f"{path} already holds a run, of {different}; give another directory, the same "
                 "arguments to resume it, or --overwrite"
             )
         return run
@@ -130,7 +135,7 @@ class Run:
     @property
     def history(self) -> Path:
         """The folder of files that are needed until the run is finished."""
-        return self.shared(".history")
+        return self.shared(HISTORY)
 
     def rollback(self) -> None:
         """Remove a run that wrote only config.json, and its directory if that is empty then.
@@ -143,7 +148,7 @@ class Run:
     def finish(self) -> None:
         """Mark the run as finished, and delete the run that it overwrote."""
         for name, end in self._ends.items():
-            os.truncate(self.path / name, end)
+            cut_at(self.path / name, end)
         self._replace(FINISHED, "")
         delete_replaced(self.path)
         shutil.rmtree(self.history, ignore_errors=True)
@@ -159,10 +164,11 @@ class Run:
             FileNotFoundError: the directory holds no such file.
             OSError: the file is damaged.
         """
-        try:
-            return json.loads((self.path / name).read_bytes())
-        except ValueError as error:
-            raise OSError(f"{self.path / name} is damaged: {error}") from error
+        return reading.read_json(self.path / name)
+
+    def read_object(self, name: str) -> dict[str, Any]:
+        """Read a JSON file of the run that holds an object; errors as in `read_json`."""
+        return reading.read_object(self.path / name)
 
     def append_metrics(
         self, labels: Mapping[str, Any], seeds: Sequence[Any], chunk: Any, *, every: int = 1
@@ -196,8 +202,11 @@ class Run:
         self._ends[name] += len(data)
 
     def read_rows(self, name: str) -> list[dict[str, Any]]:
-        """Read a JSON-lines file of the run, without a last line that was cut off."""
-        return [json.loads(line) for line in (self.path / name).read_bytes().split(b"\n")[:-1]]
+        """Read a JSON-lines file of the run, without a last line that was cut off.
+
+        Errors are those of `read_json`.
+        """
+        return reading.read_rows(self.path / name)
 
     def write_table(self, name: str, parts: Sequence[Mapping[str, Any]]) -> None:
         """Write parts of a table, one below the other, to NAME.csv.
@@ -215,8 +224,11 @@ class Run:
             self.write_table(name, parts)
 
     def read_table(self, name: str) -> dict[str, np.ndarray]:
-        """Read NAME.csv as columns: float64 if all entries are numbers, strings otherwise."""
-        return tables.read_csv(self.path / f"{name}.csv")
+        """Read NAME.csv as columns: float64 if all entries are numbers, strings otherwise.
+
+        Errors are those of `read_json`.
+        """
+        return reading.read_csv(self.path / f"{name}.csv")
 
     def has_table(self, name: str) -> bool:
         """Return whether the run has written NAME.csv."""
@@ -269,7 +281,8 @@ class Run:
         return written_files(self.path)
 
     def _record(self, name):
-        """List a file as the run's own, before it exists."""
+        """List a file as the run's own, before it exists; errors are those of `check_own`."""
+        check_own(self.path, name)
         if self.scratch is None and name not in self._written():
             self._append(WRITTEN, f"{name}\n")
 
@@ -281,8 +294,3 @@ class Run:
     def _append(self, name, lines):
         if self.scratch is None:
             append_lines(self.path / name, lines)
-
-
-def _as_typed(config, name):
-    value = config.get(name, "nothing")
-    return " ".join(map(str, value)) if isinstance(value, list) else value

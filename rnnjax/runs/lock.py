@@ -7,9 +7,9 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from rnnjax.runs.atomic_files import explain_errors
-
-LOCK = ".lock"
+from rnnjax.runs.atomic_files import explain_errors, open_regular, read_regular
+from rnnjax.runs.overwriting import LOCK
+from rnnjax.runs.reading import printable
 
 
 class LockedError(Exception):
@@ -48,21 +48,30 @@ def _acquire(path):
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            file = open(path, "ab", buffering=0)  # noqa: SIM115
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            file = open(open_regular(path, flags), "ab", buffering=0)  # noqa: SIM115
         except FileNotFoundError:  # another process rolled its run back and removed the directory
             continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            if path.exists() and os.path.samestat(path.lstat(), os.fstat(file.fileno())):
                 file.truncate(0)
                 return file
         except BlockingIOError:
             file.close()
-            holder = path.read_text(encoding="utf-8").strip() if path.exists() else ""
             raise LockedError(
-                f"{path.parent} is being written to by process {holder or 'unknown'}; wait until "
-                "it has finished, or give another directory"
+                f"{path.parent} is being written to by process {_holder(path)}; wait until it has "
+                "finished, or give another directory"
             ) from None
         except FileNotFoundError:  # removed between `exists` and `stat`
             pass
         file.close()
+
+
+def _holder(path):
+    """Return what the process that holds the lock has written: its number and its host."""
+    try:
+        text = read_regular(path, 1000).decode(errors="replace").strip()
+    except OSError:
+        text = ""
+    return printable(text) or "unknown"

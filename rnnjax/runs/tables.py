@@ -1,8 +1,10 @@
-"""Numbers as text and back: JSON values, JSON lines, CSV and Parquet tables.
+"""Numbers as text: JSON values, JSON lines, CSV and Parquet tables.
 
 A float32 is written as the shortest decimal that reads back as the same float32. Numbers that are
 not finite are NaN, Infinity and -Infinity in JSON, as Python writes and reads them (JSON itself has
-none, so other readers may refuse them), and nan, inf and -inf in tables.
+none, so other readers may refuse them), and nan, inf and -inf in tables. In tables, a text that a
+spreadsheet would take for a formula has an apostrophe before it. What is written here,
+`rnnjax.runs.reading` reads.
 """
 
 import csv
@@ -14,6 +16,8 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from rnnjax.runs.reading import with_guard
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
@@ -73,16 +77,8 @@ def csv_text(name: str, parts: Sequence[Mapping[str, Any]]) -> str:
         if part.keys() != set(header):
             raise ValueError(f"table {name}: all parts need columns {header}, got {[*part]}")
         columns = np.broadcast_arrays(*(np.atleast_1d(part[key]) for key in header))
-        writer.writerows(zip(*map(plain_value, columns), strict=True))
+        writer.writerows(zip(*map(_cells, columns), strict=True))
     return text.getvalue()
-
-
-def read_csv(path: Path) -> dict[str, np.ndarray]:
-    """Read a CSV file as columns: float64 if all entries are numbers, strings otherwise."""
-    with open(path, newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file)
-    columns = zip(*rows, strict=True) if rows else [()] * len(header)
-    return {key: _column(values) for key, values in zip(header, columns, strict=True)}
 
 
 def parquet_bytes(columns: Mapping[str, Any]) -> bytes:
@@ -96,8 +92,9 @@ def parquet_bytes(columns: Mapping[str, Any]) -> bytes:
     return content.getvalue().to_pybytes()
 
 
-def _column(values):
-    try:
-        return np.array([float(v) for v in values])
-    except ValueError:
-        return np.array(values)
+def _cells(column):
+    """Return a column of a table as a list of numbers and texts."""
+    values = plain_value(column)
+    if column.dtype.kind in "biufc":
+        return values
+    return [with_guard(value) if isinstance(value, str) else value for value in values]

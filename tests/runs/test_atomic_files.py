@@ -1,7 +1,6 @@
 """Files are complete or absent, also on a full disk."""
 
 import io
-from pathlib import Path
 
 import pytest
 from run_directories import Config, names
@@ -40,13 +39,12 @@ def test_rows_are_appended_whole(run, monkeypatch):
 
 def test_an_incomplete_file_is_removed(run, monkeypatch):
     run.write_json("summary.json", "old")
-    real_write = Path.write_bytes
 
-    def disk_full(path, data):
-        real_write(path, data[: len(data) // 2])
+    def disk_full(file, data):
+        file.write(data[: len(data) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", disk_full)
+    monkeypatch.setattr(atomic_files, "_write_all", disk_full)
     with pytest.raises(OSError, match="No space"):
         run.write_json("summary.json", "new")
     assert run.read_json("summary.json") == "old"
@@ -64,7 +62,6 @@ def test_a_full_disk_is_reported_with_the_file(run, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(atomic_files, "_write_all", full)
-    monkeypatch.setattr(Path, "write_bytes", full)
     writes = {
         "config.json": lambda: run.write_json("config.json", 1),
         "metrics.jsonl": lambda: run.append("metrics.jsonl", [{"a": 1}]),
