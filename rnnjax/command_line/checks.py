@@ -12,13 +12,17 @@ def option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def at_least(least: int, config: Any, *names: str) -> None:
-    """Raise an ArgumentError for the first named option that is below `least`."""
+LARGEST = 10**9  # of what is counted: far above every use, and still quick to refuse
+
+
+def at_least(least: int, config: Any, *names: str, most: int = LARGEST) -> None:
+    """Raise an ArgumentError for the first named option that is not a number in `least`..`most`."""
     for name in names:
-        if not getattr(config, name) >= least:
-            raise ArgumentError(
-                f"{option(name)} must be at least {least}, got {getattr(config, name)}"
-            )
+        value = getattr(config, name)
+        if not value >= least:
+            raise ArgumentError(f"{option(name)} must be at least {least}, got {value}")
+        if value > most:
+            raise ArgumentError(f"{option(name)} must be at most {most}, got {value}")
 
 
 def positive(config: Any, *names: str) -> None:

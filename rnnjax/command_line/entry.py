@@ -26,10 +26,10 @@ def main(
 
     Raises:
         SystemExit: after one line on standard error. 2: a wrong argument (`ArgumentError`, from
-            parsing or from `run`). 1: all members of the training have stopped, or a file cannot
-            be read or written (`OSError`). 75: another process writes to the run directory.
-            143: terminated, after a checkpoint. 130: interrupted. 141, without a line: standard
-            output is a pipe that nobody reads any more.
+            parsing or from `run`). 1: all members of the training have stopped, memory does not
+            suffice, or a file cannot be read or written (`OSError`). 75: another process writes to
+            the run directory. 143: terminated, after a checkpoint. 130: interrupted. 141, without a
+            line: standard output is a pipe that nobody reads any more.
     """
     parsed = parse(config, arguments, presets=presets)
     from rnnjax.training import NonFiniteError, ResumeError, TerminatedError, use_all_cores
@@ -47,6 +47,10 @@ def main(
         message, code = str(error), os.EX_TEMPFAIL
     except TerminatedError as error:
         message, code = str(error), 128 + signal.SIGTERM
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        message, code = f"not enough memory for these sizes: {error}", 1
     except KeyboardInterrupt:
         message, code = "interrupted", 128 + signal.SIGINT
     fail(message, code)  # after the run's frames are gone, and with them its progress bar

@@ -5,9 +5,12 @@ import io
 import itertools
 import os
 import sys
+import typing
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
+from rnnjax.command_line.checks import option
 from rnnjax.command_line.errors import ArgumentError, fail, until_reader_leaves
 from rnnjax.command_line.explain import explain
 from rnnjax.command_line.help import help_text
@@ -39,6 +42,10 @@ def parse(
         with until_reader_leaves():
             print(help_text(config, options.get("default")))
         raise SystemExit(0)
+    try:
+        arguments = _with_home_folders(config, arguments)
+    except ArgumentError as error:
+        fail(str(error))
     import tyro
 
     errors = io.StringIO()
@@ -52,6 +59,23 @@ def parse(
             raise
         message = f"{explain(errors.getvalue(), config, arguments)} (see --help)"
     fail(message)
+
+
+def _with_home_folders(config, arguments):
+    """Return the arguments with `~` at the start of paths replaced by the user's folder."""
+    hints = typing.get_type_hints(config)
+    paths = {option(name) for name, hint in hints.items() if Path in (hint, *typing.get_args(hint))}
+    replaced, previous = [], ""
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if previous in paths or (equals and name in paths):
+            name, value = (f"{name}=", value) if equals and name in paths else ("", argument)
+            if not value:
+                raise ArgumentError(f"{(name or previous).rstrip('=')} needs a path, got nothing")
+            argument = name + os.path.expanduser(value)
+        replaced.append(argument)
+        previous = argument
+    return replaced
 
 
 def _preset(arguments, presets):

@@ -20,6 +20,9 @@ from rnnjax.command_line import (
 )
 from rnnjax.diagnostics.surfaces import Window
 
+MOST_SEEDS = 10**6
+LARGEST_SEED = 2**32 - 1  # `jax.random.key` takes a seed modulo 2^32
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
@@ -89,8 +92,13 @@ class SeedOptions(RunOptions):
 
     def __post_init__(self):
         super().__post_init__()
-        at_least(1, self, "seeds")
-        at_least(0, self, "seed")
+        at_least(1, self, "seeds", most=MOST_SEEDS)
+        at_least(0, self, "seed", most=LARGEST_SEED)
+        if self.seed + self.seeds - 1 > LARGEST_SEED:
+            raise ArgumentError(
+                f"--seed and --seeds must count up to at most {LARGEST_SEED}, beyond which JAX's "
+                f"keys repeat; got {self.seed} and {self.seeds}"
+            )
 
     @property
     def members(self) -> list[int]:

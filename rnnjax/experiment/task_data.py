@@ -10,6 +10,7 @@ import numpy as np
 
 from rnnjax import training
 from rnnjax.command_line import ArgumentError
+from rnnjax.experiment.memory import check_memory
 
 
 def sampled_sets(task: Any, members: Sequence[int], *sizes: int) -> list[Any]:
@@ -19,10 +20,14 @@ def sampled_sets(task: Any, members: Sequence[int], *sizes: int) -> list[Any]:
         task: a `rnnjax.tasks.Sampled`.
         members: the S seeds. The keys are splits of `fold_in(key(seed), 1)`.
         sizes: numbers of sequences.
+
+    Raises:
+        ArgumentError: they do not fit into memory.
     """
     keys = [jax.random.split(jax.random.fold_in(jax.random.key(s), 1)) for s in members]
     keys = jnp.concatenate([jnp.stack(keys)[:, i] for i in range(len(sizes))])  # set after set
     sample = functools.partial(task.sample, batch_size=max(sizes))  # one program draws them all
+    check_memory("the held-out sequences", jax.eval_shape(sample, keys[0]), copies=len(keys))
     drawn = jax.tree.map(np.asarray, training.over_population(sample)(keys))
     starts = range(0, len(keys), len(members))
     sets = [

@@ -10,6 +10,7 @@ import numpy as np
 
 from rnnjax import diagnostics, training
 from rnnjax.command_line import ArgumentError
+from rnnjax.experiment.memory import check_memory
 from rnnjax.runs import Run
 
 PyTree = Any
@@ -24,6 +25,9 @@ def start(config: Any, optimizer: Any, init: Callable[[Any], PyTree]) -> trainin
         config: has `members`, the seeds.
         optimizer: an Optax gradient transformation.
         init: `init(key)` returns the parameters of one network.
+
+    Raises:
+        ArgumentError: the networks do not fit into memory.
     """
 
     def one(key):
@@ -31,6 +35,8 @@ def start(config: Any, optimizer: Any, init: Callable[[Any], PyTree]) -> trainin
         params = init(init_key)
         return training.TrainState(params, optimizer.init(params), jnp.int32(0), own)
 
+    shapes = jax.eval_shape(one, jax.eval_shape(lambda: jax.random.key(0)))
+    check_memory("the networks and their optimisers", shapes.opt_state, copies=len(config.members))
     keys = jnp.stack([jax.random.key(seed) for seed in config.members])
     return training.over_population(one)(keys)
 

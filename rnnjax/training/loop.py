@@ -1,5 +1,6 @@
 """The training loop: chunks of steps that run on the device, one after another."""
 
+import bisect
 import contextlib
 import contextvars
 import dataclasses
@@ -103,7 +104,8 @@ def train_on_samples(
         NonFiniteError: all members have stopped; raised after the chunk of the last stop.
     """
     ends = chunk_ends(steps, chunk_size)
-    return _gathered(run_chunks(prepare_samples(train_step, sample, ends[0]), state, ends, label))
+    prepare = prepare_samples(train_step, sample, ends[0])
+    return _gathered(run_chunks(prepare, state, ends, steps, label))
 
 
 def train_on_batches(
@@ -126,7 +128,7 @@ def train_on_batches(
     ends = chunk_ends(steps, chunk_size)
     iterators = [iter(b) for b in batches]
     prepare = prepare_batches(train_step, iterators, ends[0])
-    return _gathered(run_chunks(prepare, state, ends, label))
+    return _gathered(run_chunks(prepare, state, ends, steps, label))
 
 
 def chunk_ends(steps: int, chunk_size: int) -> list[int]:
@@ -139,6 +141,14 @@ def chunk_ends(steps: int, chunk_size: int) -> list[int]:
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     return [*range(chunk_size, steps, chunk_size), steps]
+
+
+def chunk_stops(start: int, ends: Sequence[int], every: Iterable[int]) -> Iterator[int]:
+    """Yield the steps after `start` at `ends` and at the multiples of the numbers in `every`."""
+    while start < ends[-1]:
+        next_end = ends[bisect.bisect_right(ends, start)]
+        start = min(next_end, *((start // n + 1) * n for n in every))
+        yield start
 
 
 def prepare_samples(
@@ -206,14 +216,15 @@ def compiled_meanwhile(prepare: PrepareChunk, state: TrainState) -> Iterator[Non
 def run_chunks(
     prepare: PrepareChunk,
     state: TrainState,
-    ends: Sequence[int],
+    ends: Iterable[int],
+    steps: int,
     label: str = "training",
     *,
     start: int = 0,
     active: np.ndarray | None = None,
     first_stop: MemberStop | None = None,
 ) -> Iterator[Chunk]:
-    """Yield the chunks that end at the steps `ends`.
+    """Yield the chunks that end at the steps `ends`, the last of which is `steps`.
 
     In a program of several processes the states stay on the devices that computed them.
 
@@ -224,7 +235,7 @@ def run_chunks(
     """
     members = jax.tree.leaves(state)[0].shape[0]
     running = np.ones(members, bool) if active is None else np.array(active)
-    with progress(label, ends[-1], start) as report:
+    with progress(label, steps, start) as report:
         for end in ends:
             size = end - start
             run, limits = prepare.prepare(size), np.where(running, size, 0).astype(np.int32)

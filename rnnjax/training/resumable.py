@@ -15,10 +15,10 @@ from rnnjax.training.history import ChunkRecord, join_chunks, load_chunks, save_
 from rnnjax.training.iterators import positions, restore_positions
 from rnnjax.training.loop import (
     Chunk,
-    PrepareChunk,
     TrainState,
     TrainStep,
     chunk_ends,
+    chunk_stops,
     compiled_meanwhile,
     prepare_batches,
     prepare_samples,
@@ -123,7 +123,7 @@ class ResumableTraining:
             OSError: a file cannot be written; the message says why.
         """
         ends = chunk_ends(steps, chunk_size)
-        prepare = prepare_samples(train_step, sample, ends[0])
+        prepare = functools.partial(prepare_samples, train_step, sample)
         return self._train(prepare, state, (), ends, observe)
 
     def train_on_batches(
@@ -145,8 +145,7 @@ class ResumableTraining:
         """
         ends = chunk_ends(steps, chunk_size)
         iterators = [iter(b) for b in batches]
-        length = min(ends[0], self.checkpoint_every, LONGEST_CHUNK)
-        prepare = prepare_batches(train_step, iterators, length)
+        prepare = functools.partial(prepare_batches, train_step, iterators)
         return self._train(prepare, state, iterators, ends, observe)
 
     @property
@@ -157,7 +156,8 @@ class ResumableTraining:
     def _history(self):
         return self.run.history / self._name
 
-    def _train(self, prepare: PrepareChunk, state, iterators, ends, observe):
+    def _train(self, prepare_up_to, state, iterators, ends, observe):
+        prepare = prepare_up_to(min(ends[0], self.checkpoint_every, LONGEST_CHUNK))
         with compiled_meanwhile(prepare, state):
             before = jax.tree.map(np.asarray, observe(state))
         state = shard_population(state)
@@ -198,16 +198,15 @@ class ResumableTraining:
 
     def _remaining(self, prepare, position, ends) -> Iterable[Chunk]:
         """Yield chunks up to the last step; they end at `ends`, at checkpoints, and in between."""
-        every = self.checkpoint_every, LONGEST_CHUNK
-        stops = {*ends}.union(*(range(n, ends[-1], n) for n in every))
-        remaining = sorted(step for step in stops if step > position.step)
-        if not remaining:
+        if position.step >= ends[-1]:
             return ()
+        every = self.checkpoint_every, LONGEST_CHUNK
         records = (*position.chunks, *position.parts)
         return run_chunks(
             prepare,
             position.state,
-            remaining,
+            chunk_stops(position.step, ends, every),
+            ends[-1],
             self.label or self._name,
             start=position.step,
             active=position.active,

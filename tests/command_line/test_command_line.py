@@ -359,3 +359,37 @@ def test_another_broken_pipe_is_reported(capsys):
     with pytest.raises(SystemExit, match="1"):
         main(Config, run, arguments=[])
     assert "Broken pipe" in capsys.readouterr().err
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    out: Path | None = None
+    name: str = ""
+
+
+def test_paths_start_at_home_and_are_not_empty(monkeypatch, capsys):
+    monkeypatch.setenv("HOME", "/home/me")
+    for words in (["--out", "~/runs"], ["--out=~/runs"]):
+        assert parse(Places, words).out == Path("/home/me/runs")
+    assert parse(Places, ["--out", "a~b", "--name", "~"]) == Places(Path("a~b"), "~")
+    assert parse(Places, ["--name="]) == Places()
+    for words in (["--out", ""], ["--out="]):
+        with pytest.raises(SystemExit, match="2"):
+            parse(Places, words)
+        assert capsys.readouterr().err == "error: --out needs a path, got nothing\n"
+
+
+def test_counts_have_a_bound():
+    at_least(1, Config(steps=10**9), "steps")
+    with pytest.raises(ArgumentError, match=f"--steps must be at most {10**9}, got {10**10}"):
+        at_least(1, Config(steps=10**10), "steps")
+
+
+@pytest.mark.parametrize("error", [MemoryError("16 GB"), RuntimeError("RESOURCE_EXHAUSTED: x")])
+def test_too_little_memory_is_one_line(error, capsys):
+    def run(config):
+        raise error
+
+    with pytest.raises(SystemExit, match="1"):
+        main(Config, run, arguments=[])
+    assert capsys.readouterr().err == f"error: not enough memory for these sizes: {error}\n"

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import pytest
 from scripts import ROOT
 
@@ -36,6 +37,14 @@ class Config(CellOptions, TrainingOptions, PredictOptions):
     ("change", "message"),
     [
         ({"steps": 0}, "--steps must be at least 1, got 0"),
+        ({"steps": 10**11}, "--steps must be at most 1000000000, got 100000000000"),
+        ({"seeds": 10**11}, "--seeds must be at most 1000000, got 100000000000"),
+        ({"seed": 2**32}, "--seed must be at most 4294967295, got 4294967296"),
+        (
+            {"seed": 2**32 - 2, "seeds": 3},
+            "--seed and --seeds must count up to at most 4294967295, beyond which JAX's keys "
+            "repeat; got 4294967294 and 3",
+        ),
         ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),
         ({"record_every": 0}, "--record-every must be at least 1, got 0"),
         ({"seeds": 0}, "--seeds must be at least 1, got 0"),
@@ -50,6 +59,12 @@ def test_every_class_of_the_chain_checks_its_own(change, message):
     with pytest.raises(ArgumentError) as error:
         Config(**change)
     assert str(error.value) == message
+
+
+def test_the_largest_seed_is_not_a_small_one():
+    config = Config(seed=2**32 - 2, seeds=2)
+    keys = {str(jax.random.key_data(jax.random.key(seed))) for seed in (0, 1, *config.members)}
+    assert len(keys) == 4
 
 
 def test_members_are_the_seeds_in_order():

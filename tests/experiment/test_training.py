@@ -176,3 +176,17 @@ def test_inputs_end_to_end_are_the_sequences_one_after_the_other():
         for n in range(3):
             part = found[seed, 5 * n : 5 * n + 5]
             np.testing.assert_array_equal(part, inputs[:, 2 * n : 2 * n + 2])
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_made(monkeypatch):
+    task = AddingArjovsky2016(length=10**8)
+    with pytest.raises(ArgumentError, match=r"the held-out sequences would take \d+ GB, and there"):
+        experiment.sampled_sets(task, [0, 1], 100)
+
+    def large(key):
+        return {"w": jnp.zeros((10**6, 10**6)) + jax.random.normal(key)}
+
+    with pytest.raises(
+        ArgumentError, match=r"networks and their optimisers would take 6.4e\+04 GB"
+    ):
+        experiment.start(Config(seeds=8), optax.adam(1.0), large)

@@ -493,7 +493,7 @@ def test_training_is_compiled_while_something_else_is_done():
         pass
     before = len(threads)
     assert before and ours not in threads
-    (chunk,) = loop.run_chunks(prepare, state, [3])
+    (chunk,) = loop.run_chunks(prepare, state, [3], 3)
     assert len(threads) == before  # nothing was traced again
     np.testing.assert_array_equal(chunk.state.params, 3)
 
@@ -507,4 +507,4 @@ def test_what_fails_to_compile_fails_in_its_first_chunk():
     with loop.compiled_meanwhile(prepare, state):
         pass
     with pytest.raises(ValueError, match="no such step"):
-        next(loop.run_chunks(prepare, state, [3]))
+        next(loop.run_chunks(prepare, state, [3], 3))
