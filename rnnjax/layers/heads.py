@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from rnnjax.layers.padding import valid_steps, zero_padding
+from rnnjax.recurrence.options import known
 
 
 class Head(nn.Module):
@@ -48,9 +49,35 @@ class SoftmaxHead(Head):
     """
 
     @staticmethod
-    def loss(outputs: Float[Array, "*n K"], targets: Int[Array, "*n"]) -> Float[Array, "*n"]:
-        """Return the cross-entropy -ln p(target), in nats."""
-        return optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
+    def loss(
+        outputs: Float[Array, "*n K"], targets: Int[Array, "*n"], *, ignore_label: int | None = None
+    ) -> Float[Array, "*n"]:
+        """Return the cross-entropy -ln p(target), in nats.
+
+        A target that is no class is an error where its value is known; under `jax.jit`, where it
+        is not, its loss is NaN.
+
+        Args:
+            ignore_label: a target that does not count, such as -100: its loss is 0.
+
+        Raises:
+            ValueError: a target, where it is known, is neither in 0..K-1 nor `ignore_label`.
+        """
+        classes, given = outputs.shape[-1], known(targets)
+        if given is not None:
+            wrong = (given < 0) | (given >= classes)
+            wrong &= given != ignore_label if ignore_label is not None else True
+            if wrong.any():
+                raise ValueError(
+                    f"targets must lie in 0..K-1 = 0..{classes - 1}, got {given[wrong].flat[0]}; "
+                    "with ignore_label, one value stands for targets that do not count"
+                )
+        ignored = None if ignore_label is None else targets == ignore_label
+        if ignored is not None:
+            targets = jnp.where(ignored, 0, targets)
+        targets = jnp.where(targets < 0, classes, targets)  # else they count from the last class
+        loss = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
+        return loss if ignored is None else jnp.where(ignored, 0, loss)
 
     @staticmethod
     def mode(outputs: Float[Array, "*n K"]) -> Int[Array, "*n"]:

@@ -97,6 +97,9 @@ class ManyToMany(nn.Module):
         return carry, outputs[:, 0]
 
 
+RULED_OUT = 1e30  # the negative logit of a class whose logit is -inf
+
+
 def ctc_loss(
     logits: Array,
     labels: Array,
@@ -104,12 +107,13 @@ def ctc_loss(
     seq_lengths: Any = None,
     label_lengths: Any = None,
     blank: int = 0,
+    zero_infinity: bool = False,
 ) -> Array:
     """Return -ln p(labels | inputs), summed over all alignments, for each sequence `[B]`.
 
     The network emits a label or a blank at every step; repetitions are merged, then blanks dropped.
     This is `optax.ctc_loss` with lengths instead of padding masks. A labelling that is too long for
-    its sequence has no alignment: its loss is a large number (1e5) without meaning.
+    its sequence has no alignment: its probability is 0, its loss infinite and its gradient zero.
     Source: Graves et al. 2006, "Connectionist temporal classification".
 
     Args:
@@ -117,6 +121,7 @@ def ctc_loss(
         labels: integers `[B, U]`, none of them `blank`.
         seq_lengths: steps of each sequence, `[B]`.
         label_lengths: labels of each sequence, `[B]`.
+        zero_infinity: give 0 in place of infinite losses, so that such sequences do not count.
 
     Raises:
         ValueError, TypeError: lengths do not fit, or labels or the blank (where they are known) are
@@ -143,9 +148,14 @@ def ctc_loss(
     ]
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     logits = jnp.where(padding[0][..., None] > 0, 0, logits)
-    logits = jnp.maximum(logits, -1e30)  # for classes that are ruled out by -inf
+    logits = jnp.maximum(logits, -RULED_OUT)
     labels = jnp.where(padding[1] > 0, 0, labels)
-    return optax.ctc_loss(logits, padding[0], labels, padding[1], blank_id=blank)
+    loss = optax.ctc_loss(logits, padding[0], labels, padding[1], blank_id=blank)
+    twice = (labels[:, 1:] == labels[:, :-1]) & (padding[1][:, 1:] == 0)  # a blank between them
+    needed = (padding[1] == 0).sum(1) + twice.sum(1)
+    impossible = (needed > (padding[0] == 0).sum(1)) | (loss >= RULED_OUT / 2)
+    # Where the alignment is almost certain, the sum of probabilities is rounded to more than one.
+    return jnp.where(impossible, 0 if zero_infinity else jnp.inf, jnp.maximum(loss, 0))
 
 
 def _parts(module: Any) -> tuple[Any, Any, Any]:

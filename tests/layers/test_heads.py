@@ -1,8 +1,11 @@
 """Heads against SciPy, and what they draw."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import scipy.stats
 from layer_parts import KEY, B, T
 
@@ -23,6 +26,28 @@ def test_heads_against_scipy():
     np.testing.assert_allclose(layers.GaussianHead.loss(outputs, values), want, rtol=1e-4)
     want = np.square(outputs - 1).mean(-1)
     np.testing.assert_allclose(layers.LinearHead.loss(outputs, jnp.ones_like(outputs)), want, 1e-5)
+
+
+def test_targets_that_are_no_class():
+    outputs = jax.random.normal(KEY, (5, 3))
+    right = jnp.array([0, 1, 2, 1, 0])
+    loss = layers.SoftmaxHead.loss
+    for wrong in (-1, -3, -100, 3, 7):
+        targets = right.at[2].set(wrong)
+        with pytest.raises(ValueError, match=rf"0..K-1 = 0..2, got {wrong}; with ignore_label"):
+            loss(outputs, targets)
+        with pytest.raises(ValueError, match=f"got {wrong}"):
+            loss(outputs, targets, ignore_label=wrong - 50)
+        others = np.array([0, 1, 3, 4])
+        found = jax.jit(loss)(outputs, targets)
+        assert np.isnan(found[2])
+        np.testing.assert_array_equal(found[others], jax.jit(loss)(outputs, right)[others])
+        ignoring = functools.partial(loss, ignore_label=wrong)
+        for run in (ignoring, jax.jit(ignoring)):
+            ignored, slope = jax.value_and_grad(lambda o, f=run, t=targets: f(o, t).sum())(outputs)
+            np.testing.assert_allclose(ignored, found[others].sum(), rtol=1e-6)
+            assert not slope[2].any() and slope[others].all(-1).all()
+    assert loss(outputs, right, ignore_label=1)[1] == 0  # a class may be ignored too
 
 
 def test_heads_draw_from_what_they_say():

@@ -88,13 +88,27 @@ def test_ctc_without_lengths_in_three_types(x64):
         close(got, want, tolerance)
 
 
-def test_a_labelling_that_does_not_fit():
-    logits = random_values(3, 4, K)
-    labels = jnp.array([[1, 1, 1], [1, 2, 1], [1, 2, 0]])
-    found = jax.jit(models.ctc_loss)(
-        logits, labels, seq_lengths=jnp.array([4, 2, 0]), label_lengths=jnp.array([3, 3, 2])
-    )
-    assert (found > 9e4).all() and np.isfinite(found).all()
+@pytest.mark.parametrize("zero_infinity", [False, True])
+def test_a_labelling_that_does_not_fit_has_no_gradient(zero_infinity):
+    """As in PyTorch, whose default is infinite too; `zero_infinity` gives 0."""
+    logits = random_values(4, 4, K)
+    labels = jnp.array([[1, 1, 1], [1, 2, 1], [1, 2, 0], [1, 1, 2]])
+    lengths = {"seq_lengths": jnp.array([4, 2, 0, 4]), "label_lengths": jnp.array([3, 3, 2, 2])}
+
+    @jax.jit
+    def run(logits):
+        losses = models.ctc_loss(logits, labels, **lengths, zero_infinity=zero_infinity)
+        return losses.sum(), losses
+
+    (_, found), gradient = jax.value_and_grad(run, has_aux=True)(logits)
+    assert (found[:3] == (0 if zero_infinity else np.inf)).all() and 0 < found[3] < 10
+    assert not gradient[:3].any() and gradient[3].any() and np.isfinite(gradient).all()
+
+
+def test_no_loss_is_negative():
+    logits = jnp.array([[[0.0, 17.0], [0.0, 17.0]], [[0.0, 30.0], [0.0, 30.0]]])
+    found = models.ctc_loss(logits, jnp.array([[1], [1]]))
+    assert (found >= 0).all() and (found < 2e-15).all()  # 1.71e-15 and less
 
 
 def test_ctc_agrees_with_a_wide_beam():
