@@ -66,6 +66,14 @@ class Cell(abc.ABC):
     def output(self, carry: PyTree) -> Inexact[Array, "*batch H"]:
         """Read the output `[*batch, output_size]` from a carry."""
 
+    def without_initialisers(self) -> "Cell":
+        """Return the cell under which `rnnjax.unroll` caches its program; by default this one.
+
+        The library's own cells leave out what only `init` uses, so that a cell that is made anew
+        with a fresh initialiser is not compiled again.
+        """
+        return self
+
     @property
     def output_size(self) -> int:
         """The number of output features, the last axis of what `output` returns."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from rnnjax.cells.base import zeros
-from rnnjax.cells.gated import Gated, GatedParams
+from rnnjax.cells.gated import INITIALISERS, Gated, GatedParams
 
 
 class ElmanCarry(NamedTuple):
@@ -32,6 +32,7 @@ class Elman(Gated):
     """
 
     gate_names = ("h",)
+    init_only = INITIALISERS
 
     activation_fn: Callable[[Array], Array] = jnp.tanh
 

@@ -38,7 +38,7 @@ class GatedStep(Cell):
     """
 
     def __init_subclass__(cls):
-        """Refuse to override `recur` and `split`, which every path has inlined."""
+        """Refuse to override what every path has inlined: `recur`, `split` and `next_carry`."""
         for name, instead in _FINAL.items():
             if name in cls.__dict__:
                 raise TypeError(
@@ -85,8 +85,18 @@ class GatedStep(Cell):
         """
 
     def step(self, ready: Any, carry: Any, u: Any) -> PyTree:
-        """Return `gates(elementwise(ready), carry, u, recur(ready, carry, u))`."""
-        return self.gates(self.elementwise(ready), carry, u, self.recur(ready, carry, u))
+        """Return `next_carry(elementwise(ready), carry, u, recur(ready, carry, u))`."""
+        return self.next_carry(self.elementwise(ready), carry, u, self.recur(ready, carry, u))
+
+    def next_carry(self, params: Any, carry: Any, u: Any, v: tuple[Array, ...]) -> PyTree:
+        """Return what `gates` returns, in the types in which the carry entered. Final.
+
+        So wider inputs or parameters do not change the carry's type from one step to the next.
+        """
+        after = self.gates(params, carry, u, v)
+        if jax.tree.structure(after) != jax.tree.structure(carry):
+            return after  # `unroll` says what is wrong
+        return jax.tree.map(_in_type_of, carry, after)
 
     def recur(self, ready: Any, carry: Any, u: Any) -> tuple[Array, ...]:
         """Return the recurrent product v, split by gate. Final."""
@@ -98,13 +108,23 @@ class GatedStep(Cell):
         return tuple(jnp.split(packed, len(self.gate_names), axis=-1))
 
 
+def _in_type_of(before, after):
+    kinds = jnp.floating, jnp.complexfloating
+    same = any(jnp.issubdtype(before.dtype, k) and jnp.issubdtype(after.dtype, k) for k in kinds)
+    return after.astype(before.dtype) if same else after
+
+
 _FINAL = {
+    "next_carry": "gates",
     "recur": (
         "prepare to change the weights, recurrent_input to change what is multiplied, or gates to "
         "change what follows the product"
     ),
     "split": "project or gates",
 }
+
+
+INITIALISERS = "kernel_init", "recurrent_kernel_init", "bias_init"
 
 
 class GatedParams(NamedTuple):
@@ -135,7 +155,7 @@ class Gated(GatedStep):
         dtype: the type in which the matmuls are computed (accumulating in `param_dtype`); None
             means the promoted type of inputs and parameters. The elementwise part and the carry
             stay in `param_dtype`.
-        param_dtype: type of the parameters and of the initial carry.
+        param_dtype: type of the parameters and of the carry.
 
     Numbers that only `init` uses, such as a forget bias or the gain of an initialiser, may be
     traced, so that each network of a population has its own: call `init` of a cell that has them,
@@ -180,6 +200,16 @@ class Gated(GatedStep):
             ),
             initializers.blocks(self.bias_init, bias_key, (width,), gates, self.param_dtype),
         )
+
+    def without_initialisers(self) -> "Gated":
+        """Return the cell with default initialisers; a subclass that names none stays as it is.
+
+        `init_only` has the names of the fields that only `init` uses, in the class that defines
+        `gates`. A subclass of that class may use them for something else, and keeps them.
+        """
+        names = type(self).__dict__.get("init_only", ())
+        defaults = {f.name: f.default for f in dataclasses.fields(self) if f.name in names}
+        return dataclasses.replace(self, **defaults) if names else self
 
     def project(self, ready: Any, x: Array) -> tuple[Array, ...]:
         """Return `x W + b`, split by gate.

@@ -11,7 +11,7 @@ from jax.nn import sigmoid
 from jaxtyping import Array
 
 from rnnjax.cells.base import zeros
-from rnnjax.cells.gated import Gated
+from rnnjax.cells.gated import INITIALISERS, Gated
 from rnnjax.cells.initializers import Chrono, draw
 
 
@@ -47,6 +47,7 @@ class GRU(Gated):
     """
 
     gate_names = ("r", "z", "n")
+    init_only = *INITIALISERS, "forget_bias"
 
     forget_bias: float | int | Array | Chrono = 0.0
 

@@ -11,7 +11,7 @@ from jax.nn import sigmoid
 from jaxtyping import Array
 
 from rnnjax.cells.base import zeros
-from rnnjax.cells.gated import Gated, GatedParams
+from rnnjax.cells.gated import INITIALISERS, Gated, GatedParams
 from rnnjax.cells.initializers import Chrono, draw
 
 
@@ -38,6 +38,7 @@ class LSTM(Gated):
     """
 
     gate_names = ("i", "f", "g", "o")
+    init_only = *INITIALISERS, "forget_bias"
 
     forget_bias: float | int | Array | Chrono = 1.0
 

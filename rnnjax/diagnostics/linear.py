@@ -15,7 +15,7 @@ from rnnjax.cells.gated import GatedStep, is_gated
 from rnnjax.cells.kernels import product, product_back, transposed
 from rnnjax.diagnostics.tracing import exact
 from rnnjax.recurrence.carries import partition
-from rnnjax.recurrence.options import batch_shape, settle_dtypes, start_carry
+from rnnjax.recurrence.options import batch_shape, check_params, settle_dtypes, start_carry
 from rnnjax.recurrence.sequential import unroll
 
 PyTree = Any
@@ -52,6 +52,7 @@ def run(
         FloatingPointError: a carry is not finite (not checked under a transformation).
     """
     batch = batch_shape(cell, xs)
+    check_params(cell, params, xs)
     ready = cell.prepare(params)
     first = settle_dtypes(cell, ready, xs, start_carry(cell, initial_carry, batch, "initial_carry"))
     _, outputs, after = unroll(
@@ -119,7 +120,7 @@ def linearise_elementwise(cell: GatedStep, ready: PyTree, step: Any) -> tuple[Ca
     carry, u, v = step
     floats, merge = partition(carry)
     elementwise = cell.elementwise(ready)
-    gates = exact(lambda floats, v: partition(cell.gates(elementwise, merge(floats), u, v))[0])
+    gates = exact(lambda floats, v: partition(cell.next_carry(elementwise, merge(floats), u, v))[0])
     _, push = jax.linearize(gates, floats, v)
     return push, jax.linear_transpose(push, floats, v)
 

@@ -1,6 +1,5 @@
 """A cell over time, as a Flax layer."""
 
-import functools
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -91,8 +90,7 @@ class RNN(nn.Module):
             )
         xs = jnp.asarray(inputs) if time_major else jnp.moveaxis(inputs, -2, 0)
         seq_lengths = checked_lengths(seq_lengths, xs.shape[0], xs.shape[1:-1], "seq_lengths")
-        draw = functools.partial(self.cell.init, input_size=xs.shape[-1])
-        params = Parameters(draw, name="cell")()
+        params = Parameters(lambda key: self.cell.init(key, xs.shape[-1]), name="cell")()
         if initial_carry is None:
             initial_carry = self._learned_carry(xs.shape[1:-1])
         if isinstance(self.cell, Stochastic) and not without_noise(self, deterministic):

@@ -1,7 +1,8 @@
 """Checks of the arguments of `unroll`: shapes and types of arrays."""
 
+import functools
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rnnjax.cells.base import Cell
+from rnnjax.cells.base import Cell, Noisy
+from rnnjax.cells.gated import is_gated
 
 PyTree = Any
 
@@ -31,6 +33,68 @@ def batch_shape(cell: Cell, xs: PyTree) -> tuple[int, ...]:
     if len({shape[:-1] for shape in shapes}) > 1:
         raise ValueError(f"the leaves of xs must agree on [T, *batch]; got shapes {shapes}")
     return shapes[0][1:-1]
+
+
+def check_params(cell: Cell, params: PyTree, xs: PyTree) -> None:
+    """Raise a ValueError unless `params` have the structure and the shapes that `init` gives them.
+
+    Otherwise parameters of another cell, or a bias of shape [1], could be broadcast into numbers.
+    Inputs that are a tree do not tell what `init` was given, and a cell may be used with parameters
+    that its `init` does not draw: then nothing is checked.
+    """
+    while isinstance(xs, Noisy):
+        xs = xs.x
+    if not isinstance(xs, jax.Array | np.ndarray):
+        return
+    wanted = _initial_shapes(cell, xs.shape[-1])
+    if wanted is None:
+        return
+    kind, found = type(cell).__name__, jax.tree.structure(params)
+    if found != jax.tree.structure(wanted):
+        hint = ""
+        if isinstance(params, Mapping) and "params" in params:
+            hint = "; of a layer's variables take layer.cell_params(variables['params'])"
+        raise ValueError(
+            f"params must be what {kind}.init returns, {_described(wanted)}; got "
+            f"{_described(params)}{hint}"
+        )
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    shapes = [jnp.shape(leaf) for _, leaf in leaves]
+    for (path, _), got, want in zip(leaves, shapes, _shapes(wanted), strict=True):
+        if got == want:
+            continue
+        for size in {shape[0] for shape in shapes if shape and shape[0]}:
+            if _shapes(_initial_shapes(cell, size)) == shapes:
+                raise ValueError(
+                    f"inputs must have {size} features, as the parameters have; got shape "
+                    f"{xs.shape}"
+                )
+        raise ValueError(
+            f"params{jax.tree_util.keystr(path)} must have shape {want}, as {kind}.init makes it "
+            f"for {xs.shape[-1]} features; got {got}"
+        )
+
+
+@functools.lru_cache(maxsize=256)
+def _initial_shapes(cell, input_size):
+    """Return the shapes of the parameters that `init` draws; None if it cannot."""
+    try:
+        return jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
+    except Exception:  # of an author's own cell, which may have no use for it
+        return None
+
+
+def _shapes(tree):
+    return [leaf.shape for leaf in jax.tree.leaves(tree)]
+
+
+def _described(tree):
+    fields = getattr(tree, "_fields", None)
+    if fields is not None:
+        return f"{type(tree).__name__}({', '.join(fields)})"
+    if isinstance(tree, Mapping):
+        return f"a {type(tree).__name__} of {', '.join(map(repr, tree))}"
+    return "None" if tree is None else f"a {type(tree).__name__}"
 
 
 def start_carry(cell: Cell, carry: PyTree, batch: tuple[int, ...], name: str) -> PyTree:
@@ -59,10 +123,14 @@ def check_like(tree: PyTree, want: PyTree, name: str) -> None:
 
 
 def settle_dtypes(cell: Cell, ready: PyTree, xs: PyTree, carry: PyTree) -> PyTree:
-    """Cast `carry` to the types in which `cell.step` returns it, so that a scan can carry it.
+    """Cast `carry` to the types that it has at every step, so that a scan can carry it.
 
-    For example, float64 parameters turn a float32 initial carry into a float64 one.
+    For example, float64 parameters turn a float32 initial carry into a float64 one. Inputs do not
+    change the type of a gated cell's carry.
     """
+    if is_gated(cell):
+        widest = _widest(ready)
+        carry = jax.tree.map(lambda c: c.astype(_promoted(c.dtype, widest)), carry)
 
     def after(carry):
         return jax.eval_shape(lambda p, x, c: cell.step(p, c, cell.project(p, x)), ready, x, carry)
@@ -77,6 +145,22 @@ def settle_dtypes(cell: Cell, ready: PyTree, xs: PyTree, carry: PyTree) -> PyTre
         if before.dtype != now.dtype:
             raise ValueError(f"{name} changes type at every step: {before.dtype}, then {now.dtype}")
     return carry
+
+
+def _widest(tree):
+    """Return the widest real type of the floating and complex leaves."""
+    found = [jnp.finfo(a.dtype).dtype for a in jax.tree.leaves(tree) if _inexact(a.dtype)]
+    return functools.reduce(jnp.promote_types, found, jnp.dtype(jnp.bfloat16))
+
+
+def _promoted(dtype, widest):
+    """Return the type of a carry's leaf beside parameters of the type `widest`."""
+    wider = _inexact(dtype) and jnp.finfo(dtype).bits < jnp.finfo(widest).bits
+    return jnp.promote_types(dtype, widest) if wider else dtype
+
+
+def _inexact(dtype):
+    return jnp.issubdtype(dtype, jnp.inexact)
 
 
 def known(value: Any) -> np.ndarray | None:

@@ -73,7 +73,8 @@ def make_plan(
     def gates(carry, u, v, weights, flags):
         u_rest, weights_rest, now = flags
         params = real_weights.join(weights, weights_rest)
-        return leave(carry, cell.gates(params, carry, real_u.join(u, u_rest), v), now)
+        after = cell.next_carry(params, carry, real_u.join(u, u_rest), v)
+        return leave(carry, after, now)
 
     def by_weights(weights, carry, u, v, flags):
         return gates(carry, u, v, weights, flags)

@@ -14,6 +14,7 @@ from rnnjax.cells.base import Cell, check_size
 from rnnjax.recurrence.fast import fast_scan, served
 from rnnjax.recurrence.options import (
     batch_shape,
+    check_params,
     checked_clip,
     checked_lengths,
     checked_perturbations,
@@ -101,11 +102,12 @@ def unroll(
         `carries`, leaves `[T, *batch, ...]`, where `carries[t]` is s_{t+1}, the carry after step t.
 
     Raises:
-        ValueError: an array's shape does not fit `xs`, a length is negative or beyond T, or an
-            option is not a positive integer.
+        ValueError: an array's shape does not fit `xs`, `params` are not those of such a cell, a
+            length is negative or beyond T, or an option is not a positive integer.
         TypeError: the cell is not hashable, or `seq_lengths` or `resets` have the wrong type.
     """
     batch, total = batch_shape(cell, xs), jax.tree.leaves(xs)[0].shape[0]
+    check_params(cell, params, xs)
     if checkpoint_every == "sqrt":
         checkpoint_every = max(1, math.isqrt(total))
     check_size("unroll", unroll)
@@ -115,7 +117,7 @@ def unroll(
     if reset_carry is not None and resets is None:
         raise ValueError("reset_carry was given without resets; give both or neither")
     return _unroll(
-        cell,
+        cell.without_initialisers(),
         params,
         jax.tree.map(jnp.asarray, xs),
         start_carry(cell, initial_carry, batch, "initial_carry"),

@@ -44,4 +44,4 @@ def check_gated(cell: Any, input_size: int, key: Array) -> None:
                 f"recurrent kernel of shape {shape}, got shape {a.shape}."
             )
         with promise(f"{name(cell)}.gates must take what elementwise, project and recur return"):
-            cell.gates(cell.elementwise(ready), carry, u, cell.recur(ready, carry, u))
+            cell.next_carry(cell.elementwise(ready), carry, u, cell.recur(ready, carry, u))

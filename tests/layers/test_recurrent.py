@@ -20,6 +20,7 @@ from slow import slow_but_for
 import rnnjax
 from rnnjax import GRU, LSTM, Elman, cells, training
 from rnnjax.layers import RNN, TCN, Bidirectional, Stack, Transformer
+from rnnjax.recurrence import sequential
 
 
 def by_hand(cell, params, xs, carry=None, **options):
@@ -349,3 +350,42 @@ def test_nnx_users_can_wrap_a_layer():
     optimizer = nnx.Optimizer(model, optax.adam(0.1), wrt=nnx.Param)
     losses = [float(train_step(model, optimizer)) for _ in range(5)]
     assert losses == sorted(losses, reverse=True) and losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("make", [Elman, LSTM, GRU])
+def test_a_layer_made_anew_with_a_fresh_initialiser_is_not_compiled_again(make):
+    xs = jnp.ones((2, 5, 3))
+
+    def run(scale):
+        cell = make(4, kernel_init=lambda key, shape, dtype: jnp.full(shape, scale, dtype))
+        layer = RNN(cells.Zoneout(cell, rate=0.1))
+        variables = layer.init(jax.random.key(0), xs)
+        return layer.apply(variables, xs)
+
+    first, programs = run(0.5), sequential._unroll._cache_size()
+    others = [run(0.5 + i) for i in range(3)]
+    assert sequential._unroll._cache_size() == programs
+    np.testing.assert_array_equal(others[0], first)
+    assert not np.allclose(others[1], first)  # init uses what apply leaves out
+
+
+def test_an_authors_cell_keeps_what_its_gates_use():
+    @dataclasses.dataclass(frozen=True)
+    class EveryStep(LSTM):
+        def gates(self, params, carry, u, v):
+            return super().gates(params, carry, (u[0], u[1] + self.forget_bias, *u[2:]), v)
+
+    both = [EveryStep(4, forget_bias=bias) for bias in (0.0, 5.0)]
+    params, xs = LSTM(4).init(jax.random.key(0), 3), jnp.ones((5, 2, 3))
+    first, second = (rnnjax.unroll(cell, params, xs)[1] for cell in both)
+    assert not np.allclose(first, second)
+
+
+def test_an_authors_init_may_name_its_arguments_as_it_likes():
+    @dataclasses.dataclass(frozen=True)
+    class Own(Elman):
+        def init(self, rng, n):
+            return super().init(rng, n)
+
+    variables = RNN(Own(4)).init(jax.random.key(0), jnp.ones((2, 5, 3)))
+    assert variables["params"]["cell"]["input_kernel"].shape == (3, 4)
