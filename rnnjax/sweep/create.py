@@ -39,7 +39,8 @@ def create(out: str | Path, settings: Settings, *, trials: int | None = None) ->
         search={name: _absolute(text, ",", path) for name, text in settings.search.items()},
         set={name: _absolute(text, "+", path) for name, text in settings.set.items()},
     )
-    sweep = Sweep(out, settings, _check(settings, trials), uuid.uuid4().hex)
+    name = settings.study or out.resolve().name
+    sweep = Sweep(out, settings, _check(settings, trials), uuid.uuid4().hex, name)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with locked(out):
@@ -51,7 +52,8 @@ def create(out: str | Path, settings: Settings, *, trials: int | None = None) ->
             with opened(sweep) as study:
                 _enqueue(sweep, study, trials)
     except OSError as error:
-        raise ArgumentError(f"--out: cannot write to {out}: {error.strerror}") from None
+        reason = f"cannot write to {out}: {error.strerror}" if error.strerror else error
+        raise ArgumentError(f"--out: {reason}") from None
     return sweep
 
 
@@ -71,6 +73,8 @@ def _check(settings, trials):
         raise ArgumentError("--trials is for the samplers random and tpe; a grid has its points")
     if not grid and (trials is None or trials < 1):
         raise ArgumentError(f"--sampler {settings.sampler} needs --trials, at least 1")
+    if trials is not None and trials > space.MOST_TRIALS:
+        raise ArgumentError(f"--trials must be at most {space.MOST_TRIALS}, got {trials}")
     if settings.heartbeat < 1:
         raise ArgumentError(f"--heartbeat must be at least 1 second, got {settings.heartbeat}")
     if settings.pruner != "none" and not settings.prune_on:

@@ -44,8 +44,11 @@ def best_of(sweep: Sweep, found: list[Trial]) -> Trial | None:
 
 def rerun(trial: Trial) -> str:
     """Return the command that runs a trial's configuration in a new directory."""
-    words = shlex.split(trial.command)
-    return shlex.join(words[: words.index("--out")])
+    try:
+        words = shlex.split(trial.command)
+        return shlex.join(words[: words.index("--out")])
+    except ValueError:  # nobody but a person has written that
+        return trial.command
 
 
 def _columns(sweep, found):

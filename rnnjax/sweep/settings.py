@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
-import os
+import typing
 from pathlib import Path
 from typing import Any
 
 from rnnjax.command_line import ArgumentError
+from rnnjax.runs.atomic_files import replace_file
+from rnnjax.runs.reading import read_object
 from rnnjax.sweep import script, space
 from rnnjax.sweep.retries import original
 
@@ -40,6 +42,8 @@ class Sweep:
     """The types of the fields that are searched or set, as in `Script.types`."""
     id: str
     """Distinguishes it from other sweeps in the same database."""
+    study: str = ""
+    """The study's name, which stays when the directory is renamed."""
 
     @property
     def space(self) -> space.Space:
@@ -63,7 +67,7 @@ class Sweep:
     @property
     def name(self) -> str:
         """The study's name in its storage."""
-        return self.settings.study or self.out.resolve().name
+        return self.settings.study or self.study or self.out.resolve().name
 
     def key(self, trial: Any) -> str:
         """Return the name of a trial's folder; all attempts of a trial share one folder."""
@@ -83,18 +87,51 @@ def load(out: str | Path) -> Sweep:
     """Read a sweep's settings.
 
     Raises:
-        ArgumentError: the directory holds no sweep.
+        ArgumentError: the directory holds no sweep, or its sweep.json is damaged.
     """
+    path = Path(out) / "sweep.json"
     try:
-        stored = json.loads((Path(out) / "sweep.json").read_bytes())
+        stored = read_object(path)
+        sweep = Sweep(
+            Path(out),
+            Settings(**stored["settings"]),
+            stored["types"],
+            stored["id"],
+            stored.get("study", ""),
+        )
+        _check_types(sweep)
     except FileNotFoundError:
         raise ArgumentError(f"--out: {out} holds no sweep (no sweep.json)") from None
-    return Sweep(Path(out), Settings(**stored["settings"]), stored["types"], stored["id"])
+    except OSError as error:
+        raise ArgumentError(f"--out: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArgumentError(f"--out: {path} is damaged: {error!r}") from None
+    return sweep
+
+
+def _check_types(sweep):
+    """Raise a TypeError unless everything has the type that its field declares."""
+    for owner in (sweep, sweep.settings):
+        for field in dataclasses.fields(owner):
+            kind = typing.get_origin(field.type) or field.type
+            value = getattr(owner, field.name)
+            if not isinstance(value, kind):
+                raise TypeError(f"{field.name} is {value!r}")
+    texts = [*sweep.settings.search.items(), *sweep.settings.set.items()]
+    if not all(isinstance(text, str) for pair in texts for text in pair):
+        raise TypeError("a field's values are not text")
+    for name in (*sweep.settings.search, *sweep.settings.set):
+        types = sweep.types[name]
+        if not isinstance(types, list) or not all(isinstance(t, str) for t in types):
+            raise TypeError(f"the types of {name} are {types!r}")
 
 
 def write(sweep: Sweep) -> None:
     """Write sweep.json; the file is complete or absent."""
-    value = {"id": sweep.id, "settings": dataclasses.asdict(sweep.settings), "types": sweep.types}
-    unfinished = sweep.out / ".sweep.json.unfinished"
-    unfinished.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, sweep.out / "sweep.json")
+    value = {
+        "id": sweep.id,
+        "study": sweep.name,
+        "settings": dataclasses.asdict(sweep.settings),
+        "types": sweep.types,
+    }
+    replace_file(sweep.out / "sweep.json", json.dumps(value, indent=2) + "\n")

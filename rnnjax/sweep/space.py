@@ -18,6 +18,7 @@ from typing import Any
 
 from rnnjax.command_line import ArgumentError
 
+MOST_TRIALS = 100_000
 RANGES = "lin", "log", "int"
 FORMS = "A,B,C or lin:LOW:HIGH, log:LOW:HIGH, int:LOW:HIGH"
 PLUS = re.compile(r"(?<![0-9][eE])\+")  # not the + of 1e+5
@@ -36,6 +37,11 @@ class Range:
     def suggest(self, trial: Any, name: str) -> Any:
         suggest = trial.suggest_int if self.whole else trial.suggest_float
         return suggest(name, self.low, self.high, log=self.log)
+
+    @property
+    def count(self) -> int:
+        """The number of points of a grid, or slightly more: some may be rounded to one."""
+        return self.points or int(self.high) - int(self.low) + 1
 
     def grid(self) -> list[Any]:
         """Return the points of a grid in increasing order; the limits are exact."""
@@ -60,6 +66,10 @@ class Choice:
 
     def suggest(self, trial: Any, name: str) -> Any:
         return trial.suggest_categorical(name, self.values)
+
+    @property
+    def count(self) -> int:
+        return len(self.values)
 
     def grid(self) -> list[Any]:
         return list(self.values)
@@ -136,7 +146,17 @@ def parse(name: str, text: str, types: Collection[str], *, grid: bool) -> Range 
 
 
 def points(space: Space) -> list[dict[str, Any]]:
-    """Return all points of the grid, the last field changing fastest."""
+    """Return all points of the grid, the last field changing fastest.
+
+    Raises:
+        ArgumentError: there are more than `MOST_TRIALS`.
+    """
+    count = math.prod(part.count for part in space.values())
+    if count > MOST_TRIALS:
+        raise ArgumentError(
+            f"--search has {count} points, and a sweep at most {MOST_TRIALS} trials; give fewer "
+            "points, or --sampler random"
+        )
     values = itertools.product(*(part.grid() for part in space.values()))
     return [dict(zip(space, point, strict=True)) for point in values]
 

@@ -27,10 +27,23 @@ def opened(sweep: "Sweep") -> Iterator[Any]:
     """Yield the Optuna study of a sweep, and close its connections; errors as `open_study`."""
     storage = _storage(sweep)
     try:
-        yield _load(sweep, storage)
+        with explained():
+            yield _load(sweep, storage)
     finally:
         storage.remove_session()
         storage.engine.dispose()
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turn an error of the database into an ArgumentError of one line, such as of a full disk."""
+    import optuna
+    import sqlalchemy.exc
+
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise ArgumentError(f"--storage: {_first_line(error)}") from None
 
 
 def create_study(sweep: "Sweep") -> None:
@@ -43,7 +56,7 @@ def create_study(sweep: "Sweep") -> None:
 
     storage = _storage(sweep)
     try:
-        with quiet():
+        with explained(), quiet():
             study = optuna.create_study(
                 study_name=sweep.name,
                 storage=storage,
@@ -94,8 +107,14 @@ def _storage(sweep):
                 sweep.url, engine_kwargs=wait, heartbeat_interval=beat, grace_period=4 * beat
             )
     except (ImportError, sqlalchemy.exc.SQLAlchemyError) as error:
-        lines = str(getattr(error, "orig", None) or error).strip().splitlines()
-        raise ArgumentError(f"--storage: {lines[0] if lines else error!r}") from None
+        raise ArgumentError(f"--storage: {_first_line(error)}") from None
+
+
+def _first_line(error):
+    """Return the first line of what a database says, without the library's own words around it."""
+    cause = error if getattr(error, "orig", None) else error.__cause__ or error
+    lines = str(getattr(cause, "orig", None) or cause).strip().splitlines()
+    return lines[0] if lines else repr(error)
 
 
 def _load(sweep, storage):
