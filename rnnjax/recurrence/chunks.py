@@ -35,9 +35,9 @@ class Chunks:
 
     def each(self, one: Callable, loop: PyTree, *, backwards: bool = False) -> PyTree:
         """Do `loop = one(start, skip, loop)` for each chunk; `skip` of its steps are done."""
-        count, left = divmod(self.total, self.size)
         if self.size == self.total:
             return one(0, 0, loop)
+        count, left = divmod(self.total, self.size)
 
         def body(c, loop):
             c = count + bool(left) - 1 - c if backwards else c

@@ -105,11 +105,14 @@ def _chunks(plan, arguments, reverse):
 
     On a CPU, chunks of a megabyte of gates are still in cache when the large matmuls read them;
     what fits in one chunk needs no copies: 1.31 -> 1.16 ms (LSTM; B, T, D, H = 16, 100, 2, 32).
-    Accelerators take all steps at once, unless that would undo what `lean` saves.
+    Accelerators take all steps at once, unless that would undo what `lean` saves. So does every
+    platform whose program is exported with symbolic sizes (`jax.export`).
     """
     ready, _, xs, *_ = arguments
     total = jax.tree.leaves(xs)[0].shape[0]
     us = plan.u.split(jax.eval_shape(plan.cell.project, ready, xs))[0]
+    if not all(isinstance(size, int) for u in us for size in u.shape):
+        return dict.fromkeys(("cpu", "default"), Chunks(total, total, reverse))
     fit = CHUNK_BYTES // max(1, sum(u.size * u.dtype.itemsize for u in us) // total)
     small = total if total <= fit else max(4, min(64, fit))
     large = max(64, math.isqrt(total)) if plan.lean else total

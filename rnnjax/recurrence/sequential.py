@@ -109,7 +109,7 @@ def unroll(
     batch, total = batch_shape(cell, xs), jax.tree.leaves(xs)[0].shape[0]
     check_params(cell, params, xs)
     if checkpoint_every == "sqrt":
-        checkpoint_every = max(1, math.isqrt(total))
+        checkpoint_every = max(1, math.isqrt(total)) if isinstance(total, int) else None
     check_size("unroll", unroll)
     for name, every in (("checkpoint_every", checkpoint_every), ("truncate_every", truncate_every)):
         if every is not None:
@@ -244,7 +244,8 @@ def _splits(batch):
     if not batch or types.get("batch") is not AxisType.Auto:
         return False
     devices = mesh.shape["batch"]
-    return devices > 1 and batch[0] % devices == 0 and batch[0] >= LEAST_BATCH * devices
+    even = devices > 1 and isinstance(batch[0], int) and batch[0] % devices == 0
+    return even and batch[0] >= LEAST_BATCH * devices
 
 
 def _scan_chunks(scan, carry, inputs, total, size, reverse):

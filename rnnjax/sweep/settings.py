@@ -113,7 +113,7 @@ def _check_types(sweep):
     """Raise a TypeError unless everything has the type that its field declares."""
     for owner in (sweep, sweep.settings):
         for field in dataclasses.fields(owner):
-            kind = typing.get_origin(field.type) or field.type
+            kind: Any = typing.get_origin(field.type) or field.type
             value = getattr(owner, field.name)
             if not isinstance(value, kind):
                 raise TypeError(f"{field.name} is {value!r}")
