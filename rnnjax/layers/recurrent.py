@@ -88,7 +88,7 @@ class RNN(nn.Module):
                 f"inputs must have an axis for time and one for features, got shape "
                 f"{jnp.shape(inputs)}"
             )
-        xs = jnp.asarray(inputs) if time_major else jnp.moveaxis(inputs, -2, 0)
+        xs: Any = jnp.asarray(inputs) if time_major else jnp.moveaxis(inputs, -2, 0)
         seq_lengths = checked_lengths(seq_lengths, xs.shape[0], xs.shape[1:-1], "seq_lengths")
         params = Parameters(lambda key: self.cell.init(key, xs.shape[-1]), name="cell")()
         if initial_carry is None:
