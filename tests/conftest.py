@@ -22,6 +22,7 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # before JAX reads
 
 import hypothesis
 import jax
+import jaxtyping
 import pytest
 from process_memory import LIMIT, bound_memory, peak_memory
 
@@ -90,6 +91,14 @@ def x64():
     """Run the test with 64-bit types."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def without_type_checks():
+    """Annotations are not checked, as outside these tests."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

@@ -78,7 +78,8 @@ class Checkpoints:
     def damaged(self) -> list[int]:
         """Return the steps of the quarantined checkpoints."""
         folder = self._directory / "damaged"
-        return sorted(int(p.name) for p in folder.iterdir()) if folder.exists() else []
+        found = folder.iterdir() if folder.is_dir() else ()
+        return sorted(int(path.name) for path in found if path.name.isdecimal())
 
     def save(self, step: int, tree: PyTree, metadata: Mapping[str, Any], loss: float) -> None:
         """Start a save in the background, after the previous one is completed.
@@ -164,8 +165,10 @@ class Checkpoints:
         for path in steps.iterdir() if steps.exists() else ():
             if path.name.isdecimal():
                 found.append(int(path.name))
-            else:  # Orbax itself finds only some of its unfinished folders
+            elif path.is_dir():  # Orbax itself finds only some of its unfinished folders
                 shutil.rmtree(path)
+            else:
+                path.unlink()
         for step in sorted(found):
             path = self._directory / "files" / f"{step}.json"
             if not path.exists() and step == max(found):  # killed before the sums were written

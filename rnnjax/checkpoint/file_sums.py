@@ -25,8 +25,8 @@ def file_sums(directory: Path) -> dict[str, list[int]]:
 def read_sums(path: Path) -> dict[str, list[int]]:
     """Read sums that were written as JSON; empty if the file is missing or damaged."""
     try:
-        return dict(json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
+        return dict(json.loads(path.read_bytes())) if path.is_file() else {}
+    except (OSError, RecursionError, TypeError, ValueError):
         return {}
 
 

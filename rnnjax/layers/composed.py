@@ -7,7 +7,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from rnnjax.cells.base import Cell
 from rnnjax.layers.calls import Recurrent, first_given, without_noise
+from rnnjax.layers.checks import check_layers
 from rnnjax.layers.padding import at_last_step
 from rnnjax.layers.recurrent import RNN
 
@@ -40,13 +42,23 @@ class Bidirectional(nn.Module):
         return_carry: return `(BidirectionalCarry, outputs)`.
 
     Raises:
+        TypeError: a direction is missing, or is no layer.
         ValueError: both directions are the same layer, so that they would share its weights.
     """
 
     forward_rnn: nn.Module
-    backward_rnn: nn.Module
+    backward_rnn: Any = None  # it must be given; None is told so in a sentence
     merge_fn: Callable[[Array, Array], Array] = concatenate
     return_carry: bool = False
+
+    def __post_init__(self):
+        if self.backward_rnn is None:
+            raise TypeError(
+                "Bidirectional needs two layers, Bidirectional(RNN(cell), RNN(cell)); "
+                "layers.bidirectional(cell) makes them"
+            )
+        check_layers(forward_rnn=self.forward_rnn, backward_rnn=self.backward_rnn)
+        nn.Module.__post_init__(self)
 
     @nn.compact
     def __call__(
@@ -101,6 +113,7 @@ class Stack(nn.Module):
         return_carry: return `(carries, outputs)`, a tuple with each layer's carry.
 
     Raises:
+        TypeError: `layers` is no list, or holds something that is no layer.
         ValueError: there is no layer, the number of carries is wrong, or `residual` is set and no
             layer keeps the width.
     """
@@ -112,6 +125,12 @@ class Stack(nn.Module):
     return_carry: bool = False
 
     def __post_init__(self):
+        if isinstance(self.layers, nn.Module | Cell):
+            raise TypeError(
+                f"layers must be a list, Stack([RNN(cell), RNN(cell)]), got one "
+                f"{type(self.layers).__name__}; layers.deep(cell, 2) makes them"
+            )
+        check_layers(**{f"layers[{i}]": layer for i, layer in enumerate(self.layers)})
         for name in ("layers", "dropout_broadcast_dims"):  # lists are allowed; tuples are hashable
             object.__setattr__(self, name, tuple(getattr(self, name)))
         nn.Module.__post_init__(self)

@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array
 
 from rnnjax.layers.attention import last_state
+from rnnjax.layers.checks import check_layers
 from rnnjax.layers.composed import reads_backwards
 from rnnjax.layers.padding import valid_steps
 from rnnjax.recurrence.options import known
@@ -159,4 +160,5 @@ def ctc_loss(
 
 
 def _parts(module: Any) -> tuple[Any, Any, Any]:
+    check_layers(layer=module.layer, head=module.head)
     return module.layer, module.head, module.embed

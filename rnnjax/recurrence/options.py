@@ -89,11 +89,14 @@ def _shapes(tree):
 
 
 def _described(tree):
+    """Return what a person would call the outermost part of a tree."""
     fields = getattr(tree, "_fields", None)
     if fields is not None:
         return f"{type(tree).__name__}({', '.join(fields)})"
     if isinstance(tree, Mapping):
         return f"a {type(tree).__name__} of {', '.join(map(repr, tree))}"
+    if isinstance(tree, tuple | list):
+        return f"a plain {type(tree).__name__} of {len(tree)}"
     return "None" if tree is None else f"a {type(tree).__name__}"
 
 
@@ -109,10 +112,10 @@ def start_carry(cell: Cell, carry: PyTree, batch: tuple[int, ...], name: str) ->
 def check_like(tree: PyTree, want: PyTree, name: str) -> None:
     """Raise a ValueError unless `tree` has the structure and the shapes of `want`."""
     if jax.tree.structure(tree) != jax.tree.structure(want):
-        raise ValueError(
-            f"{name} must have the structure {jax.tree.structure(want)}, "
-            f"got {jax.tree.structure(tree)}"
-        )
+        found, wanted = _described(tree), _described(want)
+        if found == wanted:  # the difference is further down
+            found, wanted = jax.tree.structure(tree), jax.tree.structure(want)
+        raise ValueError(f"{name} must have the structure {wanted}, got {found}")
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     for (path, leaf), wanted in zip(leaves, jax.tree.leaves(want), strict=True):
         if jnp.shape(leaf) != wanted.shape:
@@ -179,7 +182,9 @@ def checked_lengths(
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise TypeError(f"{name} must be integers, got {lengths.dtype}")
     if lengths.shape != batch:
-        raise ValueError(f"{name} must have the batch shape {batch}, got {lengths.shape}")
+        swapped = lengths.shape[:1] == (total,) and lengths.ndim == len(batch)
+        hint = "; are the axes of time and batch swapped?" if swapped else ""
+        raise ValueError(f"{name} must have the batch shape {batch}, got {lengths.shape}{hint}")
     if given is not None and given.size:
         low, high = int(given.min()), int(given.max())
         if low < 0 or high > total:

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from rnnjax.cells.base import Cell, check_size
 from rnnjax.recurrence.fast import fast_scan, served
+from rnnjax.recurrence.meshes import varying_alike, with_explicit_axes
 from rnnjax.recurrence.options import (
     batch_shape,
     check_params,
@@ -89,7 +90,9 @@ def unroll(
     have a backward pass of their own, several times faster than the one JAX derives
     (docs/internals/fast_backward.md); `unroll` does not apply to it. Within a mesh that has an
     axis named "batch" (`jax.set_mesh(rnnjax.training.batch_mesh())`), the leading batch dimension
-    is split over that axis, if it can be split evenly.
+    is split over that axis, if it can be split evenly. Inputs that are sharded along explicit axes
+    (`jax.make_mesh`) give results that are sharded like them. Within `jax.shard_map` the backward
+    pass is the one JAX derives, unless it is called with `check_vma=False`.
 
     A carry may have complex and integer leaves; no gradient flows through integers. For a complex
     z, gradients follow JAX's convention: g = dL/d(Re z) - i dL/d(Im z), so dL = Re(sum(g * dz)).
@@ -146,7 +149,13 @@ def unroll(
         "return_carries",
     ),
 )
-def _unroll(
+def _unroll(cell, params, xs, carry, *options, return_carries, **static):
+    run = functools.partial(_run, cell, return_carries=return_carries, **static)
+    run = with_explicit_axes(run, xs, carry, return_carries=return_carries)
+    return run(params, xs, carry, *options)
+
+
+def _run(
     cell,
     params,
     xs,
@@ -166,6 +175,11 @@ def _unroll(
 ):
     batch, total = batch_shape(cell, xs), jax.tree.leaves(xs)[0].shape[0]
     times = jnp.arange(total).reshape(total, *(1 for _ in batch))
+    given = params, xs, carry, lengths, resets, reset_carry, clip_adjoints
+    alike, varying = varying_alike((*given, perturbations, norm_probe))
+    params, xs, carry, lengths, resets, reset_carry, clip_adjoints, perturbations, norm_probe = (
+        alike
+    )
     ready = cell.prepare(params)
     carry = settle_dtypes(cell, ready, xs, carry)
     if resets is not None:
@@ -199,7 +213,7 @@ def _unroll(
     def read(carry):
         return cell.output(carry), carry if return_carries else None
 
-    fast = served(cell, ready, carry, xs)
+    fast = served(cell, ready, carry, xs) and not varying
 
     def run(ready, shared, carry, inputs):
         arguments: Any = (ready, carry, *inputs, shared)

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+LARGEST_ARRAYS = 2**40  # bytes
 NOT_REGULAR = "it is not a regular file"
 REASONS = {errno.ELOOP: "it is a symbolic link", errno.ENXIO: NOT_REGULAR}
 
@@ -162,7 +163,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         FileNotFoundError: there is no such file.
         OSError: the file is damaged.
     """
-    data = path.read_bytes()
+    data = read_regular(path, LARGEST_ARRAYS)
     if _checksum(data[:-4]) != data[-4:]:
         raise OSError(f"{path} is damaged")
     found = {}

@@ -71,11 +71,11 @@ def holds_something(path: Path) -> bool:
 
 
 def refuse_links(path: Path) -> None:
-    """Raise an OSError if something that a run wrote is a symbolic link: nothing follows it."""
+    """Raise an OSError if something that a run writes is a symbolic link: nothing follows it."""
     for name in (WRITTEN, REPLACED, DISCARDED, LOCK):
         if (path / name).is_symlink():
             raise FileExistsError(_link(path / name))
-    for name in written_files(path):
+    for name in dict.fromkeys((*written_files(path), *PROTECTED)):
         top = path / name
         for entry in (top, *(Path(d) / n for d, ds, fs in os.walk(top) for n in (*ds, *fs))):
             if entry.is_symlink():
@@ -170,7 +170,13 @@ def _link(path):
 
 def _move_back(path):
     last = WRITTEN, FINISHED
-    files = (path / REPLACED).iterdir()
+    files = list((path / REPLACED).iterdir())
+    for file in files:
+        if os.path.lexists(path / file.name):
+            raise FileExistsError(
+                f"{path} holds {file.name} and {REPLACED}/{file.name}, and no process leaves both; "
+                "remove one of them, or give another directory"
+            )
     for file in sorted(files, key=lambda file: (file.name in last, file.name == FINISHED)):
         file.rename(path / file.name)
     (path / REPLACED).rmdir()

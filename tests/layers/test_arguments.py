@@ -32,6 +32,14 @@ from rnnjax.layers import RNN, TCN, Bidirectional, Stack, Transformer
             "initial_carry must have the structure",
         ),
         (
+            lambda: run(RNN(LSTM(H)), initial_carry=(jnp.zeros((B, H)), jnp.zeros((B, H)))),
+            r"structure LSTMCarry\(c, h\), got a plain tuple of 2",
+        ),
+        (
+            lambda: run(RNN(LSTM(H)), n=jnp.ones(T, int)),
+            r"batch shape \(4,\), got \(6,\); are the axes of time and batch swapped\?",
+        ),
+        (
             lambda: layers.Embed(V, D).init(KEY, jnp.array([0, V])),
             r"tokens must lie in 0..5, got 0..6",
         ),
@@ -61,6 +69,32 @@ def test_wrong_arguments(call, message):
     ],
 )
 def test_wrong_types(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: Bidirectional(LSTM(H), LSTM(H)),
+            r"forward_rnn must be a layer, got the cell LSTM; write RNN\(LSTM\(...\)\)",
+        ),
+        (lambda: Bidirectional(RNN(LSTM(H))), r"needs two layers, Bidirectional\(RNN\(cell\), RNN"),
+        (
+            lambda: Stack(RNN(LSTM(H))),
+            r"a list, Stack\(\[RNN\(cell\), RNN\(cell\)\]\), got one RNN",
+        ),
+        (lambda: Stack(RNN(LSTM(H)), RNN(LSTM(H))), "layers must be a list, .* got one RNN"),
+        (lambda: Stack([RNN(LSTM(H)), GRU(H)]), r"layers\[1\] must be a layer, got the cell GRU"),
+        (lambda: Stack([3]), r"layers\[0\] must be a layer, such as RNN\(cell\), got 3"),
+        (
+            lambda: models.ManyToOne(LSTM(H), layers.SoftmaxHead(2)).init(KEY, XS),
+            "layer must be a layer, got the cell LSTM",
+        ),
+    ],
+)
+def test_what_is_no_layer(call, message, without_type_checks):
     with pytest.raises(TypeError, match=message):
         call()
 

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
-from jaxtyping import config
 from slow import slow_but_for
 
 import rnnjax
@@ -32,12 +31,8 @@ LAYERS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def sizes_need_not_be_numbers():
-    """While a program is exported its sizes are symbols, which no annotation allows."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
+# While a program is exported its sizes are symbols, which no annotation allows.
+pytestmark = pytest.mark.usefixtures("without_type_checks")
 
 
 def like(tree):
