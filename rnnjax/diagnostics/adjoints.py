@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from rnnjax.cells.base import Cell
-from rnnjax.diagnostics.linear import Trajectory, linearise, precise, run
+from rnnjax.diagnostics.linear import Trajectory, linearise, one_step, precise, run
 from rnnjax.recurrence.carries import expand, norm, normalise, partition
 from rnnjax.recurrence.options import batch_shape, check_like
 
@@ -140,7 +140,7 @@ def pull_through_output(cell: Any, trajectory: Trajectory, slopes: Array) -> lis
 
 def _profile(cell, params, xs, cotangent, initial_carry, seq_lengths):
     batch, trajectory = batch_shape(cell, xs), run(cell, params, xs, initial_carry, seq_lengths)
-    check_like(cotangent, jax.tree.map(lambda s: s[0], trajectory.entering), "cotangent")
+    check_like(cotangent, one_step(trajectory.entering), "cotangent")
     lengths = None if seq_lengths is None else jnp.asarray(seq_lengths)
     return _log_profile(cell, len(batch), trajectory.ready, trajectory.steps, cotangent, lengths)
 
@@ -156,7 +156,7 @@ def _adjoints(cell, trajectory, slopes):
         earlier = linearise(cell, trajectory.ready, step)[1](later)
         return earlier, (earlier, later)
 
-    nothing = [jnp.zeros_like(s[0]) for s in floats]
+    nothing = [jnp.zeros(s.shape[1:], s.dtype) for s in floats]
     _, found = lax.scan(pull_back, nothing, (trajectory.steps, read), reverse=True)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape), trajectory.entering)
     return tuple(merge(leaves, zeros) for leaves in found)

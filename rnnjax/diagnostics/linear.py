@@ -59,10 +59,16 @@ def run(
         cell, params, xs, first, seq_lengths=seq_lengths, return_carries=True
     )
     check_finite(after, len(batch))
-    entering = jax.tree.map(lambda s, ss: jnp.concatenate([s[None], ss[:-1]]), first, after)
+    total = outputs.shape[0]
+    entering = jax.tree.map(lambda s, ss: jnp.concatenate([s[None], ss[:-1]])[:total], first, after)
     inputs = cell.project(ready, xs)
     products = recurrent_products(cell, ready, entering, inputs)
     return Trajectory(entering, inputs, products, after, outputs, ready)
+
+
+def one_step(tree: PyTree) -> PyTree:
+    """Return the shapes of one step of arrays `[T, ...]`; there need not be one."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), tree)
 
 
 def recurrent_products(

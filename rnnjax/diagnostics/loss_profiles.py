@@ -150,12 +150,15 @@ def _profile(cell, batch_ndim, trajectory, slopes, lengths):
         log, lost = _add(finite, jnp.log(length).astype(top.dtype))
         return (unit, log, lost), (log, [jnp.log(norm([v], batch_ndim)) for v in unit])
 
-    nothing = [jnp.zeros_like(s[0]) for s in floats]
-    start = nothing, jnp.full_like(arrivals[0], -jnp.inf), jnp.zeros_like(arrivals[0])
+    nothing = [jnp.zeros(s.shape[1:], s.dtype) for s in floats]
+    none = jnp.full(arrivals.shape[1:], -jnp.inf, arrivals.dtype)
+    start = nothing, none, jnp.zeros_like(none)
     inputs = times, trajectory.steps, read, arrivals
     _, (joint, parts) = lax.scan(pull_back, start, inputs, reverse=True)
     nowhere = jax.tree.map(lambda _: jnp.full_like(joint, -jnp.inf), trajectory.entering)
-    if lengths is None:
+    if not len(times):
+        at_end = none
+    elif lengths is None:
         at_end = arrivals[-1]
     else:
         last = jnp.maximum(lengths - 1, 0)[None]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnnjax.cells.base import Cell
-from rnnjax.diagnostics.linear import need_gated, precise, pull_apart, run
+from rnnjax.diagnostics.linear import need_gated, one_step, precise, pull_apart, run
 from rnnjax.recurrence.carries import expand, norm, normalise, partition
 from rnnjax.recurrence.options import batch_shape, check_like
 
@@ -57,7 +57,7 @@ def log_carousel_profile(
     """
     need_gated(cell, "log_carousel_profile")
     batch, trajectory = batch_shape(cell, xs), run(cell, params, xs, initial_carry, seq_lengths)
-    check_like(cotangent, jax.tree.map(lambda s: s[0], trajectory.entering), "cotangent")
+    check_like(cotangent, one_step(trajectory.entering), "cotangent")
     lengths = None if seq_lengths is None else jnp.asarray(seq_lengths)
     return _log_carousel_profile(
         cell, len(batch), trajectory.ready, trajectory.steps, cotangent, lengths

@@ -97,7 +97,11 @@ def flatten(leaves: list[Array], batch_ndim: int) -> Array:
 
     A complex entry takes two places, its real part and then its imaginary part.
     """
-    flat = [_as_real(v).reshape(*v.shape[:batch_ndim], -1) for v in leaves]
+    sizes = real_sizes(leaves, batch_ndim)
+    flat = [
+        _as_real(v).reshape(*v.shape[:batch_ndim], size)
+        for v, size in zip(leaves, sizes, strict=True)
+    ]
     return jnp.concatenate(flat, axis=-1)
 
 
