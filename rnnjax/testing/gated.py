@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from rnnjax.cells.gated import GatedStep, is_gated
@@ -44,4 +45,19 @@ def check_gated(cell: Any, input_size: int, key: Array) -> None:
                 f"recurrent kernel of shape {shape}, got shape {a.shape}."
             )
         with promise(f"{name(cell)}.gates must take what elementwise, project and recur return"):
-            cell.next_carry(cell.elementwise(ready), carry, u, cell.recur(ready, carry, u))
+            after = cell.gates(cell.elementwise(ready), carry, u, cell.recur(ready, carry, u))
+        _check_width(cell, carry, after)
+
+
+def _check_width(cell, carry, after):
+    """Check that no gate rounds the carry: `step` gives it its type back, not its digits."""
+    if jax.tree.structure(carry) != jax.tree.structure(after):
+        return  # what `step` returns is checked later
+    pairs = zip(jax.tree_util.tree_leaves_with_path(carry), jax.tree.leaves(after), strict=True)
+    for (path, a), b in pairs:
+        floating = jnp.issubdtype(a.dtype, jnp.floating) and jnp.issubdtype(b.dtype, jnp.floating)
+        if floating and jnp.finfo(b.dtype).bits < jnp.finfo(a.dtype).bits:
+            raise CellError(
+                f"{name(cell)}.gates must return a carry of the same types it received: at "
+                f"{jax.tree_util.keystr(path)} it received {a.dtype} and returned {b.dtype}."
+            )

@@ -410,7 +410,7 @@ BROKEN = [
     (GatesMixTheBatch(), "GatesMixTheBatch.step mixes the examples of a batch"),
     (
         GatesRoundTheCarry(),
-        "GatesRoundTheCarry.step must return a carry of the same types it received: at .h it "
+        "GatesRoundTheCarry.gates must return a carry of the same types it received: at .h it "
         "received float32 and returned float16",
     ),
 ]
