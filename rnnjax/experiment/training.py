@@ -36,7 +36,8 @@ def start(config: Any, optimizer: Any, init: Callable[[Any], PyTree]) -> trainin
         return training.TrainState(params, optimizer.init(params), jnp.int32(0), own)
 
     shapes = jax.eval_shape(one, jax.eval_shape(lambda: jax.random.key(0)))
-    check_memory("the networks and their optimisers", shapes.opt_state, copies=len(config.members))
+    arrays, copies = (shapes.params, shapes.opt_state), len(config.members)
+    check_memory("the networks and their optimisers", arrays, copies=copies)
     keys = jnp.stack([jax.random.key(seed) for seed in config.members])
     return training.over_population(one)(keys)
 

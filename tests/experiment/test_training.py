@@ -187,6 +187,6 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_made(monkeypatch)
         return {"w": jnp.zeros((10**6, 10**6)) + jax.random.normal(key)}
 
     with pytest.raises(
-        ArgumentError, match=r"networks and their optimisers would take 6.4e\+04 GB"
+        ArgumentError, match=r"networks and their optimisers would take 9.6e\+04 GB"
     ):
         experiment.start(Config(seeds=8), optax.adam(1.0), large)
