@@ -192,16 +192,33 @@ def checked_lengths(
     return lengths
 
 
-def checked_resets(resets: Any, total: int, batch: tuple[int, ...]) -> Any:
-    """Return resets as booleans `[T, *batch]`."""
-    if resets is None:
+def checked_flags(name: str, flags: Any, total: int, batch: tuple[int, ...]) -> Any:
+    """Return flags, the argument called `name`, as booleans `[T, *batch]`."""
+    if flags is None:
         return None
-    resets = jnp.asarray(resets)
-    if resets.dtype != jnp.bool_:
-        raise TypeError(f"resets must be booleans, got {resets.dtype}")
-    if resets.shape != (total, *batch):
-        raise ValueError(f"resets must have shape {(total, *batch)}, got {resets.shape}")
-    return resets
+    flags = jnp.asarray(flags)
+    if flags.dtype != jnp.bool_:
+        raise TypeError(f"{name} must be booleans, got {flags.dtype}")
+    if flags.shape != (total, *batch):
+        swapped = flags.shape == (*batch[:1], total, *batch[1:])
+        hint = "; are the axes of time and batch swapped?" if swapped else ""
+        raise ValueError(f"{name} must have shape {(total, *batch)}, got {flags.shape}{hint}")
+    return flags
+
+
+def checked_masked_output(cell: Cell, value: Any, total: int, batch: tuple[int, ...]) -> Any:
+    """Return what masked steps emit as an array `[T, *batch, output_size]`."""
+    if value is None:
+        return None
+    shape = total, *batch, cell.output_size
+    value = jnp.asarray(value)
+    try:
+        return jnp.broadcast_to(value, shape)
+    except ValueError:
+        raise ValueError(
+            f'masked_output must be "last" or numbers that broadcast to {shape}, got shape '
+            f"{value.shape}"
+        ) from None
 
 
 def checked_clip(largest: Any) -> Any:

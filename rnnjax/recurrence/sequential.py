@@ -7,27 +7,26 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from rnnjax.cells.base import Cell, check_size
 from rnnjax.recurrence.fast import fast_scan, served
-from rnnjax.recurrence.meshes import varying_alike, with_explicit_axes
+from rnnjax.recurrence.meshes import splits_batch, varying_alike, with_explicit_axes
 from rnnjax.recurrence.options import (
     batch_shape,
     check_params,
     checked_clip,
+    checked_flags,
     checked_lengths,
+    checked_masked_output,
     checked_perturbations,
     checked_probe,
-    checked_resets,
     settle_dtypes,
     start_carry,
 )
-from rnnjax.recurrence.steps import Now, enter, leave, where
+from rnnjax.recurrence.steps import Now, enter, flags, leave, where
 
 PyTree = Any
-LEAST_BATCH = 8  # examples on each device: with 8, two devices are a tenth faster than one
 
 
 def unroll(
@@ -37,6 +36,8 @@ def unroll(
     initial_carry: PyTree = None,
     *,
     seq_lengths: Any = None,
+    mask: Any = None,
+    masked_output: Any = None,
     resets: Any = None,
     reset_carry: PyTree = None,
     reverse: bool = False,
@@ -63,9 +64,13 @@ def unroll(
         initial_carry: s_0, leaves `[*batch, ...]`; None means `cell.initial_carry(batch)`.
         seq_lengths: the number of valid steps of each sequence, integers in 0..T, `[*batch]`. Steps
             past the end leave the carry unchanged and emit zeros.
+        mask: booleans `[T, *batch]`; where false, the step is left out: it leaves the carry
+            unchanged and emits `masked_output`. Masks serve for padding on the left and for gaps.
+        masked_output: what masked steps emit: numbers that broadcast to `[T, *batch, output_size]`,
+            or "last", the output of the carry that they leave unchanged; None means zeros.
         resets: booleans `[T, *batch]`; where true, the carry is set to `reset_carry` before that
-            step. Mark the first step of each of several sequences packed into one; with `reverse`,
-            its last step, which is processed first.
+            step, even if the step is masked. Mark the first step of each of several sequences
+            packed into one; with `reverse`, its last step, which is processed first.
         reset_carry: the carry after a reset; None means `cell.initial_carry(batch)`. A stream that
             is cut into several calls then gives the same results as one call.
         reverse: start at each sequence's last valid step and go to its first; outputs are in
@@ -76,7 +81,8 @@ def unroll(
             k = sqrt(T), the minimum. With 1 a gated cell keeps its carries and no gates, which is
             a third of the memory or less, and computes the gates of many steps again at once.
         truncate_every: truncated back-propagation: no gradient passes from step n k (counted in
-            processing order from the sequence's first step) to the one before it.
+            processing order from the sequence's first step, without masked ones) to the one before
+            it.
         clip_adjoints: the largest norm of the gradient dL/ds_t that passes back through a step's
             carry, for each step and example; a larger gradient is scaled down to it.
         perturbations: added to the carry that enters each step, leaves `[T, *batch, ...]`; make
@@ -107,7 +113,8 @@ def unroll(
     Raises:
         ValueError: an array's shape does not fit `xs`, `params` are not those of such a cell, a
             length is negative or beyond T, or an option is not a positive integer.
-        TypeError: the cell is not hashable, or `seq_lengths` or `resets` have the wrong type.
+        TypeError: the cell is not hashable, or `seq_lengths`, `mask` or `resets` have the wrong
+            type.
     """
     batch, total = batch_shape(cell, xs), jax.tree.leaves(xs)[0].shape[0]
     check_params(cell, params, xs)
@@ -119,17 +126,26 @@ def unroll(
             check_size(name, every)
     if reset_carry is not None and resets is None:
         raise ValueError("reset_carry was given without resets; give both or neither")
+    if masked_output is not None and mask is None:
+        raise ValueError("masked_output was given without mask; give both or neither")
+    hold = isinstance(masked_output, str)
+    emitted = None if hold else checked_masked_output(cell, masked_output, total, batch)
+    if hold and masked_output != "last":
+        raise ValueError(f'masked_output must be numbers or "last", got {masked_output!r}')
     return _unroll(
         cell.without_initialisers(),
         params,
         jax.tree.map(jnp.asarray, xs),
         start_carry(cell, initial_carry, batch, "initial_carry"),
         checked_lengths(seq_lengths, total, batch),
-        checked_resets(resets, total, batch),
+        checked_flags("mask", mask, total, batch),
+        emitted,
+        checked_flags("resets", resets, total, batch),
         None if resets is None else start_carry(cell, reset_carry, batch, "reset_carry"),
         checked_clip(clip_adjoints),
         checked_perturbations(cell, perturbations, total, batch),
         checked_probe(norm_probe, total, batch),
+        hold=hold,
         reverse=bool(reverse),
         unroll=int(unroll),
         checkpoint_every=checkpoint_every,
@@ -142,6 +158,7 @@ def unroll(
     jax.jit,
     static_argnames=(
         "cell",
+        "hold",
         "reverse",
         "unroll",
         "checkpoint_every",
@@ -161,12 +178,15 @@ def _run(
     xs,
     carry,
     lengths,
+    mask,
+    emitted,
     resets,
     reset_carry,
     clip_adjoints,
     perturbations,
     norm_probe,
     *,
+    hold,
     reverse,
     unroll,
     checkpoint_every,
@@ -174,28 +194,22 @@ def _run(
     return_carries,
 ):
     batch, total = batch_shape(cell, xs), jax.tree.leaves(xs)[0].shape[0]
-    times = jnp.arange(total).reshape(total, *(1 for _ in batch))
-    given = params, xs, carry, lengths, resets, reset_carry, clip_adjoints
+    given = params, xs, carry, lengths, mask, emitted, resets, reset_carry, clip_adjoints
     alike, varying = varying_alike((*given, perturbations, norm_probe))
-    params, xs, carry, lengths, resets, reset_carry, clip_adjoints, perturbations, norm_probe = (
-        alike
-    )
+    params, xs, carry, lengths, mask, emitted, resets, *alike = alike
+    reset_carry, clip_adjoints, perturbations, norm_probe = alike
     ready = cell.prepare(params)
     carry = settle_dtypes(cell, ready, xs, carry)
     if resets is not None:
         reset_carry = jax.tree.map(lambda r, c: r.astype(c.dtype), reset_carry, carry)
-    valid = cut = None
-    if lengths is not None:
-        valid = times < lengths
-        # Padding values, NaN included, must not reach a gradient as 0 * NaN.
+    within, valid, resets, cut = flags(
+        total, len(batch), lengths, mask, resets, truncate_every=truncate_every, reverse=reverse
+    )
+    if valid is not None:  # what is left out, NaN included, must not reach a gradient as 0 * NaN
         xs = jax.tree.map(lambda x: where(valid, x, jnp.zeros_like(x)), xs)
-    if truncate_every is not None:
-        last = (total if lengths is None else lengths) - 1
-        age = last - times if reverse else times  # steps already processed
-        cut = (age > 0) & (age % truncate_every == 0)
-    if valid is not None:  # no step, nothing to cut or to reset
-        cut, resets = (flag if flag is None else flag & valid for flag in (cut, resets))
-
+    own = within if hold else valid  # where the outputs are the cell's own
+    if emitted is not None and within is not None:
+        emitted = where(within, emitted, jnp.zeros_like(emitted))
     now = Now(valid, resets, cut, perturbations, norm_probe)
     shared = reset_carry, clip_adjoints
     enter_step = functools.partial(enter, len(batch))
@@ -216,7 +230,8 @@ def _run(
     fast = served(cell, ready, carry, xs) and not varying
 
     def run(ready, shared, carry, inputs):
-        arguments: Any = (ready, carry, *inputs, shared)
+        xs, now, own, emitted = inputs
+        arguments: Any = (ready, carry, xs, now, shared)
         if fast:
             plain = functools.partial(scan, lambda carry: carry)
 
@@ -228,8 +243,9 @@ def _run(
             outputs, carries = read(carries)
         else:
             final, (outputs, carries) = scan(read, *arguments)
-        if (valid := inputs[1].valid) is not None:
-            outputs = where(valid, outputs, jnp.zeros_like(outputs))
+        if own is not None:
+            others = jnp.zeros_like(outputs) if emitted is None else emitted.astype(outputs.dtype)
+            outputs = where(own, outputs, others)
         return final, (outputs, carries)
 
     def run_all(ready, shared, carry, inputs):
@@ -238,7 +254,7 @@ def _run(
             return one(carry, inputs)
         return _scan_chunks(one, carry, inputs, total, checkpoint_every, reverse)
 
-    if _splits(batch):
+    if splits_batch(batch):
         over, over_time = P("batch"), P(None, "batch")
         run_all = jax.shard_map(
             run_all,
@@ -247,19 +263,8 @@ def _run(
             axis_names={"batch"},
             check_vma=False,
         )
-    final, (outputs, carries) = run_all(ready, shared, carry, (xs, now))
+    final, (outputs, carries) = run_all(ready, shared, carry, (xs, now, own, emitted))
     return (final, outputs, carries) if return_carries else (final, outputs)
-
-
-def _splits(batch):
-    """Return whether the current mesh has a batch axis over which splitting pays."""
-    mesh = jax.sharding.get_abstract_mesh()
-    types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-    if not batch or types.get("batch") is not AxisType.Auto:
-        return False
-    devices = mesh.shape["batch"]
-    even = devices > 1 and isinstance(batch[0], int) and batch[0] % devices == 0
-    return even and batch[0] >= LEAST_BATCH * devices
 
 
 def _scan_chunks(scan, carry, inputs, total, size, reverse):

@@ -22,6 +22,40 @@ class Now(NamedTuple):
     probe: Any
 
 
+def flags(
+    total: Any,
+    batch_ndim: int,
+    lengths: Any,
+    mask: Any,
+    resets: Any,
+    *,
+    truncate_every: int | None,
+    reverse: bool,
+) -> tuple[Any, Any, Any, Any]:
+    """Return where a step is within its sequence, is taken, is preceded by a reset, or by a cut.
+
+    Each is `[T, *batch]`, or None: within, taken everywhere; reset, cut nowhere. A masked step is
+    not taken but may be reset; past a sequence's end nothing happens.
+    """
+    times = jnp.arange(total).reshape(total, *[1] * batch_ndim)
+    within = None if lengths is None else times < lengths
+    valid = _both(within, mask)
+    cut = None
+    if truncate_every is not None:
+        last = (total if lengths is None else lengths) - 1
+        age = last - times if reverse else times  # steps already taken
+        if mask is not None:
+            taken = valid.astype(jnp.int32)
+            age = lax.cumsum(taken, reverse=reverse) - taken
+        cut = _both(valid, (age > 0) & (age % truncate_every == 0))
+    return within, valid, None if resets is None else _both(within, resets), cut
+
+
+def _both(flags, others):
+    """Return where both are true; None is true everywhere."""
+    return others if flags is None else flags if others is None else flags & others
+
+
 def enter(batch_ndim, shared, carry, now):
     """Return the carry as it enters a step."""
     reset_carry, clip = shared
@@ -32,7 +66,7 @@ def enter(batch_ndim, shared, carry, now):
 
 
 def leave(carry, new, now):
-    """Return the carry after a step; in the padding it stays as it was."""
+    """Return the carry after a step; one that is not taken leaves it as it was."""
     return new if now.valid is None else where(now.valid, new, carry)
 
 

@@ -20,15 +20,17 @@ def python_loop(
     initial_carry: PyTree,
     *,
     seq_lengths: Any = None,
+    mask: Any = None,
+    masked_output: Any = None,
     resets: Any = None,
     reverse: bool = False,
     truncate_every: int | None = None,
 ) -> tuple[PyTree, Array, PyTree]:
     """Run a cell one example and one step at a time, as a textbook would: the oracle of `unroll`.
 
-    Takes `xs [T, B, D]` and a carry with leaves `[B, ...]`; `seq_lengths [B]` and `resets [T, B]`
-    must be concrete. Returns `(final_carry, outputs, carries)` as `unroll(return_carries=True)`
-    does: `carries[t]` is the carry after step t.
+    Takes `xs [T, B, D]` and a carry with leaves `[B, ...]`; `seq_lengths [B]`, `mask [T, B]` and
+    `resets [T, B]` must be concrete. Returns `(final_carry, outputs, carries)` as
+    `unroll(return_carries=True)` does: `carries[t]` is the carry after step t.
     """
     advance, ready = functools.partial(_advance, cell), cell.prepare(params)
     total, batch = xs.shape[:2]
@@ -42,14 +44,21 @@ def python_loop(
         done = 0
         for t in reversed(range(total)) if reverse else range(total):
             if t < length:
-                if truncate_every and done and done % truncate_every == 0:
+                taken = mask is None or mask[t, b]
+                if taken and truncate_every and done and done % truncate_every == 0:
                     state = lax.stop_gradient(state)
                 if resets is not None and resets[t, b]:
                     state = jax.tree.map(lambda s, d: s.astype(d), cell.initial_carry(()), dtypes)
-                state, outputs[t] = advance(ready, state, xs[t, b])
-                done += 1
+                if taken:
+                    state, outputs[t] = advance(ready, state, xs[t, b])
+                    done += 1
+                elif isinstance(masked_output, str):
+                    outputs[t] = cell.output(state)
+                elif masked_output is not None:
+                    like = jax.eval_shape(cell.output, state)
+                    outputs[t] = jnp.broadcast_to(masked_output, like.shape).astype(like.dtype)
             carries[t] = state
-        shape = jax.eval_shape(lambda s: cell.output(s), state)
+        shape = jax.eval_shape(cell.output, state)
         blank = jnp.zeros(shape.shape, shape.dtype)
         outputs = [blank if y is None else y for y in outputs]
         results.append((state, jnp.stack(outputs), stack(carries)))

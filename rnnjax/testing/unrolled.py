@@ -18,6 +18,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "no options": {},
     "seq_lengths": {"seq_lengths": (4, 0)},
     "resets": {"resets": ((2, 5), (0, 3))},
+    "mask": {"mask": ((0, 1, 4), (3, 6)), "masked_output": "last"},
     "reverse": {"reverse": True},
     "truncate_every=3": {"truncate_every": 3},
     "checkpoint_every=3 and unroll=2": {"checkpoint_every": 3, "unroll": 2},
@@ -28,12 +29,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "all options": {
         "seq_lengths": (5, 7),
+        "mask": ((1, 3), (6,)),
+        "masked_output": 0.5,
         "resets": ((3,), (2, 6)),
         "reverse": True,
         "checkpoint_every": "sqrt",
         "truncate_every": 2,
     },
 }
+# The numbers of `mask` are the steps that are left out.
 NOT_IN_THE_LOOP = "unroll", "checkpoint_every"  # they change no number
 
 
@@ -45,11 +49,12 @@ def check_loop(cell: Any, input_size: int, key: Array) -> None:
             options = dict(given)
             if "seq_lengths" in options:
                 options["seq_lengths"] = np.array(options["seq_lengths"])
-            if "resets" in options:
-                resets = np.zeros((TIME, BATCH), bool)
-                for b, steps in enumerate(options["resets"]):
-                    resets[list(steps), b] = True
-                options["resets"] = resets
+            for flags in ("mask", "resets"):
+                if flags in options:
+                    steps = np.zeros((TIME, BATCH), bool)
+                    for b, times in enumerate(options[flags]):
+                        steps[list(times), b] = True
+                    options[flags] = ~steps if flags == "mask" else steps
             loop_options = {k: v for k, v in options.items() if k not in NOT_IN_THE_LOOP}
             fast = functools.partial(unroll, cell, return_carries=True, **options)
             slow = functools.partial(python_loop, cell, **loop_options)
