@@ -44,7 +44,7 @@ class AdditiveAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, queries: Array, keys: Array, *, seq_lengths: Any = None
+        self, queries: Array, keys: Array, *, seq_lengths: Any = None, mask: Any = None
     ) -> tuple[Array, Array]:
         """Return contexts `[*batch, T, K]` and weights `[*batch, T, S]`.
 
@@ -53,8 +53,9 @@ class AdditiveAttention(nn.Module):
             keys: `[*batch, S, K]`, the sequence to attend to.
             seq_lengths: valid steps of the keys, `[*batch]`. Weights are zero in the padding, and
                 everywhere if no step is valid.
+            mask: booleans `[*batch, S]`, false where a key has no weight.
         """
-        keys, valid = _masked(keys, seq_lengths)
+        keys, valid = _masked(keys, seq_lengths, mask)
         q = nn.Dense(self.features, dtype=self.dtype, name="query")(queries)
         k = nn.Dense(self.features, use_bias=False, dtype=self.dtype, name="key")(keys)
         hidden = jnp.tanh(q[..., :, None, :] + k[..., None, :, :])
@@ -79,18 +80,18 @@ class DotProductAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, queries: Array, keys: Array, *, seq_lengths: Any = None
+        self, queries: Array, keys: Array, *, seq_lengths: Any = None, mask: Any = None
     ) -> tuple[Array, Array]:
         """Return contexts `[*batch, T, K]` and weights `[*batch, T, S]`, as `AdditiveAttention`."""
-        keys, valid = _masked(keys, seq_lengths)
+        keys, valid = _masked(keys, seq_lengths, mask)
         q = nn.Dense(self.features, use_bias=False, dtype=self.dtype, name="query")(queries)
         k = nn.Dense(self.features, use_bias=False, dtype=self.dtype, name="key")(keys)
         scores = jnp.einsum("...tf,...sf->...ts", q, k) / math.sqrt(self.features)
         return _read(self, scores, keys, valid)
 
 
-def _masked(keys, seq_lengths):
-    valid = valid_steps(seq_lengths, keys.shape[:-1])
+def _masked(keys, seq_lengths, mask):
+    valid = valid_steps(seq_lengths, keys.shape[:-1], mask=mask)
     return zero_padding(keys, valid), valid
 
 
@@ -100,16 +101,20 @@ def _read(module, scores, keys, valid):
     return jnp.einsum("...ts,...sk->...tk", weights.astype(keys.dtype), keys), weights
 
 
-def last_state(outputs: Array, final: Callable[[], Array], seq_lengths: Any = None) -> Array:
+def last_state(
+    outputs: Array, final: Callable[[], Array], seq_lengths: Any = None, mask: Any = None
+) -> Array:
     """Return the layer's final output, pooling by its memory alone, `[*batch, H]`."""
-    del outputs, seq_lengths
+    del outputs, seq_lengths, mask
     return final()
 
 
-def mean_state(outputs: Array, final: Any = None, seq_lengths: Any = None) -> Array:
-    """Return the mean of `outputs [*batch, T, H]` over the valid steps; zero if there are none."""
+def mean_state(
+    outputs: Array, final: Any = None, seq_lengths: Any = None, mask: Any = None
+) -> Array:
+    """Return the mean of `outputs [*batch, T, H]` over the steps that count; zero without any."""
     del final
-    valid = valid_steps(seq_lengths, outputs.shape[:-1])
+    valid = valid_steps(seq_lengths, outputs.shape[:-1], mask=mask)
     if valid is None:
         return outputs.sum(-2) / max(1, outputs.shape[-2])
     count = jnp.maximum(valid.sum(-1, keepdims=True), 1)
@@ -131,10 +136,12 @@ class AttentionPooling(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, outputs: Array, final: Any = None, seq_lengths: Any = None) -> Array:
-        """Return the weighted mean of `outputs [*batch, T, H]`; zero if no step is valid."""
+    def __call__(
+        self, outputs: Array, final: Any = None, seq_lengths: Any = None, mask: Any = None
+    ) -> Array:
+        """Return the weighted mean of `outputs [*batch, T, H]`; zero if no step counts."""
         del final
-        outputs, valid = _masked(outputs, seq_lengths)
+        outputs, valid = _masked(outputs, seq_lengths, mask)
         hidden = jnp.tanh(nn.Dense(self.features, dtype=self.dtype, name="key")(outputs))
         scores = nn.Dense(1, use_bias=False, dtype=self.dtype, name="score")(hidden)[..., 0]
         weights = masked_softmax(scores, valid)

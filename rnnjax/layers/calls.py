@@ -3,10 +3,13 @@
     outputs = layer(inputs, seq_lengths=None, deterministic=None)         [*batch, T, D] -> [.., H]
     carry, outputs = layer(inputs, initial_carry=carry, return_carry=True)
 
-Steps past a sequence's end leave the carry unchanged and emit zeros. Random masks (dropout,
+Steps past a sequence's end leave the carry unchanged and emit zeros. Recurrent layers (`RNN`, and
+`Bidirectional` and `Stack` of them) also take `mask`, `resets`, `clip_adjoints` and
+`return_carries`. Random masks (dropout,
 zoneout) are drawn if `apply` receives `rngs={"dropout": key}`, unless `deterministic` is true.
 """
 
+import inspect
 from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
@@ -18,6 +21,20 @@ class Recurrent(Protocol):
 
     def start_carry(self, batch_shape: tuple[int, ...], /) -> Any:
         """Return the carry that sequences start from, leaves `[*batch, ...]`."""
+
+
+def asked(layer: Any, **options: Any) -> dict[str, Any]:
+    """Return the options that are not None, which `layer` must take.
+
+    Raises:
+        TypeError: it does not take one.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    taken = inspect.signature(type(layer).__call__).parameters
+    for name in given:
+        if name not in taken and not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+            raise TypeError(f"{type(layer).__name__} takes no {name}")
+    return given
 
 
 def first_given(*values: Any) -> Any:

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from rnnjax.cells.base import Cell
-from rnnjax.layers.calls import Recurrent, first_given, without_noise
+from rnnjax.layers.calls import Recurrent, asked, first_given, without_noise
 from rnnjax.layers.checks import check_layers
 from rnnjax.layers.padding import at_last_step
 from rnnjax.layers.recurrent import RNN
+from rnnjax.layers.steps import check_masked_output, emitted
 
 PyTree = Any
 
@@ -67,33 +68,58 @@ class Bidirectional(nn.Module):
         *,
         initial_carry: PyTree = None,
         seq_lengths: Any = None,
+        mask: Any = None,
+        masked_output: Any = None,
+        resets: Any = None,
+        reset_carry: PyTree = None,
+        clip_adjoints: Any = None,
         return_carry: bool | None = None,
+        return_carries: bool = False,
         time_major: bool | None = None,
         deterministic: bool | None = None,
     ) -> Any:
-        """Run both directions over `inputs [*batch, T, D]`; arguments as for `RNN`."""
+        """Run both directions over `inputs [*batch, T, D]`; arguments as for `RNN`.
+
+        `resets` mark the first step of each sequence, where the direction from the end stops.
+        `initial_carry`, `reset_carry` and all carries are pairs, one for each direction.
+        """
         if self.forward_rnn is self.backward_rnn:
             raise ValueError("forward_rnn and backward_rnn must be two layers, got one twice")
-        options = {"seq_lengths": seq_lengths, "time_major": time_major}
-        options |= {"deterministic": deterministic, "return_carry": True}
+        check_masked_output(masked_output, mask)
+        hold = masked_output if isinstance(masked_output, str) else None
+        options: dict[str, Any] = {"seq_lengths": seq_lengths, "deterministic": deterministic}
+        options |= {"time_major": time_major, "return_carry": True}
+        more = {"mask": mask, "masked_output": hold, "resets": resets}
+        more |= {"clip_adjoints": clip_adjoints, "return_carries": return_carries or None}
         starts = (None, None) if initial_carry is None else initial_carry
+        after_reset = (None, None) if reset_carry is None else reset_carry
         forward: Any = self.forward_rnn
         backward: Any = self.backward_rnn
-        last, ahead = forward(inputs, initial_carry=starts[0], **options)
-        options |= {"reverse": True, "keep_order": True}
-        first, behind = backward(inputs, initial_carry=starts[1], **options)
+        options["initial_carry"] = starts[0]
+        ahead = asked(forward, reset_carry=after_reset[0], **more)
+        last, ahead, *carries = forward(inputs, **options, **ahead)
+        options |= {"initial_carry": starts[1], "reverse": True, "keep_order": True}
+        behind = asked(backward, reset_carry=after_reset[1], **more)
+        first, behind, *others = backward(inputs, **options, **behind)
         ys = self.merge_fn(ahead, behind)
+        if mask is not None and hold is None:
+            time_first = bool(first_given(time_major, time_major_of(self)))
+            ys = emitted(ys, seq_lengths, mask, masked_output, time_first)
         carry = BidirectionalCarry(last, first)
+        if return_carries:
+            return carry, ys, BidirectionalCarry(carries[0], others[0])
         return (carry, ys) if first_given(return_carry, self.return_carry) else ys
 
     @nn.nowrap
     def final_output(
-        self, carry: BidirectionalCarry, outputs: Array, seq_lengths: Any = None
+        self, carry: BidirectionalCarry, outputs: Array, seq_lengths: Any = None, mask: Any = None
     ) -> Array:
         """Return both directions' outputs after their last step, merged, `[*batch, H]`."""
         ends: Any = self.forward_rnn, self.backward_rnn
         pairs = zip(ends, carry, strict=True)
-        return self.merge_fn(*(rnn.final_output(c, outputs, seq_lengths) for rnn, c in pairs))
+        return self.merge_fn(
+            *(final_output(rnn, c, outputs, seq_lengths, mask) for rnn, c in pairs)
+        )
 
 
 class Stack(nn.Module):
@@ -142,35 +168,66 @@ class Stack(nn.Module):
         *,
         initial_carry: PyTree = None,
         seq_lengths: Any = None,
+        mask: Any = None,
+        masked_output: Any = None,
+        resets: Any = None,
+        reset_carry: PyTree = None,
+        clip_adjoints: Any = None,
         return_carry: bool | None = None,
+        return_carries: bool = False,
         time_major: bool | None = None,
         deterministic: bool | None = None,
     ) -> Any:
-        """Run the layers over `inputs [*batch, T, D]`; arguments as for `RNN`."""
+        """Run the layers over `inputs [*batch, T, D]`; arguments as for `RNN`.
+
+        `initial_carry`, `reset_carry` and all carries are tuples, with an entry for each layer.
+        """
         if not self.layers:
             raise ValueError("layers must hold at least one layer, got none")
-        starts = [None] * len(self.layers) if initial_carry is None else [*initial_carry]
-        if len(starts) != len(self.layers):
-            raise ValueError(
-                f"initial_carry must have an entry for each of {len(self.layers)} layers, got "
-                f"{len(starts)}"
-            )
-        options = {"seq_lengths": seq_lengths, "deterministic": deterministic}
+        check_masked_output(masked_output, mask)
+        hold = isinstance(masked_output, str)
+        if hold and self.residual:
+            raise ValueError('masked_output must be numbers with residual, got "last"')
+        starts = self._for_each("initial_carry", initial_carry)
+        after_reset = self._for_each("reset_carry", reset_carry)
+        options: dict[str, Any] = {"seq_lengths": seq_lengths, "deterministic": deterministic}
         options |= {} if time_major is None else {"time_major": time_major}
+        more = {"mask": mask, "resets": resets, "clip_adjoints": clip_adjoints}
+        more |= {"return_carries": return_carries or None}
         dropout = nn.Dropout(self.dropout_rate, self.dropout_broadcast_dims)
-        xs, carries, added = jnp.asarray(inputs), [], False
+        xs = jnp.asarray(inputs) if isinstance(inputs, list) else inputs
+        carries, along, added = [], [], False
         for i, layer in enumerate(self.layers):
             if i and self.dropout_rate:
                 xs = dropout(xs, deterministic=without_noise(self, deterministic))
             run: Any = layer
-            carry, ys = run(xs, initial_carry=starts[i], return_carry=True, **options)
+            top = masked_output if hold and layer is self.layers[-1] else None
+            given = asked(layer, masked_output=top, reset_carry=after_reset[i], **more)
+            options["initial_carry"] = starts[i]
+            carry, ys, *rest = run(xs, return_carry=True, **options, **given)
             carries.append(carry)
-            if self.residual and ys.shape == xs.shape:
+            along += rest
+            if self.residual and ys.shape == jnp.shape(xs):
                 ys, added = xs + ys, True
             xs = ys
         if self.residual and not added:
             raise ValueError("residual needs a layer with as many outputs as inputs; none has")
+        if not hold and (self.residual or mask is not None):
+            time_first = bool(first_given(time_major, time_major_of(self)))
+            xs = emitted(xs, seq_lengths, mask, masked_output, time_first)
+        if return_carries:
+            return tuple(carries), xs, tuple(along)
         return (tuple(carries), xs) if first_given(return_carry, self.return_carry) else xs
+
+    def _for_each(self, name, carry):
+        """Return the layers' entries of a carry, None for each without one."""
+        entries = [None] * len(self.layers) if carry is None else [*carry]
+        if len(entries) != len(self.layers):
+            raise ValueError(
+                f"{name} must have an entry for each of {len(self.layers)} layers, got "
+                f"{len(entries)}"
+            )
+        return entries
 
     @nn.nowrap
     def start_carry(self, batch_shape: tuple[int, ...]) -> PyTree:
@@ -187,10 +244,12 @@ class Stack(nn.Module):
         return tuple(carries)
 
     @nn.nowrap
-    def final_output(self, carry: PyTree, outputs: Array, seq_lengths: Any = None) -> Array:
+    def final_output(
+        self, carry: PyTree, outputs: Array, seq_lengths: Any = None, mask: Any = None
+    ) -> Array:
         """Return the top layer's final output, `[*batch, H]`.
 
-        With `residual` it is the output at the last valid step.
+        With `residual` it is the output at the last step that counts.
 
         Raises:
             ValueError: with `residual`, the top layer is bidirectional: its directions end at
@@ -198,12 +257,12 @@ class Stack(nn.Module):
         """
         top: Any = self.layers[-1]
         if not self.residual:
-            return top.final_output(carry[-1], outputs, seq_lengths)
+            return final_output(top, carry[-1], outputs, seq_lengths, mask)
         if isinstance(top, Bidirectional):
             raise ValueError(
                 "a bidirectional layer with residual has no last state; pool by mean or attention"
             )
-        return at_last_step(outputs, seq_lengths)
+        return at_last_step(outputs, seq_lengths, mask)
 
 
 def reads_backwards(layer: Any) -> bool:
@@ -211,3 +270,18 @@ def reads_backwards(layer: Any) -> bool:
     if isinstance(layer, Stack):
         return any(map(reads_backwards, layer.layers))
     return isinstance(layer, Bidirectional) or (isinstance(layer, RNN) and layer.reverse)
+
+
+def final_output(layer: Any, carry: PyTree, outputs: Array, seq_lengths: Any, mask: Any) -> Array:
+    """Return `layer.final_output(...)`, of a layer that need not know of masks."""
+    rest = () if mask is None else (mask,)
+    return layer.final_output(carry, outputs, seq_lengths, *rest)
+
+
+def time_major_of(layer: Any) -> bool:
+    """Return whether a layer, called without `time_major`, takes sequences with time first."""
+    if isinstance(layer, Stack):
+        return time_major_of(layer.layers[0])
+    if isinstance(layer, Bidirectional):
+        return time_major_of(layer.forward_rnn)
+    return bool(getattr(layer, "time_major", False))

@@ -37,18 +37,21 @@ class Embed(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, inputs: Any, *, seq_lengths: Any = None) -> Array:
+    def __call__(self, inputs: Any, *, seq_lengths: Any = None, mask: Any = None) -> Array:
         """Return the rows of tokens `[*batch, T]` (or of any shape): `[*batch, T, features]`.
+
+        Past the end by `seq_lengths`, and where `mask [*batch, T]` is false, rows are zero.
 
         Raises:
             TypeError: the tokens are not integers.
             ValueError: a token is not in 0..V-1 (if it is traced, its row is NaN instead), or
-                `seq_lengths` does not fit.
+                `seq_lengths` or `mask` does not fit.
         """
         given, tokens = known(inputs), jnp.asarray(inputs)
         if not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise TypeError(f"tokens must be integers, got {tokens.dtype}")
-        valid = None if seq_lengths is None else valid_steps(seq_lengths, tokens.shape)
+        anything = seq_lengths is None and mask is None
+        valid = None if anything else valid_steps(seq_lengths, tokens.shape, mask=mask)
         if valid is not None:
             tokens = jnp.where(valid, tokens, 0)
         elif given is not None and given.size:

@@ -43,7 +43,10 @@ def perturbed(module: nn.Module, name: str, value: Any) -> Any:
 
 
 def marked(module: Any, params: Any, xs: Any, carry: Any, options: dict, time_major: bool) -> Any:
-    """Return `unroll(...)` of an `RNN` whose carries entering each step are marked, as "carry"."""
+    """Return `unroll(...)` of an `RNN` whose carries entering each step are marked, as "carry".
+
+    With all carries, as `return_carries` gives them.
+    """
     batch = jax.tree.leaves(xs)[0].shape[1:-1]
     carry = start_carry(module.cell, carry, batch, "initial_carry")
 
@@ -69,4 +72,4 @@ def marked(module: Any, params: Any, xs: Any, carry: Any, options: dict, time_ma
         return jnp.concatenate(parts)[: after.shape[0]]
 
     module.sow(INTERMEDIATES, "carry", turned(jax.tree.map(entering, carry, after), False))
-    return final, ys
+    return final, ys, after

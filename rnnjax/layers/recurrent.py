@@ -13,6 +13,7 @@ from rnnjax.layers.calls import first_given, without_noise
 from rnnjax.layers.marks import marked, watched
 from rnnjax.layers.padding import flip
 from rnnjax.layers.parameters import Parameters, from_dict
+from rnnjax.layers.steps import flags_first, input_sizes, last_steps, numbers, time_first
 from rnnjax.recurrence.options import checked_lengths
 from rnnjax.recurrence.sequential import unroll
 
@@ -35,11 +36,12 @@ class RNN(nn.Module):
         return_carry: return `(carry, outputs)`, the last carry first. As the `initial_carry` of the
             next call it continues the sequence: any number of calls equals one call.
         reverse: read each sequence from its last valid step to its first.
-        keep_order: with `reverse`, return outputs in input order instead of processing order.
+        keep_order: with `reverse`, return outputs in input order instead of processing order. A
+            reversed layer with `mask` or `resets` must.
         initial_carry_init: None for the cell's own initial carry; or an initialiser, which makes
             the initial carry a parameter, "initial_carry", shared by all sequences. (Integer
             leaves keep the cell's own value.)
-        unroll, checkpoint_every, truncate_every: as in `rnnjax.unroll`.
+        unroll, checkpoint_every, truncate_every, clip_adjoints: as in `rnnjax.unroll`.
     """
 
     cell: Cell
@@ -51,6 +53,7 @@ class RNN(nn.Module):
     unroll: int = 1
     checkpoint_every: int | Literal["sqrt"] | None = None
     truncate_every: int | None = None
+    clip_adjoints: Any = None
 
     @nn.compact
     def __call__(
@@ -59,7 +62,13 @@ class RNN(nn.Module):
         *,
         initial_carry: PyTree = None,
         seq_lengths: Any = None,
+        mask: Any = None,
+        masked_output: Any = None,
+        resets: Any = None,
+        reset_carry: PyTree = None,
+        clip_adjoints: Any = None,
         return_carry: bool | None = None,
+        return_carries: bool = False,
         time_major: bool | None = None,
         reverse: bool | None = None,
         keep_order: bool | None = None,
@@ -68,12 +77,25 @@ class RNN(nn.Module):
         """Run the cell over `inputs`.
 
         Args:
-            inputs: `[*batch, T, D]`, or `[T, *batch, D]` with `time_major`.
+            inputs: `[*batch, T, D]`, or `[T, *batch, D]` with `time_major`; or a tree of such
+                arrays, if the cell takes one: its `init` then receives a tree of their sizes D.
             initial_carry: a pytree like the cell's carry, leaves `[*batch, ...]`.
             seq_lengths: valid steps of each sequence, integers in 0..T, `[*batch]`.
+            mask: booleans `[*batch, T]` (time first with `time_major`); where false, the step is
+                left out: it leaves the carry unchanged and emits `masked_output`.
+            masked_output: numbers that broadcast to the outputs, or "last", the output of the
+                carry that masked steps leave unchanged; None means zeros.
+            resets: booleans `[*batch, T]` (time first with `time_major`), true at the first step
+                of each of several sequences packed into one, such as the episodes of an agent:
+                there, and with `reverse` at the sequence's last step, the carry is set to
+                `reset_carry` before the step.
+            reset_carry: a pytree like the cell's carry; None means the layer's own initial carry.
             deterministic: whether a `Stochastic` cell runs without noise; None means that it does
                 unless there is a random stream "dropout".
-            return_carry, time_major, reverse, keep_order: override those of the layer.
+            return_carries: return `(carry, outputs, carries)`: also the carries after each step,
+                leaves `[*batch, T, ...]` in the order of the outputs.
+            return_carry, time_major, reverse, keep_order, clip_adjoints: override those of the
+                layer.
 
         Returns:
             Outputs, or with `return_carry` the carry after each sequence's last step, and outputs.
@@ -81,31 +103,47 @@ class RNN(nn.Module):
         Raises:
             ValueError, TypeError: an array does not fit, as in `rnnjax.unroll`.
         """
-        time_major = first_given(time_major, self.time_major)
+        time_major = bool(first_given(time_major, self.time_major))
         reverse = first_given(reverse, self.reverse)
-        if jnp.ndim(inputs) < 2:
+        flipped = reverse and not first_given(keep_order, self.keep_order)
+        if flipped and not (mask is None and resets is None):
             raise ValueError(
-                f"inputs must have an axis for time and one for features, got shape "
-                f"{jnp.shape(inputs)}"
+                f"keep_order must be true with reverse and {'resets' if mask is None else 'mask'}, "
+                "which speak of steps in input order"
             )
-        xs: Any = jnp.asarray(inputs) if time_major else jnp.moveaxis(inputs, -2, 0)
-        seq_lengths = checked_lengths(seq_lengths, xs.shape[0], xs.shape[1:-1], "seq_lengths")
-        params = Parameters(lambda key: self.cell.init(key, xs.shape[-1]), name="cell")()
-        if initial_carry is None:
-            initial_carry = self._learned_carry(xs.shape[1:-1])
+        xs = time_first(inputs, time_major)
+        total, *batch = jax.tree.leaves(xs)[0].shape[:-1]
+        seq_lengths = checked_lengths(seq_lengths, total, tuple(batch), "seq_lengths")
+        params = Parameters(lambda key: self.cell.init(key, input_sizes(xs)), name="cell")()
+        if initial_carry is None or (resets is not None and reset_carry is None):
+            own = self._learned_carry(batch)
+            initial_carry = own if initial_carry is None else initial_carry
+            reset_carry = own if resets is not None and reset_carry is None else reset_carry
         if isinstance(self.cell, Stochastic) and not without_noise(self, deterministic):
             xs = self.cell.with_noise(self.make_rng("dropout"), xs)
-        options = {"reverse": reverse, "seq_lengths": seq_lengths, "unroll": self.unroll}
-        options |= {"checkpoint_every": self.checkpoint_every}
+        resets = flags_first(resets, time_major)
+        options = {"reverse": reverse, "seq_lengths": seq_lengths, "reset_carry": reset_carry}
+        options |= {"mask": flags_first(mask, time_major), "masked_output": masked_output}
+        options |= {"resets": last_steps(resets) if reverse else resets}
+        options |= {"clip_adjoints": first_given(clip_adjoints, self.clip_adjoints)}
+        options |= {"unroll": self.unroll, "checkpoint_every": self.checkpoint_every}
         options |= {"truncate_every": self.truncate_every}
+        if not (masked_output is None or isinstance(masked_output, str) or time_major):
+            value = numbers(masked_output, (*batch, total, self.cell.output_size))
+            options["masked_output"] = jnp.moveaxis(value, -2, 0)
         if watched(self, "carry"):
-            final, ys = marked(self, params, xs, initial_carry, options, bool(time_major))
+            final, ys, *carries = marked(self, params, xs, initial_carry, options, time_major)
         else:
-            final, ys = unroll(self.cell, params, xs, initial_carry, **options)
-        if reverse and not first_given(keep_order, self.keep_order):
-            ys = flip(ys, seq_lengths)
-        ys = ys if time_major else jnp.moveaxis(ys, 0, -2)
-        return (final, ys) if first_given(return_carry, self.return_carry) else ys
+            options["return_carries"] = return_carries
+            final, ys, *carries = unroll(self.cell, params, xs, initial_carry, **options)
+        along = ys, *carries
+        if flipped:
+            along = flip(along, seq_lengths)
+        if not time_major:
+            along = jax.tree.map(lambda a: jnp.moveaxis(a, 0, len(batch)), along)
+        if return_carries:
+            return final, *along
+        return (final, along[0]) if first_given(return_carry, self.return_carry) else along[0]
 
     @nn.nowrap
     def start_carry(self, batch_shape: tuple[int, ...]) -> PyTree:
@@ -113,22 +151,25 @@ class RNN(nn.Module):
         return self.cell.initial_carry(batch_shape)
 
     @nn.nowrap
-    def final_output(self, carry: PyTree, outputs: Array, seq_lengths: Any = None) -> Array:
+    def final_output(
+        self, carry: PyTree, outputs: Array, seq_lengths: Any = None, mask: Any = None
+    ) -> Array:
         """Return the output read from the final carry, `[*batch, H]`."""
-        del outputs, seq_lengths
+        del outputs, seq_lengths, mask
         return self.cell.output(carry)
 
     @nn.nowrap
-    def cell_params(self, params: Any) -> PyTree:
+    def cell_params(self, params: Any, input_size: Any = 1) -> PyTree:
         """Return the cell's parameters as its own pytree, for `rnnjax.unroll` and diagnostics.
 
         Args:
             params: the layer's parameters, a dictionary with an entry "cell".
+            input_size: any tree of sizes, for a cell that takes a tree of inputs.
 
         Raises:
             ValueError: they belong to another cell.
         """
-        shapes = jax.eval_shape(lambda: self.cell.init(jax.random.key(0), 1))
+        shapes = jax.eval_shape(lambda: self.cell.init(jax.random.key(0), input_size))
         return from_dict(shapes, params["cell"])
 
     def _learned_carry(self, batch):

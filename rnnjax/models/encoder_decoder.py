@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from rnnjax.layers.calls import Recurrent
+from rnnjax.layers.calls import Recurrent, asked
+from rnnjax.layers.composed import final_output
 from rnnjax.layers.padding import valid_steps, zero_padding
+from rnnjax.models.sequence import embedded
 from rnnjax.recurrence.options import known
 
 
@@ -20,6 +22,7 @@ class DecoderState(NamedTuple):
     carry: Any  # of the recurrent layer
     memory: Any = None  # [B, S, K], for attention
     memory_lengths: Any = None  # [B]
+    memory_mask: Any = None  # [B, S]
 
 
 class OneToMany(nn.Module):
@@ -46,13 +49,20 @@ class OneToMany(nn.Module):
     attention: nn.Module | None = None
 
     @nn.compact
-    def start(self, context: Array, memory: Any = None, memory_lengths: Any = None) -> DecoderState:
+    def start(
+        self,
+        context: Array,
+        memory: Any = None,
+        memory_lengths: Any = None,
+        memory_mask: Any = None,
+    ) -> DecoderState:
         """Return the state before the first step.
 
         Args:
             context: `[B, C]`.
             memory: `[B, S, K]`, for `attention`.
             memory_lengths: valid steps of the memory, `[B]`.
+            memory_mask: booleans `[B, S]`, false at steps that are not attended to.
 
         Raises:
             ValueError: memory without attention, or attention without memory.
@@ -62,6 +72,8 @@ class OneToMany(nn.Module):
             raise ValueError("memory is given if and only if the decoder has attention")
         if memory is None and memory_lengths is not None:
             raise ValueError("memory_lengths were given without memory")
+        if memory is None and memory_mask is not None:
+            raise ValueError("memory_mask was given without memory")
         context, layer = jnp.asarray(context), self.layer
         if not isinstance(layer, Recurrent):
             raise TypeError(f"layer must be RNN or a Stack of them, got {type(layer).__name__}")
@@ -77,7 +89,7 @@ class OneToMany(nn.Module):
         if memory is not None:
             full = jnp.full(memory.shape[:-2], memory.shape[-2], jnp.int32)
             memory_lengths = full if memory_lengths is None else jnp.asarray(memory_lengths)
-        return DecoderState(structure.unflatten(leaves), memory, memory_lengths)
+        return DecoderState(structure.unflatten(leaves), memory, memory_lengths, memory_mask)
 
     def __call__(
         self,
@@ -86,6 +98,7 @@ class OneToMany(nn.Module):
         *,
         memory: Any = None,
         memory_lengths: Any = None,
+        memory_mask: Any = None,
         seq_lengths: Any = None,
         sampling_rate: Any = None,
         deterministic: bool | None = None,
@@ -103,7 +116,7 @@ class OneToMany(nn.Module):
         Args:
             context: `[B, C]`.
             previous: tokens `[B, T]`, or values `[B, T, O]` without `embed`.
-            memory, memory_lengths: as in `start`.
+            memory, memory_lengths, memory_mask: as in `start`.
             seq_lengths: valid steps of the outputs, `[B]`.
             sampling_rate: None, or a number in 0..1, traced or not.
 
@@ -113,7 +126,7 @@ class OneToMany(nn.Module):
         rate = known(sampling_rate)
         if sampling_rate is not None and rate is not None and not 0 <= rate <= 1:
             raise ValueError(f"sampling_rate must lie in 0..1, got {sampling_rate}")
-        state = self.start(context, memory, memory_lengths)
+        state = self.start(context, memory, memory_lengths, memory_mask)
         if sampling_rate is not None and not self.is_initializing():
             said = jnp.asarray(previous)
             valid = valid_steps(seq_lengths, said.shape[:2])
@@ -148,7 +161,8 @@ class OneToMany(nn.Module):
         attention: Any = self.attention
         if attention is not None:
             memory, lengths = state.memory, state.memory_lengths
-            contexts, _ = attention(hs, memory, seq_lengths=lengths)
+            masked = asked(attention, mask=state.memory_mask)
+            contexts, _ = attention(hs, memory, seq_lengths=lengths, **masked)
             both = jnp.concatenate([contexts.astype(hs.dtype), hs], axis=-1)
             hs = jnp.tanh(nn.Dense(hs.shape[-1], name="attended")(both))
         head: Any = self.head
@@ -204,10 +218,18 @@ class EncoderDecoder(nn.Module):
         return self.decoder.head
 
     def start(
-        self, inputs: Any, *, seq_lengths: Any = None, deterministic: bool | None = None
+        self,
+        inputs: Any,
+        *,
+        seq_lengths: Any = None,
+        mask: Any = None,
+        resets: Any = None,
+        clip_adjoints: Any = None,
+        deterministic: bool | None = None,
     ) -> DecoderState:
         """Return the decoder's state after reading `inputs [B, S, D]`, or tokens `[B, S]`."""
-        return self.decoder.start(*self._read(inputs, seq_lengths, deterministic))
+        more = {"resets": resets, "clip_adjoints": clip_adjoints}
+        return self.decoder.start(*self._read(inputs, seq_lengths, mask, deterministic, more))
 
     def __call__(
         self,
@@ -215,6 +237,9 @@ class EncoderDecoder(nn.Module):
         previous: Any,
         *,
         seq_lengths: Any = None,
+        mask: Any = None,
+        resets: Any = None,
+        clip_adjoints: Any = None,
         target_lengths: Any = None,
         sampling_rate: Any = None,
         deterministic: bool | None = None,
@@ -225,14 +250,18 @@ class EncoderDecoder(nn.Module):
             inputs: `[B, S, D]`, or tokens `[B, S]` with `embed`.
             previous, sampling_rate: as in `OneToMany`.
             seq_lengths: valid steps of the inputs, `[B]`.
+            mask: booleans `[B, S]`; inputs where it is false are neither read nor attended to.
+            resets, clip_adjoints: as for `RNN`, of the encoder.
             target_lengths: valid steps of the outputs, `[B]`.
         """
-        context, memory, memory_lengths = self._read(inputs, seq_lengths, deterministic)
+        more = {"resets": resets, "clip_adjoints": clip_adjoints}
+        context, *memory = self._read(inputs, seq_lengths, mask, deterministic, more)
         return self.decoder(
             context,
             previous,
-            memory=memory,
-            memory_lengths=memory_lengths,
+            memory=memory[0],
+            memory_lengths=memory[1],
+            memory_mask=memory[2],
             seq_lengths=target_lengths,
             sampling_rate=sampling_rate,
             deterministic=deterministic,
@@ -242,14 +271,15 @@ class EncoderDecoder(nn.Module):
         """Return the next state and the outputs `[B, O]`, as `OneToMany.step`."""
         return self.decoder.step(state, previous)
 
-    def _read(self, inputs, seq_lengths, deterministic):
-        embed: Any = self.embed
+    def _read(self, inputs, seq_lengths, mask, deterministic, more):
+        """Return the context, and for attention the memory, its lengths and its mask."""
         encoder: Any = self.encoder
-        xs = inputs if embed is None else embed(inputs, seq_lengths=seq_lengths)
+        xs = embedded(self.embed, inputs, seq_lengths, mask)
         options = {"seq_lengths": seq_lengths, "deterministic": deterministic}
-        carry, ys = encoder(xs, return_carry=True, **options)
-        context = encoder.final_output(carry, ys, seq_lengths)
-        return (context, ys, seq_lengths) if self.decoder.attention else (context, None, None)
+        carry, ys = encoder(xs, return_carry=True, **options, **asked(encoder, mask=mask, **more))
+        context = final_output(encoder, carry, ys, seq_lengths, mask)
+        memory = (ys, seq_lengths, mask) if self.decoder.attention else (None, None, None)
+        return context, *memory
 
 
 def shift_right(targets: Any, start: Any) -> Array:

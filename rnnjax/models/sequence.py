@@ -4,14 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
 from rnnjax.layers.attention import last_state
+from rnnjax.layers.calls import asked
 from rnnjax.layers.checks import check_layers
-from rnnjax.layers.composed import reads_backwards
+from rnnjax.layers.composed import final_output, reads_backwards
 from rnnjax.layers.padding import valid_steps
+from rnnjax.layers.steps import check_masked_output, emitted
 from rnnjax.recurrence.options import known
 
 
@@ -24,7 +27,7 @@ class ManyToOne(nn.Module):
         embed: None, or a module that turns inputs (tokens, say) into vectors.
         pooling: `last_state` (of both directions, each after its last step), `mean_state`,
             `AttentionPooling(features)`, or any function of `(outputs, final, seq_lengths)`, where
-            `final()` returns the last state.
+            `final()` returns the last state, and of `mask` if the model is given one.
     """
 
     layer: nn.Module
@@ -34,17 +37,35 @@ class ManyToOne(nn.Module):
 
     @nn.compact
     def __call__(
-        self, inputs: Any, *, seq_lengths: Any = None, deterministic: bool | None = None
+        self,
+        inputs: Any,
+        *,
+        seq_lengths: Any = None,
+        mask: Any = None,
+        resets: Any = None,
+        clip_adjoints: Any = None,
+        deterministic: bool | None = None,
     ) -> Array:
-        """Return the head's outputs `[*batch, O]` of `inputs [*batch, T, D]`, or of tokens
-        `[*batch, T]` with `embed`; `seq_lengths` `[*batch]` may hold zeros."""
+        """Return the head's outputs `[*batch, O]`.
+
+        Args:
+            inputs: `[*batch, T, D]`, or tokens `[*batch, T]` with `embed`.
+            seq_lengths: valid steps of each sequence, `[*batch]`, zeros included.
+            mask: booleans `[*batch, T]`; steps where it is false do not count. Layer, embedding
+                and pooling must take it.
+            resets, clip_adjoints: as for `RNN`.
+        """
         layer, head, embed = _parts(self)
-        xs = inputs if embed is None else embed(inputs, seq_lengths=seq_lengths)
+        xs = embedded(embed, inputs, seq_lengths, mask)
         options = {"seq_lengths": seq_lengths, "deterministic": deterministic}
-        carry, ys = layer(xs, return_carry=True, **options)
-        return head(
-            self.pooling(ys, lambda: layer.final_output(carry, ys, seq_lengths), seq_lengths)
-        )
+        more = asked(layer, mask=mask, resets=resets, clip_adjoints=clip_adjoints)
+        carry, ys = layer(xs, return_carry=True, **options, **more)
+
+        def final():
+            return final_output(layer, carry, ys, seq_lengths, mask)
+
+        masked = {} if mask is None else {"mask": mask}
+        return head(self.pooling(ys, final, seq_lengths, **masked))
 
 
 class ManyToMany(nn.Module):
@@ -67,7 +88,13 @@ class ManyToMany(nn.Module):
         *,
         initial_carry: Any = None,
         seq_lengths: Any = None,
+        mask: Any = None,
+        masked_output: Any = None,
+        resets: Any = None,
+        reset_carry: Any = None,
+        clip_adjoints: Any = None,
         return_carry: bool = False,
+        return_carries: bool = False,
         deterministic: bool | None = None,
     ) -> Any:
         """Return the head's outputs `[*batch, T, O]`; with `return_carry`, `(carry, outputs)`.
@@ -75,12 +102,26 @@ class ManyToMany(nn.Module):
         Args:
             inputs: `[*batch, T, D]`, or tokens `[*batch, T]` with `embed`. With T = 0 the carry
                 is the initial carry.
+            mask: booleans `[*batch, T]`; steps where it is false are left out.
+            masked_output: the model's outputs at such steps: numbers that broadcast to
+                `[*batch, T, O]`, or "last", the head's of the layer's last state.
+            return_carries: return `(carry, outputs, carries)`, as `RNN`.
+            seq_lengths, resets, reset_carry, clip_adjoints: as for `RNN`.
         """
         layer, head, embed = _parts(self)
-        xs = inputs if embed is None else embed(inputs, seq_lengths=seq_lengths)
+        check_masked_output(masked_output, mask)
+        hold = masked_output if isinstance(masked_output, str) else None
+        xs = embedded(embed, inputs, seq_lengths, mask)
         options = {"seq_lengths": seq_lengths, "deterministic": deterministic}
-        carry, ys = layer(xs, initial_carry=initial_carry, return_carry=True, **options)
+        more = asked(layer, mask=mask, masked_output=hold, resets=resets, reset_carry=reset_carry)
+        more |= asked(layer, clip_adjoints=clip_adjoints, return_carries=return_carries or None)
+        given = {"initial_carry": initial_carry, "return_carry": True} | options | more
+        carry, ys, *carries = layer(xs, **given)
         outputs = head(ys, seq_lengths=seq_lengths)
+        if mask is not None and hold is None:
+            outputs = emitted(outputs, seq_lengths, mask, masked_output)
+        if return_carries:
+            return carry, outputs, *carries
         return (carry, outputs) if return_carry else outputs
 
     def step(self, carry: Any, inputs: Any) -> tuple[Any, Array]:
@@ -93,7 +134,7 @@ class ManyToMany(nn.Module):
         """
         if reads_backwards(self.layer):
             raise ValueError("a layer that reads from the end cannot run step by step")
-        given = jnp.asarray(inputs)[:, None]
+        given = jax.tree.map(lambda x: jnp.asarray(x)[:, None], inputs)
         carry, outputs = self(given, initial_carry=carry, return_carry=True, deterministic=True)
         return carry, outputs[:, 0]
 
@@ -157,6 +198,13 @@ def ctc_loss(
     impossible = (needed > (padding[0] == 0).sum(1)) | (loss >= RULED_OUT / 2)
     # Where the alignment is almost certain, the sum of probabilities is rounded to more than one.
     return jnp.where(impossible, 0 if zero_infinity else jnp.inf, jnp.maximum(loss, 0))
+
+
+def embedded(embed: Any, inputs: Any, seq_lengths: Any, mask: Any) -> Any:
+    """Return inputs as vectors, by `embed` if there is one."""
+    if embed is None:
+        return inputs
+    return embed(inputs, seq_lengths=seq_lengths, **asked(embed, mask=mask))
 
 
 def _parts(module: Any) -> tuple[Any, Any, Any]:
