@@ -1,7 +1,8 @@
 """Flax Linen layers, batch-major: a cell over time, and the layers around it.
 
 Arguments have the names of `flax.linen.RNN` and of `rnnjax.unroll`: `initial_carry`, `seq_lengths`,
-`return_carry` (the last carry), `time_major`, `reverse`, `keep_order`, `unroll`. A deep or
+`return_carry` (the last carry), `return_carries` (all), `mask`, `resets`, `time_major`, `reverse`,
+`keep_order`, `unroll`. A deep or
 bidirectional network is one line: `deep(LSTM(64), num_layers=3, bidirectional=True)`. Importing
 this package imports Flax.
 """

@@ -29,6 +29,7 @@ LAYERS = {
     "ManyToMany": models.ManyToMany(layers.RNN(LSTM(4)), layers.SoftmaxHead(5)),
     "ManyToOne": models.ManyToOne(layers.RNN(LSTM(4)), layers.SoftmaxHead(5)),
 }
+STEPWISE = {"RNN": LAYERS["RNN"], "deep": LAYERS["deep"], "ManyToMany": LAYERS["ManyToMany"]}
 
 
 # While a program is exported its sizes are symbols, which no annotation allows.
@@ -61,6 +62,24 @@ def test_a_layer_is_exported_with_any_batch_and_length(layer):
     exported = export.export(jax.jit(run))(like(variables), shapes, counts)
     for xs, lengths in ((XS, LENGTHS), (XS[:1, :3], jnp.array([2]))):
         close(exported.call(variables, xs, lengths), run(variables, xs, lengths))
+
+
+@pytest.mark.parametrize("layer", slow_but_for("RNN", [*STEPWISE]))
+def test_masks_and_resets_are_exported(layer):
+    layer = STEPWISE[layer]
+    variables = layer.init(KEY, XS)
+    mask, resets = jax.random.bernoulli(KEY, 0.6, (2, 2, 7))
+
+    def run(variables, xs, mask, resets):
+        options = {"masked_output": 0.5, "resets": resets, "clip_adjoints": 0.1}
+        return layer.apply(variables, xs, mask=mask, return_carries=True, **options)
+
+    shapes = jax.ShapeDtypeStruct((BATCH, LENGTH, 3), jnp.float32)
+    flags = jax.ShapeDtypeStruct((BATCH, LENGTH), jnp.bool_)
+    exported = export.export(jax.jit(run))(like(variables), shapes, flags, flags)
+    for cut in (slice(0, 7), slice(2, 5)):
+        given = XS[:, cut], mask[:, cut], resets[:, cut]
+        close(exported.call(variables, *given), run(variables, *given))
 
 
 @pytest.mark.parametrize("shape", [(5, BATCH, 3), (LENGTH, 2, 3), (LENGTH, BATCH, 3)])

@@ -24,6 +24,7 @@ OPTIONS = {
     "plain": {},
     "lengths": {"seq_lengths": LENGTHS},
     "resets": {"resets": RESETS},
+    "mask": {"mask": ~RESETS, "masked_output": W, "truncate_every": 2},
     "reverse": {"reverse": True, "seq_lengths": LENGTHS},
     "checkpoints": {"checkpoint_every": 2},
     "carries": {"checkpoint_every": 1, "return_carries": True},
@@ -31,7 +32,8 @@ OPTIONS = {
     "clipped": {"clip_adjoints": 0.1},
     "probe": {"norm_probe": jnp.zeros((T, B))},
 }
-AXES = {"resets": P(None, "x"), "norm_probe": P(None, "x"), "seq_lengths": P("x")}
+AXES = dict.fromkeys(("resets", "mask", "masked_output", "norm_probe"), P(None, "x"))
+AXES |= {"seq_lengths": P("x")}
 
 
 @pytest.fixture
