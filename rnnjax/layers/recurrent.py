@@ -14,7 +14,7 @@ from rnnjax.layers.marks import marked, watched
 from rnnjax.layers.padding import flip
 from rnnjax.layers.parameters import Parameters, from_dict
 from rnnjax.layers.steps import flags_first, input_sizes, last_steps, numbers, time_first
-from rnnjax.recurrence.options import checked_lengths
+from rnnjax.recurrence.options import batch_shape, checked_lengths, output_shape
 from rnnjax.recurrence.sequential import unroll
 
 PyTree = Any
@@ -77,8 +77,9 @@ class RNN(nn.Module):
         """Run the cell over `inputs`.
 
         Args:
-            inputs: `[*batch, T, D]`, or `[T, *batch, D]` with `time_major`; or a tree of such
-                arrays, if the cell takes one: its `init` then receives a tree of their sizes D.
+            inputs: `[*batch, T, D]`, or `[T, *batch, D]` with `time_major`; of a cell that reads
+                images `[*batch, T, height, width, D]`, as the outputs are. If the cell takes a tree
+                of inputs, a tree of such arrays: its `init` then receives a tree of their sizes D.
             initial_carry: a pytree like the cell's carry, leaves `[*batch, ...]`.
             seq_lengths: valid steps of each sequence, integers in 0..T, `[*batch]`.
             mask: booleans `[*batch, T]` (time first with `time_major`); where false, the step is
@@ -111,9 +112,9 @@ class RNN(nn.Module):
                 f"keep_order must be true with reverse and {'resets' if mask is None else 'mask'}, "
                 "which speak of steps in input order"
             )
-        xs = time_first(inputs, time_major)
-        total, *batch = jax.tree.leaves(xs)[0].shape[:-1]
-        seq_lengths = checked_lengths(seq_lengths, total, tuple(batch), "seq_lengths")
+        xs = time_first(inputs, time_major, len(self.cell.input_shape(1)))
+        batch, total = batch_shape(self.cell, xs), jax.tree.leaves(xs)[0].shape[0]
+        seq_lengths = checked_lengths(seq_lengths, total, batch, "seq_lengths")
         params = Parameters(lambda key: self.cell.init(key, input_sizes(xs)), name="cell")()
         if initial_carry is None or (resets is not None and reset_carry is None):
             own = self._learned_carry(batch)
@@ -129,8 +130,8 @@ class RNN(nn.Module):
         options |= {"unroll": self.unroll, "checkpoint_every": self.checkpoint_every}
         options |= {"truncate_every": self.truncate_every}
         if not (masked_output is None or isinstance(masked_output, str) or time_major):
-            value = numbers(masked_output, (*batch, total, self.cell.output_size))
-            options["masked_output"] = jnp.moveaxis(value, -2, 0)
+            value = numbers(masked_output, output_shape(self.cell, (*batch, total)))
+            options["masked_output"] = jnp.moveaxis(value, len(batch), 0)
         if watched(self, "carry"):
             final, ys, *carries = marked(self, params, xs, initial_carry, options, time_major)
         else:

@@ -8,38 +8,41 @@ import numpy as np
 from jaxtyping import Array
 
 from rnnjax.layers.padding import valid_steps
+from rnnjax.recurrence.steps import where
 
 PyTree = Any
 
 
-def time_first(inputs: Any, time_major: bool) -> PyTree:
+def time_first(inputs: Any, time_major: bool, own: int) -> PyTree:
     """Return inputs `[*batch, T, D]`, one array or a tree of them, as arrays `[T, *batch, D]`.
 
     Args:
         inputs: an array, nested lists of numbers, or a tree of arrays that agree on all axes but
             the last, for a cell that takes one.
         time_major: the inputs are `[T, *batch, D]`.
+        own: the number of axes of one example's input at one step, usually 1.
 
     Raises:
         TypeError: the inputs are a list of arrays.
-        ValueError: an array has fewer than two axes.
+        ValueError: an array has too few axes.
     """
     if isinstance(inputs, list) and any(isinstance(x, jax.Array | np.ndarray) for x in inputs):
         raise TypeError(
             f"inputs must be one array, got a list of {len(inputs)}; if each is a step, write "
-            f"jnp.stack(inputs, axis={0 if time_major else -2}); if each is a sequence, "
+            f"jnp.stack(inputs, axis={0 if time_major else -1 - own}); if each is a sequence, "
             "rnnjax.datasets.pad makes one array of them"
         )
     if isinstance(inputs, list):
         inputs = jnp.asarray(inputs)
     for x in jax.tree.leaves(inputs):
-        if jnp.ndim(x) < 2:
+        if jnp.ndim(x) <= own:
             raise ValueError(
-                f"inputs must have an axis for time and one for features, got shape {jnp.shape(x)}"
+                f"inputs must have an axis for time and {'one' if own == 1 else own} for features, "
+                f"got shape {jnp.shape(x)}"
             )
     if time_major:
         return jax.tree.map(jnp.asarray, inputs)
-    return jax.tree.map(lambda x: jnp.moveaxis(jnp.asarray(x), -2, 0), inputs)
+    return jax.tree.map(lambda x: jnp.moveaxis(jnp.asarray(x), -1 - own, 0), inputs)
 
 
 def input_sizes(xs: PyTree) -> PyTree:
@@ -66,7 +69,7 @@ def emitted(
     """Return `outputs [*batch, T, H]` with `masked_output` where masked, and zeros past the end.
 
     Args:
-        outputs: `[*batch, T, H]`, or `[T, *batch, H]` with `time_major`.
+        outputs: `[*batch, T, ..., H]`, or `[T, *batch, ..., H]` with `time_major`.
         seq_lengths: valid steps of each sequence, `[*batch]`, or None.
         mask: booleans `[*batch, T]`, or `[T, *batch]` with `time_major`, or None.
         masked_output: numbers that broadcast to the outputs; None means zeros.
@@ -76,7 +79,7 @@ def emitted(
     """
     if seq_lengths is None and mask is None:
         return outputs
-    shape = outputs.shape[:-1]
+    shape = outputs.shape[: jnp.ndim(seq_lengths) + 1 if mask is None else jnp.ndim(mask)]
     if time_major:
         shape = *shape[1:], shape[0]
         mask = None if mask is None else jnp.moveaxis(jnp.asarray(mask), 0, -1)
@@ -86,9 +89,9 @@ def emitted(
     others = jnp.zeros_like(outputs)
     if masked_output is not None:
         value = numbers(masked_output, outputs.shape).astype(outputs.dtype)
-        others = value if within is None else jnp.where(within[..., None], value, others)
+        others = value if within is None else where(within, value, others)
     counted: Any = valid
-    return jnp.where(counted[..., None], outputs, others)
+    return where(counted, outputs, others)
 
 
 def check_masked_output(masked_output: Any, mask: Any) -> None:

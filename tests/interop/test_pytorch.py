@@ -18,7 +18,7 @@ from rnnjax.cells import GatedParams, GRUParams, LayerNorm, VariationalDropout, 
 from rnnjax.interop import from_torch, to_torch
 from rnnjax.layers import RNN, Bidirectional, Stack, concatenate
 
-FIXTURE = Path(__file__).parent / "fixtures" / "pytorch_layers.npz"
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "pytorch_layers.npz"
 T, B, D, H = 7, 2, 3, 4
 CELLS = {
     "elman": Elman,
@@ -320,7 +320,8 @@ BAD_STATES = {
     "projection": (
         "lstm/1/forward/bias",
         ONE | {"weight_hr_l0": np.zeros((2, 4))},
-        "weight_hr_l0: proj_size is not supported",
+        "weight_hr_l0: the network has projections (proj_size); its cell is LSTMP(features, "
+        "proj_size), got LSTM(features=4)",
     ),
 }
 
@@ -352,19 +353,19 @@ BAD_NETS = {
     "wrapped": (
         RNN(Zoneout(LSTM(H), 0.1)),
         TypeError,
-        "cell must be Elman, LSTM or GRU, got Zoneout",
+        "cell must be Elman, LSTM, LSTMP or GRU, got Zoneout",
     ),
     "normalised": (
         Stack([lstm(), RNN(LayerNorm(LSTM(H)))]),
         TypeError,
-        "cell must be Elman, LSTM or GRU, got LayerNorm",
+        "cell must be Elman, LSTM, LSTMP or GRU, got LayerNorm",
     ),
     "dropout": (
         Bidirectional(lstm(), RNN(VariationalDropout(LSTM(H), 0.1))),
         TypeError,
-        "cell must be Elman, LSTM or GRU, got VariationalDropout",
+        "cell must be Elman, LSTM, LSTMP or GRU, got VariationalDropout",
     ),
-    "subclass": (RNN(Mine(H)), TypeError, "cell must be Elman, LSTM or GRU, got Mine"),
+    "subclass": (RNN(Mine(H)), TypeError, "cell must be Elman, LSTM, LSTMP or GRU, got Mine"),
     "no recurrence": (
         nn.Dense(H),
         TypeError,
