@@ -4,8 +4,21 @@
 `rnnjax.runs.directory`.
 """
 
-from rnnjax.runs.atomic_files import read_arrays, write_arrays
+from rnnjax.runs.atomic_files import (
+    arrays_from_bytes,
+    arrays_to_bytes,
+    read_arrays,
+    write_arrays,
+)
 from rnnjax.runs.directory import Run
 from rnnjax.runs.lock import LockedError, locked
 
-__all__ = ["LockedError", "Run", "locked", "read_arrays", "write_arrays"]
+__all__ = [
+    "LockedError",
+    "Run",
+    "arrays_from_bytes",
+    "arrays_to_bytes",
+    "locked",
+    "read_arrays",
+    "write_arrays",
+]

@@ -244,8 +244,7 @@ class ResumableTraining:
             try:
                 restored, metadata = checkpoints.load(step, state)
                 places, active, platform = (metadata[key] for key in METADATA)
-                load = functools.partial(load_chunks, self._history, ends, step, structure)
-                chunks, partial = on_first_process(load)
+                chunks, partial = load_chunks(self._history, ends, step, structure)
             except KeyError as error:
                 raise ResumeError(
                     f"{self.run.path} was begun by a version of rnnjax whose checkpoints have no "
