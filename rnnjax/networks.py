@@ -16,6 +16,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+from importlib import machinery
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,13 @@ def split(name: str) -> tuple[str, str]:
     """Return the form and the cell of a network's name: `deep_`, `gru`."""
     form = next((form for form in FORMS if form and name.startswith(form)), "")
     return form, name[len(form) :]
+
+
+def own_file(name: str) -> Path | None:
+    """Return the file that the cell of a network's name comes from; None if it names no file."""
+    place, colon, attribute = split(name)[1].rpartition(":")
+    names_file = colon and attribute and place.endswith(tuple(machinery.all_suffixes()))
+    return Path(place) if names_file else None
 
 
 def not_varied(name: str, cell: Cell) -> str:
