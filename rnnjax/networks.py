@@ -15,6 +15,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from importlib import machinery
 from pathlib import Path
@@ -191,12 +192,12 @@ def _load(place):
     """Return the module at a path, or of a dotted name."""
     path = Path(place)
     if path.suffix == ".py" or path.name != place:
-        if not path.is_file():
+        if not os.path.isfile(path):  # `Path.is_file` fails for too long a name
             raise ValueError(f"there is no file {place}")
         return _load_file(path)
     try:
         beside_missing = importlib.util.find_spec(place) is None
-    except ModuleNotFoundError:  # of a package that contains it
+    except (ImportError, ValueError):  # of a package that contains it; or it is no module's name
         beside_missing = True
     here = Path(*place.split(".")).with_suffix(".py")
     if beside_missing and here.is_file():

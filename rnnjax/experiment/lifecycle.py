@@ -277,3 +277,6 @@ class _NoTerminal:
 
     def isatty(self):
         return False
+
+    def close(self):
+        """Leave standard error open; a logger that took this stream closes it at exit."""

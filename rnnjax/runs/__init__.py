@@ -12,12 +12,14 @@ from rnnjax.runs.atomic_files import (
 )
 from rnnjax.runs.directory import Run
 from rnnjax.runs.lock import LockedError, locked
+from rnnjax.runs.reading import file_sum
 
 __all__ = [
     "LockedError",
     "Run",
     "arrays_from_bytes",
     "arrays_to_bytes",
+    "file_sum",
     "locked",
     "read_arrays",
     "write_arrays",
