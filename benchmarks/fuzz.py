@@ -22,13 +22,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from rnnjax import training
 from rnnjax.command_line import at_least, parse, progress
 from rnnjax.experiment import Experiment, TrainingOptions, Verdict
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 EXIT_CODES = {0, 1, 2, 75, 130}
 MOST_LINES = 12  # of standard error: each damaged checkpoint and each data file may have one
