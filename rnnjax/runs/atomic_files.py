@@ -2,7 +2,8 @@
 
 A process may be killed, or the disk may fill up, at any moment. `replace_file` and `write_arrays`
 write to a temporary file beside the target and rename it, so the old content stays until the new
-content is complete. `append_lines` starts on a new line if the last write was cut off.
+content is complete. `append_lines` starts on a new line if the last write was cut off. Nothing is
+flushed with `fsync`: if the machine itself stops, the file system decides what is left.
 
 No file is written through a symbolic link, and none is read or written that is not a regular file:
 a pipe would keep the process waiting for ever.
