@@ -22,16 +22,16 @@ import timing
 if __name__ == "__main__":
     timing.keep_memory()
 
+import rnnjax
+from rnnjax import networks, tasks, training
+from rnnjax.command_line import at_least, parse
+from rnnjax.runs import Run
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from libraries import CELLS, check_cells
-
-import rnnjax
-from rnnjax import networks, tasks, training
-from rnnjax.command_line import at_least, parse
-from rnnjax.runs import Run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rnnjax import networks, training
+from rnnjax.recurrence.options import settle_dtypes
+
 import jax
 import jax.numpy as jnp
 import libraries
@@ -19,9 +22,6 @@ from jax import lax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from libraries import LeftOut
-
-from rnnjax import networks, training
-from rnnjax.recurrence.options import settle_dtypes
 
 TOLERANCE = 1e-5  # of the largest entry
 

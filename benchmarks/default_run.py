@@ -20,10 +20,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import timing
-
 import rnnjax
 from rnnjax.command_line import ArgumentError, at_least, parse
+
+import timing
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "vanishing_gradients.py"
 CELLS = "elman", "lstm", "gru"
@@ -142,14 +142,14 @@ def torch_batch(config: Config, generator: Any) -> tuple[Any, Any]:
 
 def check(config: Config, name: str) -> None:
     """Assert that both networks have the same loss and gradients on a batch of the task."""
+    from rnnjax import tasks
+    from rnnjax.experiment import readout
+
     import jax
     import libraries
     import numpy as np
     import torch
     from contenders import pulled_back
-
-    from rnnjax import tasks
-    from rnnjax.experiment import readout
 
     task, cell = tasks.AddingArjovsky2016(config.length), rnnjax.networks.make_cell(name, 5)
     params = readout.init(cell, task, jax.random.key(0))
@@ -175,11 +175,11 @@ def check(config: Config, name: str) -> None:
 
 def torch_seconds(config: Config, name: str) -> float:
     """Return the seconds that PyTorch takes to train all networks of a cell, scaled up."""
-    import jax
-    import torch
-
     from rnnjax import tasks
     from rnnjax.experiment import readout
+
+    import jax
+    import torch
 
     torch.set_num_threads(config.threads)
     task = tasks.AddingArjovsky2016(config.length)

@@ -3,7 +3,8 @@
 A small training is run to its end, and another is stopped half way. Copies of both are altered at
 random: files are cut, overwritten, deleted, turned into folders, links and pipes; links point to a
 folder outside; files are added. Then a command is given. It must end with an exit code that the
-documentation names and at most a few lines, touch nothing outside, and lose no finished run.
+documentation names and at most a few lines, touch nothing outside, and lose no finished run. An
+altered run answers `--predict` as before, or with one line that says why it does not.
 
     python benchmarks/fuzz.py
     python benchmarks/fuzz.py --count 100 --seed 7
@@ -11,6 +12,7 @@ documentation names and at most a few lines, touch nothing outside, and lose no 
 
 import contextlib
 import dataclasses
+import functools
 import io
 import os
 import random
@@ -22,13 +24,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rnnjax import experiment, training
+from rnnjax.command_line import at_least, parse, progress
+from rnnjax.experiment import ApplicationOptions, Experiment, Verdict
+from rnnjax.experiment.compilation_cache import compilation_cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from rnnjax import training
-from rnnjax.command_line import at_least, parse, progress
-from rnnjax.experiment import Experiment, TrainingOptions, Verdict
 
 EXIT_CODES = {0, 1, 2, 75, 130}
 MOST_LINES = 12  # of standard error: each damaged checkpoint and each data file may have one
@@ -53,11 +56,12 @@ COMMANDS = {
     "another": ["--steps", "9"],
     "overwrite": ["--overwrite"],
     "redraw": ["--redraw"],
+    "predict": ["--predict", "x"],
 }
 
 
 @dataclasses.dataclass(frozen=True)
-class Learning(TrainingOptions):
+class Learning(ApplicationOptions):
     """Learn a number."""
 
     steps: int = 6
@@ -93,8 +97,16 @@ def measure(config: Learning, run: Any, stop_at: int | None = None) -> dict[str,
     trained = resumable.train_on_samples(
         train_step, state, jax.random.normal, steps=config.steps, chunk_size=3, observe=observe
     )
+    experiment.save(run, {"x": trained.state.params}, {"names": ["a", "b"]})
     run.write_table("numbers", [{"x": numbers, "name": ["a", "=b", "c"]}])
     return {"params": trained.state.params}
+
+
+def answer(config: Learning, run: Any, asked: str) -> Iterator[str]:
+    """Yield the number that was learnt, and the names."""
+    params = experiment.restore(run, lambda key: {"x": jnp.zeros(())}, members=config.seeds)
+    names = run.read_json("preprocessing.json")["names"]
+    yield f"{asked}: {float(params['x'])} {names} {config.learning_rate}"
 
 
 def draw(run: Any) -> None:
@@ -102,7 +114,7 @@ def draw(run: Any) -> None:
     run.write_json("drawn.json", run.read_table("numbers")["x"].sum())
 
 
-def experiment(stop_at: int | None = None) -> Experiment:
+def experiment_of(stop_at: int | None = None) -> Experiment:
     """Return the experiment, which may be stopped after some updates."""
     return Experiment(
         "fuzz",
@@ -110,6 +122,7 @@ def experiment(stop_at: int | None = None) -> Experiment:
         lambda config, run: measure(config, run, stop_at),
         lambda config, summary: Verdict.inconclusive("nothing is claimed"),
         draw,
+        answer=answer,
     )
 
 
@@ -117,24 +130,32 @@ def make_runs(place: Path) -> dict[str, Path]:
     """Make a finished run and an interrupted one."""
     runs = {"finished": place / "finished", "interrupted": place / "interrupted"}
     for name, path in runs.items():
-        code, told = command(path, [], None if name == "finished" else 3)
+        code, told, _ = command(path, [], None if name == "finished" else 3)
         assert code == (0 if name == "finished" else 130), told
     return runs
 
 
-def command(path: Path, words: list[str], stop_at: int | None = None) -> tuple[Any, str]:
-    """Run the experiment in a directory; return its exit code, and what it says as errors."""
-    told = io.StringIO()
-    with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()), alarm():
+def command(path: Path, words: list[str], stop_at: int | None = None) -> tuple[Any, str, str]:
+    """Run the experiment in a directory; return its exit code, its errors, and its output."""
+    told, out = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stderr(told), contextlib.redirect_stdout(out), alarm():
         try:
-            experiment(stop_at).main(["--out", str(path), "--no-compilation-cache", *words])
+            experiment_of(stop_at).main(["--out", str(path), "--no-compilation-cache", *words])
             code = 0
         except SystemExit as stop:
             code = stop.code
         except BaseException:
             code = None
             traceback.print_exc(file=told)
-    return code, told.getvalue()
+    return code, told.getvalue(), out.getvalue()
+
+
+@functools.cache
+def expected(finished: Path) -> str:
+    """Return what the finished run answers while it is as it was."""
+    code, told, out = command(finished, COMMANDS["predict"])
+    assert code == 0 and not told, told
+    return out
 
 
 @contextlib.contextmanager
@@ -233,11 +254,16 @@ def one(runs: dict[str, Path], place: Path, seed: int) -> str:
     done = [alter(path, outside, draws) for _ in range(draws.randint(1, 3))]
     said = f"seed {seed}: {kind}; {'; '.join(done)}; {name}"
     inside, around = contents(path), contents(outside)
-    code, told = command(path, COMMANDS[name])
+    code, told, out = command(path, COMMANDS[name])
     assert code in EXIT_CODES and "Traceback" not in told, f"{said}\n{code} {told}"
     assert len(told.splitlines()) <= MOST_LINES, f"{said}\n{told}"
     assert code == 0 or told.strip(), f"{said}: it says nothing"
     assert contents(outside) == around, f"{said}: it touched what is outside\n{told}"
+    if name == "predict":
+        assert code in (0, 2) and len(told.splitlines()) <= 1, f"{said}\n{code} {told}"
+        as_before = kind == "finished" and out == expected(runs["finished"])
+        assert code == 2 or as_before, f"{said}: it answers {out}"
+        assert contents(path) == inside, f"{said}: it changed the run\n{told}"
     if kind == "finished" and name != "overwrite" and {".finished", ".rnnjax"} <= {*inside}:
         after = contents(path)
         assert ".finished" in after, f"{said}: it is no longer finished\n{told}"
@@ -264,7 +290,7 @@ class Config:
 def run(config: Config) -> int:
     """Alter and check; return how many commands did what they must not do."""
     failed = 0
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, compilation_cache(Path(folder) / "programs"):
         runs = make_runs(Path(folder) / "runs")
         for seed in progress(range(config.seed, config.seed + config.count), "altered runs"):
             place = Path(folder) / "altered"

@@ -23,10 +23,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rnnjax.command_line import at_least, parse
+
 import timing
 from libraries import CELLS, check_cells
-
-from rnnjax.command_line import at_least, parse
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "vanishing_gradients.py"
 OWN_TIME = "times.jsonl", ".rnnjax"  # these differ between runs: times, and the order of writing

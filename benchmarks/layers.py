@@ -13,14 +13,14 @@ import timing
 if __name__ == "__main__":
     timing.keep_memory()
 
+import rnnjax
+from rnnjax import networks
+from rnnjax.command_line import ArgumentError, at_least, parse
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from libraries import CELLS, check_cells
-
-import rnnjax
-from rnnjax import networks
-from rnnjax.command_line import ArgumentError, at_least, parse
 
 LAYERS = "rnn", "deep", "bidirectional", "wrappers"
 

@@ -10,13 +10,13 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 import rnnjax
 from rnnjax import networks
 from rnnjax.command_line import ArgumentError
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 CELLS = tuple(networks.CELLS)
 

@@ -25,6 +25,10 @@ import timing
 if __name__ == "__main__" and not any(word.startswith("--long-run") for word in sys.argv):
     timing.keep_memory()
 
+import rnnjax
+from rnnjax import networks, training
+from rnnjax.command_line import ArgumentError, at_least, parse
+
 import jax
 import libraries
 import numpy as np
@@ -32,10 +36,6 @@ from contenders import check, compiled, make_problem, reference
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from libraries import CELLS, LeftOut, check_cells
-
-import rnnjax
-from rnnjax import networks, training
-from rnnjax.command_line import ArgumentError, at_least, parse
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "rnnjax": {},

@@ -27,15 +27,15 @@ import timing
 if __name__ == "__main__":
     timing.keep_memory()
 
+from rnnjax import training
+from rnnjax.command_line import ArgumentError, at_least, parse
+
 import jax
 import jax.numpy as jnp
 import libraries
 import numpy as np
 from contenders import TOLERANCE, gather, make_problem
 from libraries import CELLS, LeftOut, check_cells
-
-from rnnjax import training
-from rnnjax.command_line import ArgumentError, at_least, parse
 
 CONTENDERS = (
     "rnnjax",

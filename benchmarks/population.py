@@ -19,6 +19,10 @@ import timing
 if __name__ == "__main__":
     timing.keep_memory()
 
+from rnnjax import networks, training
+from rnnjax.command_line import ArgumentError, at_least, parse
+from rnnjax.recurrence.options import settle_dtypes
+
 import jax
 import libraries
 import numpy as np
@@ -27,10 +31,6 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from libraries import CELLS, LeftOut, check_cells
-
-from rnnjax import networks, training
-from rnnjax.command_line import ArgumentError, at_least, parse
-from rnnjax.recurrence.options import settle_dtypes
 
 
 @dataclasses.dataclass(frozen=True)

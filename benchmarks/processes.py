@@ -26,10 +26,10 @@ import timing
 if __name__ == "__main__":
     timing.keep_memory()
 
+from rnnjax.command_line import ArgumentError, at_least, parse
+
 import numpy as np
 from libraries import CELLS, check_cells
-
-from rnnjax.command_line import ArgumentError, at_least, parse
 
 SCRIPT = Path(__file__).parent / "small_training.py"
 TOLERANCE, EARLY = 1e-4, 50  # of losses, and for how many updates: see check

@@ -8,15 +8,15 @@ import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import rnnjax
+from rnnjax import networks, tasks, training
+from rnnjax.command_line import at_least, parse
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from libraries import check_cells
-
-import rnnjax
-from rnnjax import networks, tasks, training
-from rnnjax.command_line import at_least, parse
 
 
 @dataclasses.dataclass(frozen=True)

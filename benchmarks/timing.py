@@ -106,9 +106,9 @@ def conditions(*packages: str) -> str:
 
     If the user has set flags of XLA, they are at its end.
     """
-    import jax
-
     import rnnjax
+
+    import jax
 
     processor = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")

@@ -23,14 +23,14 @@ import dataclasses
 import functools
 from typing import ClassVar, Literal
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from rnnjax import diagnostics, experiment, networks, tasks, training
 from rnnjax.command_line import at_least, distinct
 from rnnjax.experiment import PHASES, TrainingOptions, Verdict, draw_shares
 from rnnjax.networks import FORM_LABELS
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 FORMS = "", "deep_", "bidirectional_"
 NETWORKS = "tcn", *(form + cell for cell in networks.CELLS for form in FORMS), "transformer"

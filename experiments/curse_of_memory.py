@@ -26,15 +26,15 @@ import dataclasses
 import functools
 import math
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 import rnnjax
 from rnnjax import diagnostics, experiment, training
 from rnnjax.command_line import ArgumentError, at_least, distinct
 from rnnjax.diagnostics import linear_recurrences as linear
 from rnnjax.experiment import SeedOptions, Verdict, closed_forms
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 CHUNK = 500  # steps that are held in memory at once
 

@@ -24,15 +24,15 @@ import functools
 import math
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from rnnjax import experiment
 from rnnjax.command_line import at_least, positive
 from rnnjax.diagnostics import one_unit, searches, surfaces
 from rnnjax.diagnostics.one_unit import Params
 from rnnjax.experiment import SurfaceOptions, Verdict, closed_forms
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 START, TARGET, STEPS = 0.5, 0.7, 50  # x_0, what s(x_50) should be, and when
 W = 5.0  # where the values are stated

@@ -27,15 +27,15 @@ import dataclasses
 import functools
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 import rnnjax
 from rnnjax import diagnostics, experiment, tasks, training
 from rnnjax.command_line import at_least, progress
 from rnnjax.experiment import Verdict, gate_tables, readout, weight_tables
 from rnnjax.networks import short_name
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 KEEPS = {"lstm": "f", "gru": "z"}  # the gate that multiplies the state
 TASKS = {"adding_arjovsky2016": tasks.AddingArjovsky2016, "temporal_order": tasks.TemporalOrder}

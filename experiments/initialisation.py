@@ -22,16 +22,16 @@ import dataclasses
 import functools
 import itertools
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 import rnnjax
 from rnnjax import diagnostics, experiment, networks, training
 from rnnjax.cells.initializers import Fused, Orthogonal
 from rnnjax.command_line import at_least, progress
 from rnnjax.experiment import InitialisationOptions, Verdict
 from rnnjax.networks import short_name
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 KEEPS = {"lstm": "f", "gru": "z"}  # the gate that a forget bias is for
 DEFAULT_BIAS = {"elman": 0.0, "lstm": rnnjax.LSTM(1).forget_bias, "gru": rnnjax.GRU(1).forget_bias}

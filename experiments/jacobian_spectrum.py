@@ -27,14 +27,14 @@ import dataclasses
 import math
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
-
 from rnnjax import diagnostics, experiment, networks
 from rnnjax.cells.initializers import Gaussian, Orthogonal
 from rnnjax.command_line import at_least, distinct, finite, positive, progress
 from rnnjax.experiment import InitialisationOptions, Verdict, jacobian_spectra
 from rnnjax.networks import short_name
+
+import jax
+import jax.numpy as jnp
 
 FORGET_BIAS = {"lstm": 1.0, "gru": 0.0}  # where it is not what varies
 KERNELS = {"orthogonal": Orthogonal, "gaussian": Gaussian}

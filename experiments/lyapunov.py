@@ -21,14 +21,14 @@ import dataclasses
 import functools
 import math
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from rnnjax import diagnostics, experiment, tasks, training
 from rnnjax.command_line import ArgumentError, at_least, finite, positive, progress
 from rnnjax.experiment import CellOptions, SeedOptions, Verdict, random_networks, readout
 from rnnjax.networks import short_name
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)

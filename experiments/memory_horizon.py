@@ -27,16 +27,16 @@ import dataclasses
 import functools
 import math
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 import rnnjax
 from rnnjax import diagnostics, experiment, networks, training
 from rnnjax.cells.initializers import Chrono
 from rnnjax.command_line import ArgumentError, at_least, finite, progress, rising
 from rnnjax.experiment import InitialisationOptions, Verdict
 from rnnjax.networks import short_name
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 SWEEPS = {
     "forget_bias": "forget bias",

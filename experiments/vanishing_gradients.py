@@ -27,15 +27,15 @@ import dataclasses
 import functools
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 import rnnjax
 from rnnjax import diagnostics, experiment, tasks, training
 from rnnjax.command_line import ArgumentError, at_least
 from rnnjax.experiment import CellOptions, TrainingOptions, Verdict, profile_tables, readout
 from rnnjax.networks import short_name
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 TASKS = {
     "adding": tasks.AddingArjovsky2016,

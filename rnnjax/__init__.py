@@ -3,6 +3,11 @@
 import importlib
 from typing import TYPE_CHECKING
 
+from rnnjax.interrupts import end_quietly, own_program
+
+if own_program():
+    end_quietly()  # before anything slow is imported
+
 from rnnjax import cells, decoding, diagnostics, regularizers, tasks, testing
 from rnnjax.cells import GRU, LSTM, Cell, Elman, Gated
 from rnnjax.recurrence.sequential import unroll

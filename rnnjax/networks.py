@@ -15,7 +15,9 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
+from importlib import machinery
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,13 @@ def split(name: str) -> tuple[str, str]:
     return form, name[len(form) :]
 
 
+def own_file(name: str) -> Path | None:
+    """Return the file that the cell of a network's name comes from; None if it names no file."""
+    place, colon, attribute = split(name)[1].rpartition(":")
+    names_file = colon and attribute and place.endswith(tuple(machinery.all_suffixes()))
+    return Path(place) if names_file else None
+
+
 def not_varied(name: str, cell: Cell) -> str:
     """Return a line on the settings that an experiment does not vary for a cell of one's own."""
     known = (
@@ -183,12 +192,12 @@ def _load(place):
     """Return the module at a path, or of a dotted name."""
     path = Path(place)
     if path.suffix == ".py" or path.name != place:
-        if not path.is_file():
+        if not os.path.isfile(path):  # `Path.is_file` fails for too long a name
             raise ValueError(f"there is no file {place}")
         return _load_file(path)
     try:
         beside_missing = importlib.util.find_spec(place) is None
-    except ModuleNotFoundError:  # of a package that contains it
+    except (ImportError, ValueError):  # of a package that contains it; or it is no module's name
         beside_missing = True
     here = Path(*place.split(".")).with_suffix(".py")
     if beside_missing and here.is_file():

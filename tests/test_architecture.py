@@ -13,7 +13,7 @@ PACKAGE = ROOT / "rnnjax"
 ROOMS = sorted({p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in PACKAGE.rglob("*.py")})
 MAY_IMPORT = {
     "__init__": {
-        *("cells", "decoding", "diagnostics", "interop", "layers", "models"),
+        *("cells", "decoding", "diagnostics", "interop", "interrupts", "layers", "models"),
         *("recurrence", "regularizers", "tasks", "testing", "word_vectors"),
     },
     "cells": set(),
@@ -28,6 +28,7 @@ MAY_IMPORT = {
     },
     "figures": set(),
     "interop": {"cells", "layers"},
+    "interrupts": set(),
     "layers": {"cells", "recurrence"},
     "models": {"layers", "recurrence"},
     "networks": {"cells", "layers"},

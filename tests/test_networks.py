@@ -1,6 +1,7 @@
 """Cells and networks by name: built in, from a file, from a module; and what is not a cell."""
 
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -217,3 +218,16 @@ def test_linear_is_elman_without_tanh():
     _, hidden = rnnjax.unroll(cell, params, 100 * jnp.ones((1, 2), jnp.float16))
     np.testing.assert_allclose(hidden[0], 100 * np.ones(2) @ params.input_kernel, rtol=1e-2)
     assert networks.label("linear") == "linear"
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        *(("gru", None), ("deep_gru", None), ("package.module:Cell", None), ("mine:Cell", None)),
+        *(("./mine.py:Cell", "mine.py"), ("deep_/a/mine.py:Cell", "/a/mine.py")),
+        *(("../a.b/mine.pyc:Cell", "../a.b/mine.pyc"), ("a,b+c.py:Cell", "a,b+c.py")),
+        *(("postgresql://host:db", None), ("mine.py", None), ("mine.py:", None)),
+    ],
+)
+def test_the_file_that_a_name_has_its_cell_from(name, file):
+    assert networks.own_file(name) == (file and Path(file))

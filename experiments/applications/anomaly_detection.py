@@ -35,10 +35,6 @@ import dataclasses
 import functools
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from rnnjax import experiment, training
 from rnnjax.command_line import ArgumentError, as_argument_error, at_least, fraction
 from rnnjax.datasets import series
@@ -46,6 +42,10 @@ from rnnjax.datasets.series import MEASUREMENTS
 from rnnjax.datasets.series.anomalies import inject_copies, labelled, quality
 from rnnjax.datasets.series.detection import detect, find, flagged, marks_table, simple_rules
 from rnnjax.experiment import beats_baseline, show_report
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 REPLACED = 2  # flagged changes in a row: a spike, and the step back
 

@@ -21,13 +21,13 @@ import dataclasses
 import functools
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from rnnjax import decoding, experiment, training
 from rnnjax.datasets import images
 from rnnjax.datasets.vocabulary import Vocabulary
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 END = 1
 
@@ -74,9 +74,9 @@ def spelling(vocabulary, names):
 
 
 def make_train_step(model, optimizer):
-    import optax
-
     from rnnjax.layers import masked_mean
+
+    import optax
 
     def train_step(state, batch):
         read, lengths = (batch["pixels"], batch["previous"]), batch["lengths"]

@@ -30,10 +30,6 @@ import functools
 import math
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from rnnjax import decoding, experiment
 from rnnjax.command_line import as_argument_error, at_least, positive
 from rnnjax.datasets import batches, music
@@ -43,6 +39,10 @@ from rnnjax.datasets.music.n_grams import bits_per_sixteenth
 from rnnjax.datasets.music.statistics import statistics
 from rnnjax.datasets.vocabulary import Vocabulary
 from rnnjax.experiment import beats_baseline
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 UNKNOWN, END = 0, 1  # of `Vocabulary`
 

@@ -23,15 +23,15 @@ import dataclasses
 import functools
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from rnnjax import experiment
 from rnnjax.command_line import ArgumentError, at_least
 from rnnjax.datasets import batches, sentiment
 from rnnjax.datasets.sentiment import tokenize
 from rnnjax.datasets.vocabulary import Vocabulary
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -19,12 +19,12 @@ import dataclasses
 import functools
 from typing import Any, Literal
 
+from rnnjax import experiment
+from rnnjax.datasets import batches, images
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from rnnjax import experiment
-from rnnjax.datasets import batches, images
 
 ORDERS = "rows", "pixels", "permuted"
 

@@ -28,10 +28,6 @@ import dataclasses
 import functools
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from rnnjax import decoding, experiment
 from rnnjax.command_line import ArgumentError, at_least
 from rnnjax.datasets import batches, speech
@@ -39,6 +35,10 @@ from rnnjax.datasets.speech import audio
 from rnnjax.datasets.speech.normalised import centred_frames, columns, fit_deviation
 from rnnjax.datasets.speech.transcripts import best_constant, error_rate, error_rates, written
 from rnnjax.experiment import beats_baseline, show_report
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 MEL = audio.LogMel()  # 20 ms from frame to frame
 BLANK = 0  # the label of digit d is d + 1
@@ -77,9 +77,9 @@ class Config(experiment.NetworkOptions):
 
 
 def make_train_step(model, optimizer, noise):
-    import optax
-
     from rnnjax.models import ctc_loss
+
+    import optax
 
     def train_step(state, batch):
         key, now = jax.random.split(state.key)

@@ -25,10 +25,6 @@ import dataclasses
 import functools
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from rnnjax import experiment
 from rnnjax.command_line import as_argument_error
 from rnnjax.datasets import speech
@@ -36,6 +32,10 @@ from rnnjax.datasets.speech import audio, spectrograms
 from rnnjax.datasets.speech.coding import MEL, SPEED, Coding, clock
 from rnnjax.datasets.speech.mean_digits import mean_digits
 from rnnjax.experiment import beats_baseline, show_report
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 SOURCE = "espeak_digits"
 
@@ -64,9 +64,9 @@ class Config(experiment.WriterOptions):
 
 
 def make_train_step(model, optimizer):
-    import optax
-
     from rnnjax.layers import masked_mean
+
+    import optax
 
     def train_step(state, batch):
         targets, lengths = batch["targets"], batch["lengths"]

@@ -31,15 +31,15 @@ import dataclasses
 import functools
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from rnnjax import experiment, training
 from rnnjax.command_line import ArgumentError, as_argument_error, at_least
 from rnnjax.datasets import series
 from rnnjax.datasets.series import PRICES
 from rnnjax.experiment import show_report
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 DECAYS = 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94, 0.97, 0.99  # of the exponential average
 TARGETS = {"returns": series.Returns(), "volatility": series.Volatility(decay=0.9, decays=DECAYS)}

@@ -23,14 +23,14 @@ import functools
 import math
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
-
 from rnnjax import decoding, experiment
 from rnnjax.command_line import as_argument_error, at_least, positive
 from rnnjax.datasets import language
 from rnnjax.datasets.vocabulary import Vocabulary
 from rnnjax.experiment import beats_baseline
+
+import jax
+import jax.numpy as jnp
 
 UNKNOWN, END = 0, 1  # of `Vocabulary`
 

@@ -31,15 +31,15 @@ import dataclasses
 import functools
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from rnnjax import decoding, experiment
 from rnnjax.command_line import ArgumentError, as_argument_error, at_least
 from rnnjax.datasets import batches, translation
 from rnnjax.datasets.vocabulary import Vocabulary
 from rnnjax.experiment import beats_baseline, show_report
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 START = END = 1  # of `Vocabulary`
 
@@ -110,10 +110,10 @@ def drop_words(key, tokens, rate):
 
 
 def make_train_step(model, optimizer, word_dropout):
-    import optax
-
     from rnnjax.layers import masked_mean
     from rnnjax.models import shift_right
+
+    import optax
 
     def train_step(state, batch):
         key, *keys = jax.random.split(state.key, 3)

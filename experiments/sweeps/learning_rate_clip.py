@@ -25,14 +25,14 @@ import itertools
 import math
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from rnnjax import experiment, networks, tasks, training
 from rnnjax.command_line import ArgumentError, at_least, distinct, finite
 from rnnjax.experiment import CellOptions, SeedOptions, Verdict, grids, readout
 from rnnjax.networks import short_name
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 TASKS = {
     "temporal_order": tasks.TemporalOrder,

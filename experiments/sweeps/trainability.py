@@ -25,16 +25,16 @@ import dataclasses
 import functools
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 import rnnjax
 from rnnjax import experiment, networks, tasks, training
 from rnnjax.cells.initializers import Orthogonal
 from rnnjax.command_line import ArgumentError, finite
 from rnnjax.experiment import CellOptions, TrainingOptions, Verdict, grids, readout
 from rnnjax.networks import short_name
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 GATED = "lstm", "gru"
 TASKS = {"temporal_order": tasks.TemporalOrder, "adding": tasks.AddingArjovsky2016}

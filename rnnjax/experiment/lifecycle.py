@@ -16,7 +16,7 @@ from rnnjax.command_line import ArgumentError, option
 from rnnjax.experiment.compilation_cache import compilation_cache
 from rnnjax.experiment.options import RunOptions, run_options
 from rnnjax.experiment.verdict import Verdict, print_verdict
-from rnnjax.runs import Run, locked
+from rnnjax.runs import LockedError, Run, locked
 
 Summary = dict[str, Any]
 
@@ -126,12 +126,11 @@ class Experiment:
 
 def _in_run(name, config, measure, draw) -> Summary:
     """Measure in a run directory, write summary.json, draw the figures, and return the summary."""
-    from rnnjax.training import on_first_process
-
     if config.redraw:
         return _redraw(config, draw)
     with _devices(config), contextlib.ExitStack() as held:
-        run, summary = on_first_process(lambda: _open(name, config, held))
+        path, resuming, summary = _on_first_process(lambda: _open(name, config, held))
+        run = Run(Path(path), resuming)
         if summary is not None:
             print(f"The run in {run.path} is finished; --overwrite runs it again")
             return summary
@@ -142,14 +141,12 @@ def _in_run(name, config, measure, draw) -> Summary:
 
 
 def _redraw(config, draw):
-    from rnnjax.training import on_first_process
-
     if config.out is None or not (config.out / "summary.json").exists():
         raise ArgumentError(f"--redraw needs a finished run in --out, got {config.out}")
     finished = Run(config.out)
     try:
         summary = finished.read_object("summary.json")
-        on_first_process(lambda: draw(finished))
+        _draw(draw, finished)
     except OSError as error:
         raise ArgumentError(f"--redraw: {error}") from error
     except (LookupError, TypeError, ValueError) as error:
@@ -161,7 +158,10 @@ def _redraw(config, draw):
 
 
 def _open(name, config, held):
-    """Lock the run directory; return its run, created or resumed, and its summary if finished."""
+    """Lock the run directory, and create or resume the run.
+
+    Returns its path, whether it is resumed, and its summary if it is finished.
+    """
     out = config.out or Path("runs") / time.strftime(f"{name}-%Y%m%d-%H%M%S")
     try:
         held.enter_context(locked(out))
@@ -171,12 +171,13 @@ def _open(name, config, held):
         raise ArgumentError(f"--out: {error}") from None
     if run.finished:
         run.finish()  # removes what a killed process left behind
-    return run, run.read_object("summary.json") if run.finished else None
+    summary = run.read_object("summary.json") if run.finished else None
+    return str(run.path), run.resuming, summary
 
 
 def _complete(run, measure, draw):
     """Do what is left of a run."""
-    from rnnjax.training import TerminatedError, on_first_process
+    from rnnjax.training import TerminatedError
 
     try:
         summary = measure(run)
@@ -187,9 +188,22 @@ def _complete(run, measure, draw):
         run.rollback()  # unless something has been measured
         raise
     run.write_json("summary.json", summary)
-    on_first_process(lambda: draw(run))
-    on_first_process(run.finish)
+    _draw(draw, run)
+    _on_first_process(run.finish)
     return summary
+
+
+def _draw(draw, run):
+    def drawn():
+        draw(run)  # the others need nothing that it returns
+
+    _on_first_process(drawn)
+
+
+def _on_first_process(action):
+    from rnnjax.training import on_first_process
+
+    return on_first_process(action, errors=(ArgumentError, LockedError))
 
 
 @contextlib.contextmanager
@@ -263,3 +277,6 @@ class _NoTerminal:
 
     def isatty(self):
         return False
+
+    def close(self):
+        """Leave standard error open; a logger that took this stream closes it at exit."""

@@ -9,11 +9,16 @@ from typing import Any
 import jax
 
 from rnnjax import checkpoint, training
+from rnnjax.checkpoint.file_sums import NAME
 from rnnjax.command_line import ArgumentError
 from rnnjax.experiment.options import run_options
-from rnnjax.runs import Run
+from rnnjax.experiment.stored_config import check_code, from_stored
+from rnnjax.runs import Run, file_sum
 
 PyTree = Any
+READ = "config.json", "preprocessing.json", f"params/{NAME}"  # the last has the sums of the others
+SUMS = "predict.json"
+"""The file that holds the sizes and checksums of those that `--predict` reads."""
 
 
 def save(run: Run, params: PyTree, preprocessing: Mapping[str, Any]) -> None:
@@ -29,6 +34,9 @@ def save(run: Run, params: PyTree, preprocessing: Mapping[str, Any]) -> None:
         lambda: shutil.rmtree(place, ignore_errors=True)
     )
     checkpoint.save(place, params)
+    training.on_first_process(
+        lambda: run.write_json(SUMS, {name: file_sum(run.path / name) for name in READ})
+    )
 
 
 def restore(run: Run, init: Callable[[Any], PyTree], *, members: int) -> PyTree:
@@ -37,10 +45,17 @@ def restore(run: Run, init: Callable[[Any], PyTree], *, members: int) -> PyTree:
     Args:
         init: returns one member's parameters from a key; only their shapes are used.
         members: how many were trained.
+
+    Raises:
+        ArgumentError: the parameters are missing, damaged, or of another network.
     """
     one = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
     like = jax.tree.map(lambda a: jax.ShapeDtypeStruct((members, *a.shape), a.dtype), one)
-    return jax.tree.map(lambda a: a[0], checkpoint.load(run.path / "params", like))
+    try:
+        params = checkpoint.load(run.path / "params", like)
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"--predict: {error}") from error
+    return jax.tree.map(lambda a: a[0], params)
 
 
 def finished(name: str, config: Any) -> tuple[Any, Run]:
@@ -51,21 +66,27 @@ def finished(name: str, config: Any) -> tuple[Any, Run]:
         config: of the command that asks; only its run options are used.
 
     Raises:
-        ArgumentError: there is no finished run, or it is a run of another experiment.
+        ArgumentError: there is no finished run, it is a run of another experiment, one of its files
+            is damaged or altered, or it names a cell of code that is not trusted.
     """
     if config.out is None or not (config.out / "summary.json").exists():
         raise ArgumentError(f"--predict needs a finished run in --out, got {config.out}")
-    run = Run(config.out)
+    run, path = Run(config.out), config.out / "config.json"
     try:
         stored = run.read_object("config.json")
+        if stored.keys() != {field.name for field in dataclasses.fields(config)}:
+            raise OSError(f"{path} is not of a run of {name}")
+        sums = run.read_object(SUMS)
+        for other in READ:
+            if sums.get(other) != file_sum(run.path / other):
+                raise OSError(f"{run.path / other} is not as the run has written it")
     except OSError as error:
-        raise ArgumentError(f"--predict: {error}") from error
-    names = {field.name for field in dataclasses.fields(config)}
-    if stored.keys() != names or not (run.path / "params").exists():
-        raise ArgumentError(f"--predict needs a run of {name} in --out; {config.out} is another")
-    stored = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+        raise ArgumentError(f"--predict needs a run of {name} in --out: {error}") from error
+    check_code(stored, config, path)
     own = {name: getattr(config, name) for name in run_options(config)}
-    return type(config)(**stored | own), run
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    of_run = from_stored(type(config), stored | {name: defaults[name] for name in own}, path)
+    return dataclasses.replace(of_run, **own), run
 
 
 def lines(value: str) -> list[str]:

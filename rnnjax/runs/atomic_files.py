@@ -2,7 +2,8 @@
 
 A process may be killed, or the disk may fill up, at any moment. `replace_file` and `write_arrays`
 write to a temporary file beside the target and rename it, so the old content stays until the new
-content is complete. `append_lines` starts on a new line if the last write was cut off.
+content is complete. `append_lines` starts on a new line if the last write was cut off. Nothing is
+flushed with `fsync`: if the machine itself stops, the file system decides what is left.
 
 No file is written through a symbolic link, and none is read or written that is not a regular file:
 a pipe would keep the process waiting for ever.
@@ -13,6 +14,7 @@ import errno
 import io
 import os
 import stat
+import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -144,16 +146,10 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     Raises:
         OSError: the file cannot be written; the message says why.
     """
-    data, stored = io.BytesIO(), {}
-    for name, array in arrays.items():
-        array, kind = np.asarray(array), ""
-        if array.dtype.kind == "V":  # bfloat16 and similar types, which NumPy's files do not store
-            array, kind = array.view(f"u{array.itemsize}"), array.dtype.name
-        stored[f"{kind}:{name}"] = array
-    np.savez(data, **stored)
+    data = arrays_to_bytes(arrays)
     with explain_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, data.getvalue() + _checksum(data.getvalue()))
+    replace_file(path, data)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -164,13 +160,46 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         OSError: the file is damaged.
     """
     data = read_regular(path, LARGEST_ARRAYS)
+    try:
+        return arrays_from_bytes(data)
+    except ValueError as error:
+        raise OSError(f"{path} is damaged") from error
+
+
+def arrays_to_bytes(arrays: Mapping[str, Any]) -> bytes:
+    """Return arrays by name as a NumPy archive followed by a checksum; nothing is pickled.
+
+    Raises:
+        TypeError: an array holds Python objects.
+    """
+    data, stored = io.BytesIO(), {}
+    for name, array in arrays.items():
+        array, kind = np.asarray(array), ""
+        if array.dtype.kind == "V":  # bfloat16 and similar types, which NumPy's files do not store
+            array, kind = array.view(f"u{array.itemsize}"), array.dtype.name
+        if array.dtype.hasobject:
+            raise TypeError(f"{name} must hold numbers or texts, got Python objects")
+        stored[f"{kind}:{name}"] = array
+    np.savez(data, **stored)
+    return data.getvalue() + _checksum(data.getvalue())
+
+
+def arrays_from_bytes(data: bytes) -> dict[str, np.ndarray]:
+    """Return the arrays of `arrays_to_bytes`.
+
+    Raises:
+        ValueError: the bytes do not have their checksum, or are no arrays.
+    """
     if _checksum(data[:-4]) != data[-4:]:
-        raise OSError(f"{path} is damaged")
+        raise ValueError("the checksum differs")
     found = {}
-    with np.load(io.BytesIO(data[:-4])) as file:
-        for stored_name in file.files:
-            kind, _, name = stored_name.partition(":")
-            found[name] = file[stored_name].view(kind) if kind else file[stored_name]
+    try:
+        with np.load(io.BytesIO(data[:-4]), allow_pickle=False) as file:
+            for stored_name in file.files:
+                kind, _, name = stored_name.partition(":")
+                found[name] = file[stored_name].view(kind) if kind else file[stored_name]
+    except (AttributeError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"they are no arrays: {error}") from error
     return found
 
 

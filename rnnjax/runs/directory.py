@@ -10,6 +10,7 @@ stopped/         the last good state of each of these members
 training/        checkpoints
 .history         what is needed to resume the run; removed when the run is finished
 summary.json     results
+predict.json     of an application, checksums of what --predict reads; see `rnnjax.experiment`
 .finished        present when the run is finished
 .rnnjax          the names of all these: what may be removed when the run is overwritten
 .replaced        the run that this one overwrites, until this one is finished
@@ -54,7 +55,8 @@ class Run:
     """A run directory. `Run.create` makes a new one; `Run(path)` reads an existing one.
 
     Every write replaces a whole file or appends whole lines, so a run that is stopped keeps
-    everything it has written.
+    everything it has written. Only a run that wrote nothing but config.json is removed, by
+    `rollback`.
     """
 
     path: Path

@@ -1,4 +1,7 @@
-"""Replacing the run in a directory: only files that a run wrote are moved, and no run is lost.
+"""Replacing the run in a directory: only files that a run wrote are moved or deleted.
+
+No finished run is lost before the one that overwrites it is finished. An unfinished run that was
+itself overwriting another is deleted if it is overwritten in turn; the other one stays.
 
 The file .rnnjax lists what a run wrote. Overwriting moves these files to the folder .replaced, and
 the list last. They are deleted when the new run is finished, and moved back if the new run is

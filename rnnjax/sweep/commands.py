@@ -11,17 +11,21 @@ def run(config: RunIt) -> int:
     from rnnjax import sweep
     from rnnjax.sweep.local import environments
     from rnnjax.sweep.progress import progress
+    from rnnjax.sweep.trust import code_files
 
     environments(config.workers, config.gpus_per_worker)  # raises before anything is created
-    config.create()
+    trust = code_files(config.create())  # the command line has named them
     code = 0
     with progress(config.out) as report_line:
         if config.workers == 1 and not config.gpus_per_worker:
-            sweep.work(config.out, report_line=report_line)
+            sweep.work(config.out, trust=trust, report_line=report_line)
         else:
-            gpus = config.gpus_per_worker
             code = sweep.run_workers(
-                config.out, config.workers, gpus_per_worker=gpus, report_line=report_line
+                config.out,
+                config.workers,
+                gpus_per_worker=config.gpus_per_worker,
+                trust=trust,
+                report_line=report_line,
             )
     return code or report(Report(out=config.out))
 
@@ -39,7 +43,7 @@ def work(config: Work) -> int:
     from rnnjax.sweep import processes
 
     processes.use_cores(config.cores)
-    sweep.work(config.out)
+    sweep.work(config.out, trust=config.trust)
     return 0
 
 
@@ -47,6 +51,7 @@ def slurm(config: Slurm) -> int:
     """Submit workers."""
     from rnnjax.sweep import load, space
     from rnnjax.sweep.slurm import submit
+    from rnnjax.sweep.trust import with_trusted_code
 
     parameters = {
         "timeout_min": config.minutes,
@@ -60,7 +65,7 @@ def slurm(config: Slurm) -> int:
             "slurm_account": config.account,
             "slurm_additional_parameters": space.assignments(config.extra, "--extra") or None,
         }
-        if load(config.out).url.startswith("sqlite"):
+        if with_trusted_code(load(config.out), config.trust).url.startswith("sqlite"):
             print(
                 "warning: SQLite may lose locks, and with them trials, on a network file system; "
                 "for several machines create the sweep with --storage postgresql://...",
@@ -70,6 +75,7 @@ def slurm(config: Slurm) -> int:
     jobs = submit(
         config.out,
         config.workers,
+        trust=config.trust,
         cluster=config.cluster,
         at_once=config.at_once,
         parameters=given,

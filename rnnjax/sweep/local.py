@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,19 @@ def environments(workers: int, gpus_per_worker: int) -> list[dict[str, str]]:
     return [{"CUDA_VISIBLE_DEVICES": ",".join(available[i : i + gpus_per_worker])} for i in ends]
 
 
+def worker_command(out: Path, trust: Iterable[str | Path]) -> list[str]:
+    """Return the command that joins a sweep with one worker."""
+    command = [sys.executable, "-m", "rnnjax.sweep", "work", "--out", str(out)]
+    trusted = [str(Path(path).resolve()) for path in trust]
+    return [*command, "--trust", *trusted] if trusted else command
+
+
 def run_workers(
     out: Path,
     workers: int,
     *,
     gpus_per_worker: int = 0,
+    trust: Iterable[str | Path] = (),
     report_line: Callable[[str], None] = print_line,
 ) -> int:
     """Start workers as separate processes, forward their lines, and wait for them.
@@ -69,6 +77,7 @@ def run_workers(
         out: the directory of a sweep.
         workers: number of processes.
         gpus_per_worker: 0 means that all workers see all GPUs.
+        trust: as in `work`.
         report_line: called with each line of a worker.
 
     Returns:
@@ -83,7 +92,7 @@ def run_workers(
     divided = divide(cores, workers) if cores else [[] for _ in own]
     with processes.stop_requests() as request:
         for environment, mine in zip(own, divided, strict=True):
-            command = [sys.executable, "-m", "rnnjax.sweep", "work", "--out", str(out)]
+            command = worker_command(out, trust)
             if mine:
                 command += ["--cores", *map(str, mine)]
             child = processes.start(

@@ -108,7 +108,10 @@ class Work:
     """
 
     out: Path
-    """Directory of the sweep."""
+    """Directory of the sweep. Its sweep.json names the script that is run."""
+    trust: tuple[Path, ...] = ()
+    """Files and folders whose code may be run, beside that of the project in the current folder
+    (the nearest folder with .git or pyproject.toml): the sweep's script, and files of cells."""
     cores: tuple[int, ...] = ()
     """Numbers of the cores to use [default: all]."""
 
@@ -125,7 +128,10 @@ class Slurm:
     """
 
     out: Path
-    """Directory of the sweep, from the command create, on a shared file system."""
+    """Directory of the sweep, from the command create, on a shared file system. Its sweep.json
+    names the script that is run."""
+    trust: tuple[Path, ...] = ()
+    """Files and folders whose code may be run, beside that of the project in the current folder."""
     workers: int = 1
     """Number of jobs of the array; each is a worker."""
     at_once: int | None = None

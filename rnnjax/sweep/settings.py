@@ -120,6 +120,8 @@ def _check_types(sweep):
     texts = [*sweep.settings.search.items(), *sweep.settings.set.items()]
     if not all(isinstance(text, str) for pair in texts for text in pair):
         raise TypeError("a field's values are not text")
+    if taken := {*sweep.settings.search, *sweep.settings.set} & {*script.NOT_FOR_TRIALS}:
+        raise TypeError(f"a sweep sets {', '.join(sorted(taken))} of its trials itself")
     for name in (*sweep.settings.search, *sweep.settings.set):
         types = sweep.types[name]
         if not isinstance(types, list) or not all(isinstance(t, str) for t in types):

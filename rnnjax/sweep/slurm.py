@@ -3,15 +3,16 @@
 import contextlib
 import os
 import subprocess
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rnnjax.command_line import ArgumentError
 from rnnjax.sweep import processes
+from rnnjax.sweep.local import worker_command
 from rnnjax.sweep.settings import load
+from rnnjax.sweep.trust import code_files, with_trusted_code
 
 
 class Job:
@@ -22,13 +23,13 @@ class Job:
     queued again.
     """
 
-    def __init__(self, out: Path):
+    def __init__(self, out: Path, trust: Iterable[str | Path]):
         self.out = out.resolve()
+        self.trust = [Path(path).resolve() for path in trust]
         self._worker: subprocess.Popen[Any] | None = None
 
     def __call__(self) -> int:
-        command = [sys.executable, "-m", "rnnjax.sweep", "work", "--out", str(self.out)]
-        self._worker = processes.start(command)
+        self._worker = processes.start(worker_command(self.out, self.trust))
         while (code := self._worker.poll()) is None:
             time.sleep(processes.POLL)  # not `wait`: `checkpoint` has to wait for it meanwhile
         if code:
@@ -42,13 +43,14 @@ class Job:
             self._worker.terminate()
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PID, self._worker.pid, os.WEXITED | os.WNOWAIT)
-        return DelayedSubmission(Job(self.out))
+        return DelayedSubmission(Job(self.out, self.trust))
 
 
 def submit(
     out: str | Path,
     workers: int,
     *,
+    trust: Iterable[str | Path] = (),
     cluster: str = "slurm",
     at_once: int | None = None,
     parameters: Mapping[str, Any] | None = None,
@@ -58,17 +60,20 @@ def submit(
     Args:
         out: the sweep's directory, on a shared file system. The jobs' logs are in its folder jobs.
         workers: number of jobs.
+        trust: as in `rnnjax.sweep.work`. The jobs run the code that is named now, and no other.
         cluster: `slurm`, or `local` for processes on this machine, to try it out.
         at_once: number of jobs that may run at the same time.
         parameters: of submitit's `AutoExecutor`, such as `timeout_min`, `mem_gb`, `cpus_per_task`,
             `gpus_per_node`, `slurm_partition`, `slurm_additional_parameters`.
 
     Raises:
-        ArgumentError: there is no sweep in `out`, no such cluster, or submitit refuses a parameter.
+        ArgumentError: there is no sweep in `out`, it names code that is not trusted, there is no
+            such cluster, or submitit refuses a parameter.
     """
     import submitit
 
-    sweep = load(out)
+    sweep = with_trusted_code(load(out), trust)
+    files = code_files(sweep)
     try:
         executor = submitit.AutoExecutor(
             folder=sweep.out.resolve() / "jobs", cluster=cluster, slurm_max_num_timeout=1000
@@ -78,7 +83,7 @@ def submit(
             given = {"slurm_array_parallelism": at_once or workers, **given}
         executor.update_parameters(name=sweep.name, **given)
         with executor.batch():
-            jobs = [executor.submit(Job(sweep.out)) for _ in range(workers)]
+            jobs = [executor.submit(Job(sweep.out, files)) for _ in range(workers)]
     except (RuntimeError, TypeError, ValueError, NameError) as error:
         raise ArgumentError(f"submitit: {error}") from None
     return jobs

@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from rnnjax.sweep.retries import done, original, retry_interrupted
 from rnnjax.sweep.settings import load
 from rnnjax.sweep.storage import locked, opened, quiet
 from rnnjax.sweep.trial import CrashedError, FailedError, WorkerStoppedError, run_trial
+from rnnjax.sweep.trust import with_trusted_code
 
 
 def print_line(line: str) -> None:
@@ -19,26 +20,34 @@ def print_line(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def work(out: str | Path, *, report_line: Callable[[str], None] = print_line) -> int:
+def work(
+    out: str | Path,
+    *,
+    trust: Iterable[str | Path] = (),
+    report_line: Callable[[str], None] = print_line,
+) -> int:
     """Join a sweep: run trials until none is waiting and no other live worker runs one.
 
     Any number of workers may join, on all machines that share the directory and the storage. They
     may be killed at any time.
 
     Args:
-        out: the directory of a sweep, from `create`.
+        out: the directory of a sweep, from `create`. Its sweep.json names the code that is run:
+            the script, and files of cells.
+        trust: files and folders whose code may be run, beside that of the current folder's project
+            and of the repository that rnnjax is imported from.
         report_line: called with a line for each trial that ends.
 
     Returns:
         The number of trials that ended in this worker.
 
     Raises:
-        ArgumentError: there is no sweep in `out`, its storage cannot be reached, or summary.json
-            does not have the objective.
+        ArgumentError: there is no sweep in `out`, it names code that is not trusted, its storage
+            cannot be reached, or summary.json does not have the objective.
         KeyboardInterrupt, SystemExit: on SIGINT, or on SIGTERM with code 143; the running script
             has been stopped, and its trial is back in the queue.
     """
-    sweep = load(out)
+    sweep = with_trusted_code(load(out), trust)
     with processes.stop_requests() as request, quiet(), opened(sweep) as study:
         ended = 0
         poll = min(5, sweep.settings.heartbeat / 2)

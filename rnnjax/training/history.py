@@ -16,6 +16,7 @@ import numpy as np
 
 from rnnjax.runs import read_arrays, write_arrays
 from rnnjax.training.loop import Chunk, MemberStop
+from rnnjax.training.multihost import on_first_process
 
 PyTree = Any
 
@@ -55,6 +56,8 @@ def load_chunks(
 ) -> tuple[list[ChunkRecord], ChunkRecord | None]:
     """Return the complete chunks up to a step, and the part of a chunk that ends at that step.
 
+    In a program of several processes all call it; the first process reads.
+
     Args:
         ends: the last step of each chunk.
         structure: of the trees that `observe` returns.
@@ -63,22 +66,16 @@ def load_chunks(
         OSError: the history is damaged.
         ValueError: `observe` returned trees of another structure.
     """
-    chunks, partial, first = [], None, 1
-    for end in ends:
-        if first > step:
-            break
+    firsts = [1, *(end + 1 for end in ends)]
+    begun = [(first, end) for first, end in zip(firsts, ends, strict=False) if first <= step]
+    files = on_first_process(lambda: [_read(folder, *chunk, step) for chunk in begun])
+    chunks, partial = [], None
+    for arrays, (first, end) in zip(files, begun, strict=True):
         if end <= step:
-            arrays = read_arrays(_complete(folder, first, end))
-            chunks.append(
-                _record(arrays, first, end)._replace(
-                    observed=_observed(arrays, first, end, structure)
-                )
-            )
+            observed = _observed(arrays, first, end, structure)
+            chunks.append(_record(arrays, first, end)._replace(observed=observed))
         else:
-            complete = _complete(folder, first, end)
-            arrays = read_arrays(complete if complete.exists() else _partial(folder, first))
             partial = _record(arrays, first, step)
-        first = end + 1
     return chunks, partial
 
 
@@ -98,6 +95,11 @@ def _complete(folder, first, last):
 
 def _partial(folder, first):
     return folder / f"{first:09}.npz"
+
+
+def _read(folder, first, last, step):
+    path = _complete(folder, first, last)
+    return read_arrays(path if last <= step or path.exists() else _partial(folder, first))
 
 
 def _record(arrays, first, last):

@@ -8,17 +8,18 @@ first process writes, prints and draws.
 import atexit
 import contextlib
 import os
-import pickle
 import re
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+from rnnjax.training.messages import decode, encode_error, encode_value
 
 Result = TypeVar("Result")
 
@@ -78,22 +79,30 @@ def is_first_process() -> bool:
     return not _several() or jax.process_index() == 0
 
 
-def on_first_process(action: Callable[[], Result]) -> Result:
+def on_first_process(
+    action: Callable[[], Result], *, errors: Sequence[type[Exception]] = ()
+) -> Result:
     """Call `action()` on the first process only, and return its result on every process.
 
-    An `Exception` that it raises is raised on every process. The result must be picklable.
+    What passes between processes cannot run code: see `rnnjax.training.messages`.
+
+    Args:
+        action: returns None, numbers, texts, NumPy arrays, or lists, tuples and dictionaries of
+            them. An `Exception` that it raises is raised on every process.
+        errors: types of exceptions that other processes raise too, beside Python's own; of another
+            type, they raise its nearest base that is known.
     """
     if not _several():
         return action()
-    result = error = None
+    data, own = b"", None
     if is_first_process():
         try:
-            result = action()
+            data = encode_value(action())
         except Exception as raised:
-            error = raised
-    result, other = pickle.loads(_first_bytes(pickle.dumps((result, error))))
-    if error or other:
-        raise error or other  # the first process keeps its own traceback
+            data, own = encode_error(raised, errors), raised
+    result, other = decode(_first_bytes(data), errors)
+    if own or other:
+        raise own or other  # pyright: ignore[reportGeneralTypeIssues]  # its own traceback is kept
     return result
 
 

@@ -65,9 +65,9 @@ class ResumableTraining:
     """Training within a run that writes metrics, saves checkpoints, and can be resumed.
 
     A run that was stopped in any way resumes when it is started with the same arguments. It
-    continues from its newest undamaged checkpoint, and every number is, to the last bit, the number
-    of an uninterrupted run: the state comes from the checkpoint, and the metrics before it come
-    from the history. On SIGTERM it saves a checkpoint and raises `TerminatedError`.
+    continues from its newest undamaged checkpoint, and on the same platform every number is, to the
+    last bit, that of an uninterrupted run: the state comes from the checkpoint, and the metrics
+    before it from the history. On SIGTERM it saves a checkpoint and raises `TerminatedError`.
 
     training/LABELS/steps, files, damaged   `rnnjax.checkpoint.Checkpoints`
     stopped/LABELS-MEMBER                   the last good state of a member that stopped
@@ -244,8 +244,7 @@ class ResumableTraining:
             try:
                 restored, metadata = checkpoints.load(step, state)
                 places, active, platform = (metadata[key] for key in METADATA)
-                load = functools.partial(load_chunks, self._history, ends, step, structure)
-                chunks, partial = on_first_process(load)
+                chunks, partial = load_chunks(self._history, ends, step, structure)
             except KeyError as error:
                 raise ResumeError(
                     f"{self.run.path} was begun by a version of rnnjax whose checkpoints have no "

@@ -17,7 +17,9 @@ def fuzz(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
         module = importlib.import_module("fuzz")
-        yield module, module.make_runs(tmp_path_factory.mktemp("fuzz"))
+        place = tmp_path_factory.mktemp("fuzz")
+        with module.compilation_cache(place / "programs"):
+            yield module, module.make_runs(place)
     sys.modules.pop("fuzz")
 
 

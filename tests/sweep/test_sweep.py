@@ -386,7 +386,7 @@ def test_a_network_of_ones_own_is_found_from_another_directory(tmp_path, monkeyp
     for _ in range(2):  # the same arguments are the same sweep
         sweep.create(tmp_path / "a", given)
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert sweep.work(tmp_path / "a") == 4
+    assert sweep.work(tmp_path / "a", trust=[tmp_path / "there"]) == 4
     found = sweep.report(tmp_path / "a")
     assert [t.state for t in found] == ["complete"] * 4, [t.reason for t in found]
     own = f"{tmp_path}/there/mine.py:MyCell"
@@ -410,7 +410,7 @@ def test_an_experiment_is_swept_over_a_cell_of_ones_own(tmp_path, monkeypatch):
     sweep.create("a", given)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert sweep.work(tmp_path / "a") == 2
+    assert sweep.work(tmp_path / "a", trust=[tmp_path / "mine.py"]) == 2
     found = sweep.trials(tmp_path / "a")
     assert [t.state for t in found] == ["complete"] * 2, [t.reason for t in found]
     assert found[0].objective == found[1].objective  # the same cell under another name

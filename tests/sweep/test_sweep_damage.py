@@ -38,6 +38,7 @@ DAMAGE = {
     "no types": changed(lambda s: s.pop("types")),
     "types of another kind": changed(lambda s: s.update(types={"x": 3, "steps": ["int"]})),
     "numbers for names": changed(lambda s: s["settings"].update(script=3)),
+    "a folder for its trials": changed(lambda s: s["settings"]["set"].update(out="..")),
     "values that are no text": changed(lambda s: s["settings"].update(search={"x": 3})),
 }
 
