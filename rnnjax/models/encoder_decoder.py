@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array
 
 from rnnjax.layers.calls import Recurrent
+from rnnjax.layers.crf import check_answers_alone
 from rnnjax.layers.padding import valid_steps, zero_padding
 from rnnjax.recurrence.options import known
 
@@ -56,12 +57,13 @@ class OneToMany(nn.Module):
 
         Raises:
             ValueError: memory without attention, or attention without memory.
-            TypeError: `layer` is not recurrent.
+            TypeError: `layer` is not recurrent, or `head` answers whole sequences.
         """
         if (memory is None) != (self.attention is None):
             raise ValueError("memory is given if and only if the decoder has attention")
         if memory is None and memory_lengths is not None:
             raise ValueError("memory_lengths were given without memory")
+        check_answers_alone(self.head)
         context, layer = jnp.asarray(context), self.layer
         if not isinstance(layer, Recurrent):
             raise TypeError(f"layer must be RNN or a Stack of them, got {type(layer).__name__}")

@@ -11,6 +11,7 @@ from jaxtyping import Array
 from rnnjax.layers.attention import last_state
 from rnnjax.layers.checks import check_layers
 from rnnjax.layers.composed import reads_backwards
+from rnnjax.layers.crf import check_answers_alone
 from rnnjax.layers.padding import valid_steps
 from rnnjax.recurrence.options import known
 
@@ -39,6 +40,7 @@ class ManyToOne(nn.Module):
         """Return the head's outputs `[*batch, O]` of `inputs [*batch, T, D]`, or of tokens
         `[*batch, T]` with `embed`; `seq_lengths` `[*batch]` may hold zeros."""
         layer, head, embed = _parts(self)
+        check_answers_alone(head)
         xs = inputs if embed is None else embed(inputs, seq_lengths=seq_lengths)
         options = {"seq_lengths": seq_lengths, "deterministic": deterministic}
         carry, ys = layer(xs, return_carry=True, **options)
@@ -52,7 +54,8 @@ class ManyToMany(nn.Module):
 
     Args:
         layer: `RNN`, `Bidirectional`, `Stack`, `TCN`, `Transformer`, or a module called like them.
-        head: a head, such as `rnnjax.layers.SoftmaxHead(vocabulary_size)`.
+        head: a head, such as `rnnjax.layers.SoftmaxHead(vocabulary_size)`; or, for tags that
+            depend on each other, `CRFHead(tags)`, whose outputs are a `CRFOutputs`.
         embed: None, or a module that turns inputs (tokens, say) into vectors.
     """
 
@@ -70,7 +73,7 @@ class ManyToMany(nn.Module):
         return_carry: bool = False,
         deterministic: bool | None = None,
     ) -> Any:
-        """Return the head's outputs `[*batch, T, O]`; with `return_carry`, `(carry, outputs)`.
+        """Return the head's outputs, `[*batch, T, O]`; with `return_carry`, `(carry, outputs)`.
 
         Args:
             inputs: `[*batch, T, D]`, or tokens `[*batch, T]` with `embed`. With T = 0 the carry
@@ -90,7 +93,9 @@ class ManyToMany(nn.Module):
 
         Raises:
             ValueError: the layer reads from the end of a sequence.
+            TypeError: the head is a `CRFHead`, which answers whole sequences.
         """
+        check_answers_alone(self.head)
         if reads_backwards(self.layer):
             raise ValueError("a layer that reads from the end cannot run step by step")
         given = jnp.asarray(inputs)[:, None]
