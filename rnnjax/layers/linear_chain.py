@@ -56,10 +56,10 @@ def path_score(outputs: CRFOutputs, path: Int[Array, "*batch T"]) -> Float[Array
     """Return the score of a path of classes 0..K-1; -inf if it is ruled out."""
     chain = _chain(outputs)
     path = jnp.where(chain.valid, jnp.moveaxis(path, -1, 0), 0)
-    emitted = jnp.take_along_axis(chain.logits, path[..., None], axis=-1)[..., 0]
-    moved = chain.transitions[path[:-1], path[1:]]
-    entered = jnp.concatenate([chain.start[path[:1]], moved])
-    left = jnp.where(_is_last(chain), chain.end[path], 0)
+    emitted = _entry(chain.logits, path)
+    moved = _entry(_row(chain.transitions, path[:-1]), path[1:])
+    entered = jnp.concatenate([_entry(chain.start, path[:1]), moved])
+    left = jnp.where(_is_last(chain), _entry(chain.end, path), 0)
     total = (jnp.where(chain.valid, emitted + entered, 0) + left).sum(0)
     return jnp.where(total <= -RULED_OUT / 2, -jnp.inf, total)
 
@@ -118,7 +118,7 @@ def sample_path(outputs: CRFOutputs, key: Array) -> Int[Array, "*batch T"]:
 
     def draw(after, inputs):
         key, sums, valid, is_last = inputs
-        onwards = jnp.where(is_last[..., None], chain.end, chain.transitions.T[after])
+        onwards = jnp.where(is_last[..., None], chain.end, _row(chain.transitions.T, after))
         here = jnp.where(valid, jax.random.categorical(key, sums + onwards), after)
         return here, jnp.where(valid, here, 0)
 
@@ -159,6 +159,20 @@ def _forward(chain):
 
     steps = jnp.arange(len(chain.logits)), chain.logits, chain.valid
     return lax.scan(jax.checkpoint(advance, prevent_cse=False), chain.nothing, steps)
+
+
+def _entry(values, index):
+    """Return one of the last axis of values, `[..., K]` or `[K]`, at each index `[...]`."""
+    return _row(values[..., None], index)[..., 0]
+
+
+def _row(values, index):
+    """Return a row of values, `[..., K, N]` or `[K, N]`, at each index `[...]`, as `[..., N]`.
+
+    By masks: a gather would have to be told how its result is split along explicit axes of a mesh.
+    """
+    chosen = index[..., None] == jnp.arange(values.shape[-2])
+    return jnp.where(chosen[..., None], values, 0).sum(-2)
 
 
 def _is_last(chain):

@@ -73,7 +73,7 @@ class ManyToMany(nn.Module):
         return_carry: bool = False,
         deterministic: bool | None = None,
     ) -> Any:
-        """Return the head's outputs, `[*batch, T, O]`; with `return_carry`, `(carry, outputs)`.
+        """Return the head's outputs `[*batch, T, O]`; with `return_carry`, `(carry, outputs)`.
 
         Args:
             inputs: `[*batch, T, D]`, or tokens `[*batch, T]` with `embed`. With T = 0 the carry

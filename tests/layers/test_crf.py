@@ -10,6 +10,8 @@ import numpy as np
 import optax
 import pytest
 from architectures import D, H
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 from scipy.special import logsumexp
 from scipy.stats import chi2
 from slow import slow_but_for
@@ -310,6 +312,28 @@ def test_a_loss_is_never_negative():
     zeros = jnp.zeros((K, K)), jnp.zeros(K), jnp.zeros(K)
     found = jax.jit(CRFHead.loss)(CRFOutputs(certain, *zeros), jnp.array([[1, 0, 2]]))
     assert 0 <= float(found[0]) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_a_batch_may_be_split_over_devices(kind):
+    lengths, scores = jnp.asarray(LENGTHS), [jnp.asarray(a, jnp.float32) for a in SCORES[1:]]
+    given = jnp.asarray(LOGITS, jnp.float32), lengths, jnp.where(VALID, TARGETS, 0)
+
+    def run(logits, lengths, targets):
+        chain = CRFOutputs(logits, *scores, lengths)
+        return everything.__wrapped__(chain, targets)
+
+    want = jax.jit(run)(*given)
+    mesh = jax.make_mesh((2,), ("examples",), axis_types=(kind,))
+    spec = P("examples")
+    with jax.set_mesh(mesh):
+        split = [jax.device_put(a, jax.NamedSharding(mesh, spec)) for a in given]
+        if kind == AxisType.Auto:
+            run = jax.shard_map(run, in_specs=spec, out_specs=spec)
+        got = jax.device_get(jax.jit(run)(*split))
+    for name in {*want} - {"drawn"}:
+        np.testing.assert_allclose(got[name], want[name], rtol=1e-5, atol=1e-6)
 
 
 # --- the head in a model ----------------------------------------------------------------------
