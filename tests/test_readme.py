@@ -22,6 +22,9 @@ assert len(MGU(5).init(jax.random.key(0), 3)) == 3
 assert ys.shape == (32, 200, 128) and logits.shape == (2, 2)
 assert profiles["layers_1/backward_rnn/carry"].shape == (200, 32)
 assert outputs_nnx.shape == (32, 200, 64)
+assert losses.shape == scores.shape == (2,) and paths.shape == (2, 4)
+assert (log_probs <= 0).all() and abs(confidence.sum() - 5) < 1e-4
+assert drawn.tokens.shape == (2, 20) and (drawn.lengths >= 1).all()
 """,
     "docs/diagnostics.md": """
 names = {"loss", "adjoint_norm_lag_200", "update_ratio_bias", "gate_f_low"}

@@ -70,8 +70,10 @@ class Config(experiment.WriterOptions):
     weight_decay: float = 0.5
     """Weight decay, decoupled from the gradient, in units of the learning rate."""
     temperature: float = 0.8
-    """Temperature of sampling; below 1, probable events become more probable. --predict uses that
-    of the finished run."""
+    """Temperature of sampling; below 1, probable events become more probable."""
+    top_p: float = 1.0
+    """Draw from the fewest events that have this probability together. --predict uses this and
+    the temperature of the finished run."""
     samples: int = 4
     """New chorales of each network in major, and as many in minor; the first become MIDI files."""
     length: int = 1000
@@ -83,6 +85,7 @@ class Config(experiment.WriterOptions):
         at_least(2, self, "window", "length")
         at_least(0, self, "weight_decay")
         positive(self, "temperature")
+        positive(self, "top_p", most=1)
 
     def make_model(self, tokens):
         """Return the network for a vocabulary of this size."""
@@ -126,7 +129,7 @@ def write(config, vocabulary, params, modes, *, seed, bar=16, upbeat=4):
     """Return one new chorale per mode, as voices `[T, 4]` in C major or A minor."""
     model, key = config.make_model(len(vocabulary)), jax.random.key(seed)
     contexts = np.stack([context(mode, bar, upbeat) for mode in modes])
-    options = {"length": config.length, "temperature": config.temperature}
+    options = {"length": config.length, "temperature": config.temperature, "top_p": config.top_p}
     options |= {"end": END, "never": UNKNOWN}
     tokens = decoding.sample_from(model, params, contexts, END, key, **options)
     return [from_events(vocabulary.decode(row), bar, upbeat) for row in tokens.tolist()]

@@ -58,8 +58,10 @@ class Config(experiment.CausalOptions):
     """Largest step size of the Adam optimiser, reached after a tenth of the steps; it then decays
     to zero along a cosine."""
     temperature: float = 0.7
-    """Temperature of sampling; below 1, probable characters become more probable. --predict uses
-    that of the finished run."""
+    """Temperature of sampling; below 1, probable characters become more probable."""
+    top_p: float = 1.0
+    """Draw from the fewest characters that have this probability together. --predict uses this and
+    the temperature of the finished run."""
     prompt: str = "The "
     """How the samples begin."""
     length: int = 400
@@ -69,6 +71,7 @@ class Config(experiment.CausalOptions):
         super().__post_init__()
         at_least(1, self, "embedding", "window", "length")
         positive(self, "temperature")
+        positive(self, "top_p", most=1)
 
     def make_model(self, tokens):
         """Return the network for a vocabulary of this size."""
@@ -120,7 +123,7 @@ def write(config, vocabulary, params, prompt, *, seed):
     """Return what a network writes after a prompt, at most `config.length` characters."""
     model, key = config.make_model(len(vocabulary)), jax.random.key(seed)
     read = language.stream([prompt], vocabulary)[:-1]  # an end, and the prompt
-    options = {"length": config.length, "temperature": config.temperature}
+    options = {"length": config.length, "temperature": config.temperature, "top_p": config.top_p}
     drawn = decoding.sample_after(model, params, read, key, end=END, never=UNKNOWN, **options)
     return "".join(vocabulary.decode(drawn.tolist()))
 

@@ -25,13 +25,17 @@ def at_least(least: int, config: Any, *names: str, most: int = LARGEST) -> None:
             raise ArgumentError(f"{option(name)} must be at most {most}, got {value}")
 
 
-def positive(config: Any, *names: str) -> None:
-    """Raise an ArgumentError for the first named option that is not positive and finite."""
+def positive(config: Any, *names: str, most: int | float = math.inf) -> None:
+    """Raise an ArgumentError for the first named option that is not positive and finite.
+
+    Args:
+        most: no number may be larger than this.
+    """
     for name in names:
-        if not 0 < getattr(config, name) < math.inf:
-            raise ArgumentError(
-                f"{option(name)} must be positive and finite, got {getattr(config, name)}"
-            )
+        value = getattr(config, name)
+        if not (0 < value < math.inf and value <= most):
+            allowed = f"at most {most:g}" if most < math.inf else "finite"
+            raise ArgumentError(f"{option(name)} must be positive and {allowed}, got {value}")
 
 
 def fraction(config: Any, *names: str) -> None:

@@ -18,9 +18,10 @@ Axis letters: T time, B batch, V tokens of the vocabulary, W hypotheses of a bea
 from rnnjax.decoding.beams import beam_search
 from rnnjax.decoding.ctc import ctc_beam_search, ctc_greedy
 from rnnjax.decoding.samples import sample_after, sample_from, translate
-from rnnjax.decoding.sequences import generate, greedy, sample
+from rnnjax.decoding.sequences import Samples, generate, greedy, sample
 
 __all__ = [
+    "Samples",
     "beam_search",
     "ctc_beam_search",
     "ctc_greedy",

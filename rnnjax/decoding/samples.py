@@ -6,11 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Int32, PRNGKeyArray
 
 from rnnjax.decoding.beams import beam_search
 from rnnjax.decoding.sequences import sample
+from rnnjax.decoding.truncation import check_truncation
 
 PyTree = Any
 BLOCK = 64  # prompts are padded to a multiple of this length, so that few programs are compiled
@@ -27,14 +27,16 @@ def sample_after(
         params: its parameters.
         prompt: at least one token; the last one is the first input of `sample`.
         key: of the random numbers.
-        options: of `sample`: `length`, and perhaps `temperature`, `end` and `never`. A program is
-            compiled for each length, end, never, and multiple of `BLOCK` of the prompt.
+        options: of `sample`: `length`, and perhaps `temperature`, `top_k`, `top_p`, `end` and
+            `never`. A program is compiled for each length, top_k, end, never, and multiple of
+            `BLOCK` of the prompt.
 
     Raises:
         ValueError: the prompt is empty; others as for `sample`.
     """
     if not len(prompt):
         raise ValueError("the prompt needs at least one token")
+    _check(**options)
     read = np.zeros((1, BLOCK * -(-len(prompt) // BLOCK)), np.int32)
     read[0, : len(prompt) - 1] = prompt[:-1]
     lengths = np.array([len(prompt) - 1], np.int32)
@@ -57,7 +59,11 @@ def sample_from(
         contexts: what sets the first state.
         start: the first input.
         key, options: as for `sample_after`.
+
+    Raises:
+        ValueError: as for `sample`.
     """
+    _check(**options)
     return np.asarray(_from(model, params, contexts, start, key, **options))
 
 
@@ -94,22 +100,28 @@ def translate(
     return tokens, weights
 
 
+def _check(temperature=1.0, top_k=None, top_p=None, **_):
+    """Check what is no longer known once it is traced."""
+    check_truncation(temperature, top_k, top_p)
+
+
 def _compiled(function):
-    """Return the function, compiled for each model and each option but the temperature."""
-    return jax.jit(function, static_argnames=("model", "start", "length", "end", "never"))
+    """Return the function, compiled for each model and each option but temperature and top_p."""
+    static = "model", "start", "length", "top_k", "end", "never"
+    return jax.jit(function, static_argnames=static)
 
 
 @_compiled
-def _after(model, params, tokens, lengths, last, key, temperature: ArrayLike = 1.0, **options):
+def _after(model, params, tokens, lengths, last, key, **options):
     variables = {"params": params}
     carry, _ = model.apply(variables, tokens, seq_lengths=lengths, return_carry=True)
     step = functools.partial(model.apply, variables, method="step")
-    return sample(step, carry, last, key=key, temperature=temperature, **options)[0]
+    return sample(step, carry, last, key=key, **options).tokens
 
 
 @_compiled
-def _from(model, params, contexts, start, key, temperature: ArrayLike = 1.0, **options):
+def _from(model, params, contexts, start, key, **options):
     variables = {"params": params}
     state = model.apply(variables, contexts, method="start")
     step = functools.partial(model.apply, variables, method="step")
-    return sample(step, state, start, key=key, temperature=temperature, **options)[0]
+    return sample(step, state, start, key=key, **options).tokens

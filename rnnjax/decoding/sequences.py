@@ -1,18 +1,17 @@
 """One sequence at a time: any choice, the most probable token, or a random token."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
 from rnnjax.cells.base import check_size
 from rnnjax.decoding.checks import Step, at, batch_size, begin, checked_token, log_softmax, settled
-from rnnjax.recurrence.options import known
+from rnnjax.decoding.truncation import check_truncation, truncated
 
 PyTree = Any
 Tokens = Int32[Array, "B length"]
@@ -91,7 +90,27 @@ def greedy(
             array does not have the shape above.
         TypeError: `start` or `end` is not an integer, or the logits are not floating.
     """
-    return _decode(step, carry, start, lambda _, scores: scores.argmax(-1), length, end)
+
+    def best(_, scores):
+        token = scores.argmax(-1)
+        return token, jnp.zeros(token.shape, scores.dtype)
+
+    found = _decode(step, carry, start, best, length, end)
+    return found.tokens, found.log_probs
+
+
+class Samples(NamedTuple):
+    """What `sample` draws. All log probabilities are in nats.
+
+    The last two are 0 after a sequence's end, and differentiable with respect to what `step` closes
+    over, as is their sum.
+    """
+
+    tokens: Tokens  # after `end` they are all `end`
+    log_probs: Float[Array, " B"]  # log p(tokens), the sum of `token_log_probs`
+    lengths: Int32[Array, " B"]  # tokens up to and with `end`
+    token_log_probs: Float[Array, "B length"]  # of the model itself
+    drawn_log_probs: Float[Array, "B length"]  # of q, which the tokens are drawn from
 
 
 def sample(
@@ -104,41 +123,46 @@ def sample(
     end: Any = None,
     temperature: ArrayLike = 1.0,
     top_k: int | None = None,
+    top_p: ArrayLike | None = None,
     never: int | None = None,
-) -> tuple[Tokens, Float[Array, " B"]]:
-    """Draw a sequence, each token from q(v) ~ p(v | tokens before)^(1 / temperature), v in top k.
+) -> Samples:
+    """Draw a sequence, each token from a sharpened and truncated distribution of the model:
+
+        q(v) ~ p(v | tokens before)^(1 / temperature),    v in top k, then in the nucleus of top p
+
+    The nucleus is the smallest set of the most probable tokens with a probability of at least
+    `top_p` together, after temperature and `top_k`. At least one token is always kept; of equally
+    probable ones the lowest come first.
 
     Args:
         step, carry, start, length, end: as for `greedy`.
         key: split into one key for each step.
         temperature: positive and finite; towards 0 this becomes `greedy`. It may be traced.
         top_k: draw from the k most probable tokens only, 1..V; with 1 this is `greedy`.
+        top_p: draw from the nucleus only, above 0, at most 1; towards 0 this becomes `greedy`, and
+            1 draws the same tokens as None. It may be traced.
         never: a token whose probability is set to zero, such as the unknown one.
 
     Returns:
-        The tokens `[B, length]` and log p(tokens) `[B]`: the model's own log probability, given
-        that no token is `never`, without temperature and truncation.
+        `Samples`: tokens, log probabilities and lengths. `token_log_probs` are those of the model
+        itself, given that no token is `never`, without temperature and truncation: what a
+        teacher-forced pass over the tokens gives. `drawn_log_probs` are those of q, for importance
+        weights, say.
 
     Raises:
-        ValueError: as for `greedy`, or `temperature`, `top_k` or `never` is out of range.
+        ValueError: as for `greedy`, or `temperature`, `top_k`, `top_p` or `never` is out of range.
         TypeError: as for `greedy`.
 
-    Source: for `top_k` Fan, Lewis, Dauphin 2018, "Hierarchical neural story generation".
+    Sources: for `top_k` Fan, Lewis, Dauphin 2018, "Hierarchical neural story generation"; for
+    `top_p` Holtzman et al. 2020, arXiv:1904.09751.
     """
-    given = known(temperature)
-    if jnp.shape(temperature) != () or (given is not None and not 0 < given < np.inf):
-        raise ValueError(f"temperature must be a positive finite number, got {temperature}")
-    if top_k is not None:
-        check_size("top_k", top_k)
+    check_truncation(temperature, top_k, top_p)
 
     def pick(key, scores):
-        size = scores.shape[-1]
-        if top_k is not None and top_k > size:
-            raise ValueError(f"top_k must lie in 1..V = 1..{size}, got {top_k}")
-        kept, tokens = (scores, None) if top_k is None else lax.top_k(scores, top_k)
-        kept = (kept - kept.max(-1, keepdims=True)) / temperature  # the likeliest does not overflow
+        kept, tokens = truncated(scores, temperature, top_k, top_p)
         place = jax.random.categorical(key, kept)
-        return place if tokens is None else at(tokens, place)
+        drawn = at(jax.nn.log_softmax(kept), place)
+        return (place if tokens is None else at(tokens, place)), drawn
 
     def allowed(carry, token):
         carry, logits = step(carry, token)
@@ -149,7 +173,7 @@ def sample(
 
 
 def _decode(step, carry, start, pick, length, end, key=None):
-    """Generate tokens by `pick(key, log probabilities [B, V]) -> [B]`, and add up their own."""
+    """Generate tokens by `pick(key, log probabilities [B, V]) -> tokens [B], log q [B]`."""
     carry, first, _ = begin(step, carry, start, end)
 
     def scored(carry, value):
@@ -158,17 +182,24 @@ def _decode(step, carry, start, pick, length, end, key=None):
         return carry, (logits, *rest)
 
     def choose(key, outputs):
-        logits, finished, total = outputs
+        logits, finished, _, _ = outputs
         scores = log_softmax(logits, ~finished)
-        token = pick(key, scores).astype(jnp.int32)
-        total = total + jnp.where(finished, 0, at(scores, token))
+        token, drawn = pick(key, scores)
+        token = token.astype(jnp.int32)
+        own, drawn = (jnp.where(finished, 0, a) for a in (at(scores, token), drawn))
         if end is not None:
             token = jnp.where(finished, end, token).astype(jnp.int32)
             finished = token == end
-        return token, finished, total
+        return token, finished, own, drawn
 
-    nothing = jnp.zeros(first.shape, bool), jnp.zeros(first.shape, jnp.float32)
-    tokens, _, totals = generate(
-        scored, carry, (first, *nothing), length=length, choose=choose, key=key
+    nothing = jnp.zeros(first.shape, jnp.float32)
+    tokens, finished, own, drawn = generate(
+        scored,
+        carry,
+        (first, jnp.zeros(first.shape, bool), nothing, nothing),
+        length=length,
+        choose=choose,
+        key=key,
     )
-    return tokens, totals[:, -1]
+    lengths = 1 + (~finished[:, :-1]).sum(1, dtype=jnp.int32)
+    return Samples(tokens, own.sum(1), lengths, own, drawn)

@@ -17,9 +17,11 @@ from rnnjax.layers.attention import (
 from rnnjax.layers.calls import Recurrent
 from rnnjax.layers.composed import Bidirectional, BidirectionalCarry, Stack, concatenate
 from rnnjax.layers.convolution import TCN
+from rnnjax.layers.crf import CRFHead, bio_forbidden
 from rnnjax.layers.deep import bidirectional, deep
 from rnnjax.layers.embedding import Embed, pretrained
 from rnnjax.layers.heads import GaussianHead, Head, LinearHead, LogisticHead, SoftmaxHead
+from rnnjax.layers.linear_chain import CRFOutputs
 from rnnjax.layers.padding import masked_mean
 from rnnjax.layers.recurrent import RNN
 from rnnjax.layers.transformer import Transformer, TransformerCarry
@@ -31,6 +33,8 @@ __all__ = [
     "AttentionPooling",
     "Bidirectional",
     "BidirectionalCarry",
+    "CRFHead",
+    "CRFOutputs",
     "DotProductAttention",
     "Embed",
     "GaussianHead",
@@ -43,6 +47,7 @@ __all__ = [
     "Transformer",
     "TransformerCarry",
     "bidirectional",
+    "bio_forbidden",
     "concatenate",
     "deep",
     "last_state",

@@ -2,7 +2,8 @@
 
 Each head has `loss(outputs, targets)`, for each step, `mode(outputs)`, the best single target, and
 `sample(outputs, key=)`, which draws a target. These three need no parameters, so they are called
-on the class or on an unbound head.
+on the class or on an unbound head. `CRFHead`, for sequences of classes that depend on each other,
+has the same three (`rnnjax.layers.crf`).
 """
 
 import math
@@ -36,10 +37,18 @@ class Head(nn.Module):
     @nn.compact
     def __call__(self, inputs: Array, *, seq_lengths: Any = None) -> Array:
         """Return `[*batch, T, features * outputs_per_feature]` of `inputs [*batch, T, H]`."""
-        valid = None if seq_lengths is None else valid_steps(seq_lengths, inputs.shape[:-1])
         width = self.features * self.outputs_per_feature
-        ys = nn.Dense(width, dtype=self.dtype, name="dense")(zero_padding(inputs, valid))
-        return zero_padding(ys.astype(jnp.promote_types(ys.dtype, jnp.float32)), valid)
+        return linear_map(inputs, width, seq_lengths=seq_lengths, dtype=self.dtype)
+
+
+def linear_map(inputs: Array, width: int, *, seq_lengths: Any, dtype: Any) -> Array:
+    """Return W h + b, `[*batch, T, width]`, float32 or wider, with zeros in the padding.
+
+    W and b are parameters of the head that calls this, under the name "dense".
+    """
+    valid = None if seq_lengths is None else valid_steps(seq_lengths, inputs.shape[:-1])
+    ys = nn.Dense(width, dtype=dtype, name="dense")(zero_padding(inputs, valid))
+    return zero_padding(ys.astype(jnp.promote_types(ys.dtype, jnp.float32)), valid)
 
 
 class SoftmaxHead(Head):

@@ -4,7 +4,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from rnnjax.models.encoder_decoder import OneToMany
+from rnnjax.models.one_to_many import OneToMany
 from rnnjax.models.perceptron import OneToOne
 
 

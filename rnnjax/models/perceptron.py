@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from rnnjax.layers.crf import check_answers_alone
 from rnnjax.layers.marks import mark
 from rnnjax.layers.padding import valid_steps, zero_padding
 
@@ -42,6 +43,7 @@ class OneToOne(nn.Module):
         With a time axis, `[*batch, T, D]`, each step is computed independently, and `seq_lengths`
         says which steps are valid.
         """
+        check_answers_alone(self.head)
         embed: Any = self.embed
         xs = inputs if embed is None else embed(inputs, seq_lengths=seq_lengths)
         valid = None if seq_lengths is None else valid_steps(seq_lengths, xs.shape[:-1])

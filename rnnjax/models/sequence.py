@@ -13,6 +13,7 @@ from rnnjax.layers.attention import last_state
 from rnnjax.layers.calls import asked
 from rnnjax.layers.checks import check_layers
 from rnnjax.layers.composed import final_output, reads_backwards
+from rnnjax.layers.crf import CRFHead, check_answers_alone
 from rnnjax.layers.padding import valid_steps
 from rnnjax.layers.steps import check_masked_output, emitted
 from rnnjax.recurrence.options import known
@@ -56,6 +57,7 @@ class ManyToOne(nn.Module):
             resets, clip_adjoints: as for `RNN`.
         """
         layer, head, embed = _parts(self)
+        check_answers_alone(head)
         xs = embedded(embed, inputs, seq_lengths, mask)
         options = {"seq_lengths": seq_lengths, "deterministic": deterministic}
         more = asked(layer, mask=mask, resets=resets, clip_adjoints=clip_adjoints)
@@ -73,7 +75,8 @@ class ManyToMany(nn.Module):
 
     Args:
         layer: `RNN`, `Bidirectional`, `Stack`, `TCN`, `Transformer`, or a module called like them.
-        head: a head, such as `rnnjax.layers.SoftmaxHead(vocabulary_size)`.
+        head: a head, such as `rnnjax.layers.SoftmaxHead(vocabulary_size)`; or, for tags that
+            depend on each other, `CRFHead(tags)`, whose outputs are a `CRFOutputs`.
         embed: None, or a module that turns inputs (tokens, say) into vectors.
     """
 
@@ -107,9 +110,14 @@ class ManyToMany(nn.Module):
                 `[*batch, T, O]`, or "last", the head's of the layer's last state.
             return_carries: return `(carry, outputs, carries)`, as `RNN`.
             seq_lengths, resets, reset_carry, clip_adjoints: as for `RNN`.
+
+        Raises:
+            TypeError: a mask is given, and the head is a `CRFHead`, or the layer takes none.
         """
         layer, head, embed = _parts(self)
         check_masked_output(masked_output, mask)
+        if mask is not None and isinstance(head, CRFHead):
+            raise TypeError("a CRFHead takes no mask, only seq_lengths: every step has a class")
         hold = masked_output if isinstance(masked_output, str) else None
         xs = embedded(embed, inputs, seq_lengths, mask)
         options = {"seq_lengths": seq_lengths, "deterministic": deterministic}
@@ -131,7 +139,9 @@ class ManyToMany(nn.Module):
 
         Raises:
             ValueError: the layer reads from the end of a sequence.
+            TypeError: the head is a `CRFHead`, which answers whole sequences.
         """
+        check_answers_alone(self.head)
         if reads_backwards(self.layer):
             raise ValueError("a layer that reads from the end cannot run step by step")
         given = jax.tree.map(lambda x: jnp.asarray(x)[:, None], inputs)

@@ -5,7 +5,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from rnnjax.command_line import ArgumentError, as_argument_error, distinct, finite, fraction, rising
+from rnnjax.command_line import (
+    ArgumentError,
+    as_argument_error,
+    distinct,
+    finite,
+    fraction,
+    positive,
+    rising,
+)
 
 
 @pytest.mark.parametrize("values", [(), ("a", "a"), (1, 2, 1)])
@@ -77,3 +85,21 @@ def test_numbers_may_have_a_largest_value():
         finite(SimpleNamespace(gains=(0.5, 100.5)), "gains", above=0, most=100)
     allowed = "positive and finite, at most 100, each once"
     assert str(error.value) == f"--gains must be {allowed}, got 0.5 100.5"
+
+
+@pytest.mark.parametrize(
+    ("value", "most", "allowed"),
+    [
+        (0.0, math.inf, "positive and finite"),
+        (math.inf, math.inf, "positive and finite"),
+        (math.nan, math.inf, "positive and finite"),
+        (0.0, 1, "positive and at most 1"),
+        (1.25, 1, "positive and at most 1"),
+        (math.nan, 1, "positive and at most 1"),
+    ],
+)
+def test_a_number_must_be_positive_and_may_have_a_bound(value, most, allowed):
+    positive(SimpleNamespace(top_p=1.0), "top_p", most=1)
+    with pytest.raises(ArgumentError) as error:
+        positive(SimpleNamespace(top_p=value), "top_p", most=most)
+    assert str(error.value) == f"--top-p must be {allowed}, got {value}"

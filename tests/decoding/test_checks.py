@@ -51,7 +51,7 @@ def test_vmap_is_a_loop():
     def decode(carry, start, key, logits, lengths):
         return (
             greedy(step, carry, start, **options),
-            sample(step, carry, start, key=key, **options),
+            sample(step, carry, start, key=key, top_p=0.8, **options),
             beam_search(step, carry, start, beam_width=3, **options),
             ctc_greedy(logits, seq_lengths=lengths),
             ctc_beam_search(logits, seq_lengths=lengths, beam_width=4),
@@ -74,13 +74,13 @@ def test_empty_batches_and_the_smallest_vocabulary():
     def run(start, logits):
         return (
             *greedy(step, none, start, length=3, end=END),
-            *sample(step, none, start, key=KEY, length=3, top_k=2),
+            *sample(step, none, start, key=KEY, length=3, top_k=2, top_p=0.5),
             *beam_search(step, none, start, length=3, beam_width=2, end=END),
             *ctc_greedy(logits),
             *ctc_beam_search(logits, beam_width=2),
         )
 
-    want = [(0, 3), (0,), (0, 3), (0,), (0, 2, 3), (0, 2), (0, 2)]
+    want = [(0, 3), (0,), (0, 3), (0,), (0,), (0, 3), (0, 3), (0, 2, 3), (0, 2), (0, 2)]
     want += [(0, 5), (0,), (0, 2, 5), (0, 2), (0, 2)]
     for start in (0, np.zeros(0, int)):
         assert [a.shape for a in run(start, np.zeros((0, 5, V)))] == want
@@ -211,6 +211,14 @@ def test_impossible_tokens_are_never_found():
         (lambda: drawing(temperature=np.ones(2)), ValueError, "temperature must be a positive"),
         (lambda: drawing(top_k=0), ValueError, "top_k must be a positive integer, got 0"),
         (lambda: drawing(top_k=4), ValueError, r"top_k must lie in 1\.\.V = 1\.\.3, got 4"),
+        (
+            lambda: drawing(top_p=0),
+            ValueError,
+            "top_p must be a number above 0 and at most 1, got 0",
+        ),
+        (lambda: drawing(top_p=1.1), ValueError, r"top_p must be a number .* at most 1, got 1\.1"),
+        (lambda: drawing(top_p=np.nan), ValueError, "top_p must be a number .*got nan"),
+        (lambda: drawing(top_p=np.ones(2)), ValueError, "top_p must be a number above 0"),
         (
             lambda: beam_search(step, START, 0, length=2, beam_width=0),
             ValueError,

@@ -107,7 +107,19 @@ def test_log_probs_have_the_gradient_of_the_tokens_given(x64):
     np.testing.assert_allclose(got, given(TABLE), rtol=1e-10, atol=1e-14)
 
 
-def drawn_with(state, start, temperature, top_k, length):
+def cut(weights, top_k, top_p):
+    """Return weights with zeros outside the k largest, then outside the nucleus, by hand."""
+    order = np.argsort(-weights, kind="stable")
+    weights[order[top_k:]] = 0
+    weights /= weights.sum()
+    count = 1
+    while weights[order[:count]].sum() < top_p - 1e-12:
+        count += 1
+    weights[order[count:]] = 0
+    return weights / weights.sum()
+
+
+def drawn_with(state, start, temperature, top_k, top_p, length):
     """The probability of each sequence under tempered and truncated steps."""
     chances = {(): (1.0, state, start)}
     for _ in range(length):
@@ -117,9 +129,7 @@ def drawn_with(state, start, temperature, top_k, length):
                 longer[(*tokens, END)] = chance, state, END
                 continue
             after, scores = next_scores(state, token)
-            weights = np.exp(scores / temperature)
-            weights[np.argsort(-scores)[top_k:]] = 0
-            for v, q in enumerate(weights / weights.sum()):
+            for v, q in enumerate(cut(np.exp(scores / temperature), top_k, top_p)):
                 if q:
                     longer[(*tokens, v)] = chance * q, after, v
         chances = longer
@@ -127,9 +137,16 @@ def drawn_with(state, start, temperature, top_k, length):
 
 
 @pytest.mark.parametrize(
-    ("temperatures", "top_k"), [((1.0, 0.5), None), ((1.0, 0.5), 2), ((3.0,), 1)]
+    ("temperatures", "top_k", "top_p"),
+    [
+        ((1.0, 0.5), None, None),
+        ((1.0, 0.5), 2, None),
+        ((3.0,), 1, None),
+        ((1.0, 1.5), None, 0.7),
+        ((1.5,), 2, 0.6),
+    ],
 )
-def test_samples_have_the_frequencies_and_the_log_probs_of_enumeration(temperatures, top_k):
+def test_samples_have_the_frequencies_and_the_log_probs_of_enumeration(temperatures, top_k, top_p):
     draws, length = 20_000, 3
     many = Carry(np.zeros(draws, int), np.tile(START.trace[0], (draws, 1)))
     run = jax.jit(
@@ -140,16 +157,20 @@ def test_samples_have_the_frequencies_and_the_log_probs_of_enumeration(temperatu
             end=END,
             temperature=temperature,
             top_k=top_k,
+            top_p=top_p,
         )
     )
     own = all_sequences(example(0), 0, END, length)
     for temperature in temperatures:
-        tokens, log_probs = run(temperature, KEY)
-        rows = [tuple(row) for row in np.asarray(tokens).tolist()]
-        np.testing.assert_allclose(log_probs, [own[row][0] for row in rows], rtol=1e-5)
+        found = jax.device_get(run(temperature, KEY))
+        rows = [tuple(row) for row in found.tokens.tolist()]
+        np.testing.assert_allclose(found.log_probs, [own[row][0] for row in rows], rtol=1e-5)
+        np.testing.assert_array_equal(found.lengths, [own[row][1] for row in rows])
         counts = collections.Counter(rows)
-        want = drawn_with(example(0), 0, temperature, top_k or V, length)
+        want = drawn_with(example(0), 0, temperature, top_k or V, top_p or 1.0, length)
         assert set(counts) <= set(want) and abs(sum(want.values()) - 1) < 1e-12
+        chances = [np.log(want[row]) for row in rows]
+        np.testing.assert_allclose(found.drawn_log_probs.sum(1), chances, rtol=1e-4, atol=1e-6)
         if top_k == 1:
             continue
         common = {k: q * draws for k, q in want.items() if q * draws > 5}
@@ -158,13 +179,18 @@ def test_samples_have_the_frequencies_and_the_log_probs_of_enumeration(temperatu
         excess = sum((count - n) ** 2 / n for count, n in seen)
         assert chi2.sf(excess, len(seen) - 1) > 1e-3
         again, other = run(temperature, KEY)[0], run(temperature, jax.random.key(1))[0]
-        assert (again == tokens).all() and (other != tokens).any()
+        assert (again == found.tokens).all() and (other != found.tokens).any()
     assert run._cache_size() == 1
 
 
 def test_cold_and_truncated_samples_are_greedy():
     want = jax.jit(lambda: greedy(step, START, 0, length=LENGTH))()
-    for options in ({"temperature": 1e-40}, {"temperature": 50.0, "top_k": 1}):
+    for options in (
+        {"temperature": 1e-40},
+        {"temperature": 50.0, "top_k": 1},
+        {"temperature": 50.0, "top_p": 1e-30},
+        {"top_k": 2, "top_p": 1e-30},
+    ):
         got = jax.jit(lambda key, o=options: sample(step, START, 0, key=key, length=LENGTH, **o))(
             KEY
         )
@@ -176,7 +202,7 @@ def test_a_token_that_is_never_drawn_leaves_its_probability_to_the_others():
     banned, draws = 1, 500
     many = Carry(np.zeros(draws, int), np.tile(START.trace[0], (draws, 1)))
     run = jax.jit(lambda key: sample(step, many, 0, key=key, length=LENGTH, never=banned))
-    tokens, log_probs = map(np.asarray, run(KEY))
+    tokens, log_probs, *_ = map(np.asarray, run(KEY))
     assert set(np.unique(tokens)) == {*range(V)} - {banned}
     for row in range(20):
         state, token, want = example(0), 0, 0.0

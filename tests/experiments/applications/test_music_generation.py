@@ -104,6 +104,18 @@ def test_nothing_ahead_of_an_event_counts_for_it():
     assert not np.allclose(before[:, 3:], after[:, 3:])
 
 
+def test_from_a_tiny_nucleus_it_writes_what_is_most_probable():
+    vocabulary = Vocabulary.fit(events(music.load("train")), min_count=2)
+    params = application.initialise(TINY.make_model(len(vocabulary)), jax.random.key(0))
+    changes = {"temperature": 1e-5}, {"temperature": 9.0}, {"temperature": 9.0, "top_p": 1e-6}
+    cold, hot, narrow = (
+        application.write(dataclasses.replace(TINY, **c), vocabulary, params, ["major"], seed=0)[0]
+        for c in changes
+    )
+    np.testing.assert_array_equal(narrow, cold)
+    assert hot.shape != cold.shape or (hot != cold).any()
+
+
 # --- a run ------------------------------------------------------------------------------------
 
 
@@ -167,6 +179,7 @@ def test_without_music21_nothing_is_half_written(tmp_path, monkeypatch):
         ("--network tcn", ("--network", "tcn", "gru")),
         ("--window 1", ("--window", "at least 2", "1")),
         ("--temperature 0", ("--temperature", "positive", "0")),
+        ("--top-p 1.5", ("--top-p", "positive and at most 1", "1.5")),
         ("--batch-size 1000", ("--batch-size", "at most", "1000")),
         ("--predict G_major", ("--predict", "finished run", "--out")),
     ],

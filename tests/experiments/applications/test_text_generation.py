@@ -146,6 +146,14 @@ def test_cold_it_writes_what_is_most_probable_and_never_the_unknown():
     assert found == "".join(VOCABULARY.decode(tokens[0, 3:].tolist())) and len(found) == 6
 
 
+def test_from_a_tiny_nucleus_it_writes_what_is_most_probable():
+    cold, _, params = small(temperature=1e-4, length=6)
+    hot = dataclasses.replace(cold, temperature=9.0)
+    narrow = dataclasses.replace(hot, top_p=1e-6)
+    written = [application.write(c, VOCABULARY, params, "ab", seed=0) for c in (cold, hot, narrow)]
+    assert written[0] == written[2] != written[1]
+
+
 def test_it_stops_where_the_document_ends():
     config, _, params = small(temperature=1e-4, length=6)
     params["head"]["dense"]["bias"] = jnp.zeros(len(VOCABULARY)).at[1].set(99.0)
@@ -161,6 +169,8 @@ def test_it_stops_where_the_document_ends():
         ("--window 10000000", ("--window", "10000000")),
         ("--batch-size 10000000", ("--batch-size", "10000000")),
         ("--temperature 0", ("--temperature", "positive", "0")),
+        ("--top-p 0", ("--top-p", "positive and at most 1", "0")),
+        ("--top-p 1.5", ("--top-p", "positive and at most 1", "1.5")),
         ("--predict If", ("--predict", "finished run", "--out")),
     ],
 )
