@@ -135,8 +135,10 @@ def _chain(outputs):
     logits = jnp.moveaxis(zero_padding(logits, valid), -2, 0)
     there = jnp.ones(logits.shape[:-1], bool) if valid is None else jnp.moveaxis(valid, -1, 0)
     scores = logits, outputs.transitions, outputs.start, outputs.end
-    bounded = [jnp.maximum(jnp.asarray(a, logits.dtype), -RULED_OUT) for a in scores]
-    return _Chain(*bounded, there, logits[:0].sum(0))
+    logits, transitions, start, end = (
+        jnp.maximum(jnp.asarray(a, logits.dtype), -RULED_OUT) for a in scores
+    )
+    return _Chain(logits, transitions, start, end, there, logits[:0].sum(0))
 
 
 def _dtype(outputs):
