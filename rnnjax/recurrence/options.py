@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rnnjax.cells.base import Cell, Noisy
-from rnnjax.cells.gated import is_gated
+from rnnjax.cells.base import Cell, Noisy, input_sizes
+from rnnjax.cells.fields import check_decorated
 
 PyTree = Any
 
@@ -27,8 +27,11 @@ def batch_shape(cell: Cell, xs: PyTree) -> tuple[int, ...]:
             f"cell {type(cell).__name__} is not hashable ({error}); a cell is a frozen dataclass "
             "of hyperparameters and holds no arrays"
         ) from None
+    check_decorated(type(cell))
     shapes = [jnp.shape(x) for x in jax.tree.leaves(xs)]
     if not shapes or min(map(len, shapes)) < 2:
+        if _is_plain_sequence(xs) and shapes:
+            raise _no_array(xs)
         raise ValueError(f"xs must have shape [T, *batch, D], at least two axes; got {shapes}")
     if len({shape[:-1] for shape in shapes}) > 1:
         raise ValueError(f"the leaves of xs must agree on [T, *batch]; got shapes {shapes}")
@@ -36,19 +39,27 @@ def batch_shape(cell: Cell, xs: PyTree) -> tuple[int, ...]:
 
 
 def check_params(cell: Cell, params: PyTree, xs: PyTree) -> None:
-    """Raise a ValueError unless `params` have the structure and the shapes that `init` gives them.
+    """Raise an error unless `params` have the structure and the shapes that `init` gives them.
 
     Otherwise parameters of another cell, or a bias of shape [1], could be broadcast into numbers.
-    Inputs that are a tree do not tell what `init` was given, and a cell may be used with parameters
-    that its `init` does not draw: then nothing is checked.
+    For inputs that are a tree, `init` is given the tree of their sizes. A cell may be used with
+    parameters that its `init` does not draw: then nothing is checked.
+
+    Raises:
+        ValueError: the structure or a shape differs.
+        TypeError: `xs` is a list of arrays, and the cell's `project` does not take one.
     """
     while isinstance(xs, Noisy):
         xs = xs.x
-    if not isinstance(xs, jax.Array | np.ndarray):
-        return
-    wanted = _initial_shapes(cell, xs.shape[-1])
-    if wanted is None:
-        return
+    sizes = input_sizes(xs)
+    wanted = _initial_shapes(cell, sizes)
+    if wanted is not None:
+        _check_like_drawn(cell, params, xs, sizes, wanted)
+    if _is_plain_sequence(xs):
+        _check_sequence(cell, params, xs)
+
+
+def _check_like_drawn(cell, params, xs, sizes, wanted):
     kind, found = type(cell).__name__, jax.tree.structure(params)
     if found != jax.tree.structure(wanted):
         hint = ""
@@ -64,24 +75,59 @@ def check_params(cell: Cell, params: PyTree, xs: PyTree) -> None:
         if got == want:
             continue
         for size in {shape[0] for shape in shapes if shape and shape[0]}:
-            if _shapes(_initial_shapes(cell, size)) == shapes:
+            if isinstance(sizes, int) and _shapes(_initial_shapes(cell, size)) == shapes:
                 raise ValueError(
                     f"inputs must have {size} features, as the parameters have; got shape "
                     f"{xs.shape}"
                 )
         raise ValueError(
             f"params{jax.tree_util.keystr(path)} must have shape {want}, as {kind}.init makes it "
-            f"for {xs.shape[-1]} features; got {got}"
+            f"for {sizes} features; got {got}"
         )
 
 
-@functools.lru_cache(maxsize=256)
-def _initial_shapes(cell, input_size):
+def _initial_shapes(cell, sizes):
     """Return the shapes of the parameters that `init` draws; None if it cannot."""
+    leaves, structure = jax.tree.flatten(sizes)
+    return _drawn_shapes(cell, tuple(leaves), structure)
+
+
+@functools.lru_cache(maxsize=256)
+def _drawn_shapes(cell, sizes, structure):
     try:
-        return jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
+        sizes = structure.unflatten(sizes)
+        return jax.eval_shape(lambda: cell.init(jax.random.key(0), sizes))
     except Exception:  # of an author's own cell, which may have no use for it
         return None
+
+
+def _is_plain_sequence(xs):
+    return type(xs) in (list, tuple)
+
+
+def _check_sequence(cell, params, xs):
+    """Raise a TypeError unless the cell's `project` takes a list or tuple of inputs."""
+
+    def project(xs):
+        return cell.project(cell.prepare(params), xs)
+
+    try:
+        projected = jax.tree.leaves(jax.eval_shape(project, jax.tree.map(jnp.asarray, xs)))
+    except Exception:  # whatever an author's `project` makes of it
+        raise _no_array(xs) from None
+    leading = jax.tree.leaves(xs)[0].shape[:-1]
+    if any(u.shape[: len(leading)] != leading for u in projected):
+        raise _no_array(xs)
+
+
+def _no_array(xs):
+    kind, first = type(xs).__name__, xs[0]
+    what, remedy = f"{type(first).__name__}s", "jnp.asarray(xs)"
+    if isinstance(first, jax.Array | np.ndarray):
+        what, remedy = "arrays", "jnp.stack(xs)"
+    return TypeError(
+        f"xs must be one array [T, *batch, D], got a {kind} of {len(xs)} {what}; write {remedy}"
+    )
 
 
 def _shapes(tree):
@@ -131,9 +177,8 @@ def settle_dtypes(cell: Cell, ready: PyTree, xs: PyTree, carry: PyTree) -> PyTre
     For example, float64 parameters turn a float32 initial carry into a float64 one. Inputs do not
     change the type of a gated cell's carry.
     """
-    if is_gated(cell):
-        widest = _widest(ready)
-        carry = jax.tree.map(lambda c: c.astype(_promoted(c.dtype, widest)), carry)
+    widest = _widest(ready)
+    carry = jax.tree.map(lambda c: c.astype(_promoted(c.dtype, widest)), carry)
 
     def after(carry):
         return jax.eval_shape(lambda p, x, c: cell.step(p, c, cell.project(p, x)), ready, x, carry)
