@@ -75,8 +75,9 @@ def adjoint_norms(
 def update_ratios(updates: PyTree, params: PyTree) -> dict[str, Array]:
     """Return ||update|| / ||params + update|| for each leaf, as `update_ratio_NAME`.
 
-    The ratio is relative to the weights after the update, so that weights that start at zero do not
-    make it infinite.
+    Of the raw parameters, which the optimiser sees, not of the effective ones. The ratio is
+    relative to the weights after the update, so that weights that start at zero do not make it
+    infinite.
     """
     found = {}
     pairs = zip(jax.tree_util.tree_leaves_with_path(updates), jax.tree.leaves(params), strict=True)
