@@ -59,7 +59,8 @@ def unroll(
         cell: any `Cell`; a static argument, so equal cells share one compiled program.
         params: the cell's raw parameters; gradients are with respect to these.
         xs: inputs `[T, *batch, D]`, time first, with any number of batch dimensions, none
-            included (or a pytree of such arrays, if the cell's `project` takes one).
+            included (or a pytree of such arrays, if the cell's `project` takes one; its `init`
+            then takes the pytree of their sizes).
         initial_carry: s_0, leaves `[*batch, ...]`; None means `cell.initial_carry(batch)`.
         seq_lengths: the number of valid steps of each sequence, integers in 0..T, `[*batch]`. Steps
             past the end leave the carry unchanged and emit zeros.
@@ -107,7 +108,8 @@ def unroll(
     Raises:
         ValueError: an array's shape does not fit `xs`, `params` are not those of such a cell, a
             length is negative or beyond T, or an option is not a positive integer.
-        TypeError: the cell is not hashable, or `seq_lengths` or `resets` have the wrong type.
+        TypeError: the cell is not hashable, `xs` is a list of time steps, or `seq_lengths` or
+            `resets` have the wrong type.
     """
     batch, total = batch_shape(cell, xs), jax.tree.leaves(xs)[0].shape[0]
     check_params(cell, params, xs)
