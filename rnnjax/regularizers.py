@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 from rnnjax.cells.base import Cell
 from rnnjax.diagnostics.linear import need_gated, pull_apart, run
 from rnnjax.recurrence.carries import normalise, partition
-from rnnjax.recurrence.options import batch_shape, check_like
+from rnnjax.recurrence.inputs import batch_shape
+from rnnjax.recurrence.options import check_like
 
 PyTree = Any
 

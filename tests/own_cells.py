@@ -1,7 +1,8 @@
 """Cells that nobody registers, as an author writes them in a file of their own.
 
 Together they use everything that the cell contract offers: effective parameters through `prepare`,
-a recurrent input that is not h, block-diagonal and diagonal kernels, complex and integer leaves.
+a recurrent input that is not h, block-diagonal and diagonal kernels, complex and integer leaves,
+inputs that are a pytree, parameters of any shape, and spikes with surrogate slopes.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name as name
 from jax.scipy.linalg import expm
 
-from rnnjax import Cell, Elman, Gated
+from rnnjax import LSTM, Cell, Elman, Gated
 from rnnjax.cells import ElmanCarry, GatedParams
 
 
@@ -235,6 +236,249 @@ class Counting(Gated):
         return CountingCarry(carry.count + 1, jnp.tanh(u[0] + phase * v[0]))
 
 
+class OddParams(NamedTuple):
+    input_kernel: Any
+    recurrent_kernel: Any
+    bias: Any
+    scalar: Any  # []
+    single: Any  # [1]
+    pair: Any  # [2, H]
+    vector: Any  # [H], of which single entries are used
+    column: Any  # [H, 1]
+
+
+class OddReady(NamedTuple):
+    input_kernel: Any
+    recurrent_kernel: Any
+    bias: Any
+    raw: Any
+    index: Any  # an integer
+    mask: Any  # booleans [H]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Odd(LSTM):
+    """Parameters of every shape, used in other ways than feature by feature, and constants."""
+
+    def init(self, key, input_size):
+        blocks = LSTM.init(self, key, input_size)
+        shapes = (), (1,), (2, self.features), (self.features,), (self.features, 1)
+        return OddParams(*blocks, *(jnp.full(shape, 0.5, self.param_dtype) for shape in shapes))
+
+    def prepare(self, params):
+        mask = jnp.arange(self.features) % 3 > 0
+        return OddReady(*params[:3], params, jnp.array(1), mask)
+
+    def gates(self, params, carry, u, v):
+        new, raw = LSTM.gates(self, params, carry, u, v), params.raw
+        h = new.h * jax.nn.sigmoid(raw.scalar) + raw.single + raw.pair[0] * new.c
+        h = h + raw.vector[0] * raw.pair[params.index] + raw.column[:, 0]
+        return new._replace(h=jnp.where(params.mask, jnp.tanh(h), h / 2) * raw.vector[::-1].sum())
+
+
+class TimedInputs(NamedTuple):
+    value: Any  # [*batch, D]
+    interval: Any  # [*batch, 1], the time since the last value
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Timed(Gated):
+    """h' = k h + (1 - k) tanh(W x + U h + b), k = exp(-d^2), d the time since the last input."""
+
+    gate_names = ("h",)
+
+    def init(self, key, input_size):
+        return GatedParams(*self.init_blocks(key, input_size.value))
+
+    def initial_carry(self, batch_shape):
+        return ElmanCarry(jnp.zeros((*batch_shape, self.features), self.param_dtype))
+
+    def project(self, ready, x):
+        return *Gated.project(self, ready, x.value), jnp.exp(-(x.interval**2))
+
+    def gates(self, params, carry, u, v):
+        return ElmanCarry(u[1] * carry.h + (1 - u[1]) * jnp.tanh(u[0] + v[0]))
+
+
+class GRUDParams(NamedTuple):
+    kernel: Any  # [2D, 3H], of values and mask, gates r, z, n
+    recurrent_kernel: Any  # [H, 3H]
+    bias: Any  # [3H]
+    decay_kernel: Any  # [D, H]
+    decay_bias: Any  # [H]
+    input_decay: Any  # [2, D], weight and bias
+    mean: Any  # [D], of the values
+
+
+class GRUDCarry(NamedTuple):
+    h: Any  # [*batch, H]
+    last: Any  # [*batch, D], the last values that were observed
+
+
+@dataclasses.dataclass(frozen=True)
+class GRUD(Cell):
+    """GRU-D: values x, a mask m of those observed, and the time d since each was observed before.
+
+        x^ = m x + (1 - m) (g x_last + (1 - g) x_mean),   g = exp(-max(0, w d + b))
+        h' = GRU(x^, m, exp(-max(0, W d + b)) h),          the reset gate before the matmul
+
+    Inputs are a dictionary of `value`, `mask` and `step`, `[*batch, D]` each.
+    Source: Che et al. 2018, "Recurrent neural networks for multivariate time series with missing
+    values", arXiv:1606.01865, equations 10-15.
+    """
+
+    features: int
+    inputs: int
+
+    def init(self, key, input_size):
+        assert set(input_size.values()) == {self.inputs}
+        keys, width = jax.random.split(key, 5), self.features
+        shapes = (2 * self.inputs, 3 * width), (width, 3 * width), (3 * width,)
+        shapes = *shapes, (self.inputs, width), (width,)
+        drawn = (0.5 * jax.random.normal(k, shape) for k, shape in zip(keys, shapes, strict=True))
+        return GRUDParams(*drawn, jnp.full((2, self.inputs), 0.3), jnp.full(self.inputs, 0.1))
+
+    def initial_carry(self, batch_shape):
+        zeros = jnp.zeros((*batch_shape, self.features), jnp.float32)
+        return GRUDCarry(zeros, jnp.zeros((*batch_shape, self.inputs), jnp.float32))
+
+    def project(self, ready, x):
+        weight, bias = ready.input_decay
+        decay = x["step"] @ ready.decay_kernel + ready.decay_bias
+        keeps = (jnp.exp(-jax.nn.relu(a)) for a in (weight * x["step"] + bias, decay))
+        return x["value"], x["mask"], *keeps
+
+    def step(self, ready, carry, u):
+        x, mask, keep, decay = u
+        last = mask * x + (1 - mask) * carry.last
+        filled = mask * x + (1 - mask) * (keep * carry.last + (1 - keep) * ready.mean)
+        a = jnp.concatenate([filled, mask], axis=-1) @ ready.kernel + ready.bias
+        h, (r, z, n) = decay * carry.h, jnp.split(a, 3, axis=-1)
+        of_r, of_z, of_n = jnp.split(ready.recurrent_kernel, 3, axis=-1)
+        r, z = jax.nn.sigmoid(r + h @ of_r), jax.nn.sigmoid(z + h @ of_z)
+        new = (1 - z) * h + z * jnp.tanh(n + (r * h) @ of_n)
+        return GRUDCarry(new.astype(carry.h.dtype), last.astype(carry.last.dtype))
+
+    def output(self, carry):
+        return carry.h
+
+
+@jax.custom_jvp
+def spike(x):
+    """H(x), with the slope 1 / (1 + 10 |x|)^2 of a fast sigmoid."""
+    return (x > 0).astype(x.dtype)
+
+
+@spike.defjvp
+def _spike_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return spike(x), dx / (1 + 10 * jnp.abs(x)) ** 2
+
+
+@jax.custom_vjp
+def spike_in_reverse(x):
+    """The same, with a backward pass alone."""
+    return (x > 0).astype(x.dtype)
+
+
+spike_in_reverse.defvjp(
+    lambda x: (spike_in_reverse(x), x), lambda x, g: (g / (1 + 10 * jnp.abs(x)) ** 2,)
+)
+
+
+class LIFCarry(NamedTuple):
+    v: Any  # [*batch, H], membrane potentials
+    s: Any  # [*batch, H], spikes: 0 or 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LIF(Gated):
+    """v' = a v (1 - s) + W x + U s + b,   s' = H(v' - 1): leaky integrate-and-fire neurons.
+
+    Source: Neftci, Mostafa, Zenke 2019, "Surrogate gradient learning in spiking neural networks",
+    IEEE Signal Processing Magazine 36, equations 4-5 (here with one time constant).
+    """
+
+    gate_names = ("v",)
+    surrogate_gradient = True
+
+    decay: float = 0.9
+    spike: Any = spike
+
+    def init(self, key, input_size):
+        return GatedParams(*self.init_blocks(key, input_size))
+
+    def initial_carry(self, batch_shape):
+        zeros = jnp.zeros((*batch_shape, self.features), self.param_dtype)
+        return LIFCarry(zeros, zeros)
+
+    def recurrent_input(self, carry, u):
+        return carry.s
+
+    def gates(self, params, carry, u, v):
+        potential = self.decay * carry.v * (1 - carry.s) + u[0] + v[0]
+        return LIFCarry(potential, self.spike(potential - 1))
+
+    def output(self, carry):
+        return carry.s
+
+
+class PlainLIF(LIF):
+    """The same as a cell that is not gated."""
+
+    def step(self, ready, carry, u):
+        return Gated.step(self, ready, carry, u)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dale(Elman):
+    """h' = phi(W x + U h + b),   U = |A| diag(sign): a unit excites or inhibits, never both.
+
+    Source: Song, Yang, Wang 2016, "Training excitatory-inhibitory recurrent neural networks for
+    cognitive tasks: a simple and flexible framework", PLOS Computational Biology 12, equation 9.
+    """
+
+    excitatory: float = 0.8
+
+    def prepare(self, params):
+        sign = jnp.where(jnp.arange(self.features) < self.excitatory * self.features, 1.0, -1.0)
+        return params._replace(recurrent_kernel=sign[:, None] * jnp.abs(params.recurrent_kernel))
+
+
+class RateCarry(NamedTuple):
+    x: Any  # [*batch, H]
+    r: Any  # [*batch, H], tanh(x): it follows from x
+
+
+@dataclasses.dataclass(frozen=True)
+class Rate(Cell):
+    """x' = (1 - a) x + a (U r + W x_in),   r' = tanh(x'): a carry with a redundant state."""
+
+    features: int
+    leak: float = 0.2
+
+    def init(self, key, input_size):
+        keys = jax.random.split(key)
+        scale = 1.5 / self.features**0.5
+        u = scale * jax.random.normal(keys[0], (self.features, self.features))
+        return {"u": u, "w": jax.random.normal(keys[1], (input_size, self.features))}
+
+    def initial_carry(self, batch_shape):
+        zeros = jnp.zeros((*batch_shape, self.features), jnp.float32)
+        return RateCarry(zeros, zeros)
+
+    def project(self, ready, x):
+        return x @ ready["w"]
+
+    def step(self, ready, carry, u):
+        x = (1 - self.leak) * carry.x + self.leak * (carry.r @ ready["u"] + u)
+        x = x.astype(carry.x.dtype)
+        return RateCarry(x, jnp.tanh(x))
+
+    def output(self, carry):
+        return carry.r
+
+
 D, H = 3, 6
 GATED = {
     "coRNN": CoRNN(H),
@@ -242,5 +486,6 @@ GATED = {
     "sLSTM": SLSTM(H),
     "IndRNN": IndRNN(H),
     "leaky": Leaky(H),
+    "odd": Odd(H),
 }
 CELLS: dict[str, Any] = GATED | {"LRU": LRU(H), "counting": Counting(H)}

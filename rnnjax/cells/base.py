@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
+from rnnjax.cells.fields import check_fields
+
 PyTree = Any
 
 
@@ -33,9 +35,17 @@ class Cell(abc.ABC):
     checks all of this.
     """
 
+    def __init_subclass__(cls):
+        """Refuse what would set a field of a base class without effect."""
+        check_fields(cls)
+
     @abc.abstractmethod
-    def init(self, key: Array, input_size: int) -> PyTree:
-        """Draw the raw parameters, a pytree (usually a `NamedTuple`), for inputs `[*batch, D]`."""
+    def init(self, key: Array, input_size: PyTree) -> PyTree:
+        """Draw the raw parameters, a pytree (usually a `NamedTuple`), for inputs `[*batch, D]`.
+
+        `input_size` is D. A cell whose inputs are a pytree of arrays `[*batch, D_i]` receives the
+        pytree of their sizes: `{"value": 3, "mask": 3}` for `{"value": x, "mask": m}`.
+        """
 
     def prepare(self, params: PyTree) -> PyTree:
         """Return the effective parameters, which `project` and `step` take; by default `params`.
@@ -86,6 +96,18 @@ class Cell(abc.ABC):
         return (input_size,)
 
     @property
+    def surrogate_gradient(self) -> bool:
+        """Whether some slopes in this cell are not derivatives, on purpose; by default False.
+
+        Set `surrogate_gradient = True` in a cell with spikes: the step function of the potential,
+        with the slope of a smooth function in its place (Neftci, Mostafa, Zenke 2019, "Surrogate
+        gradient learning in spiking neural networks"). `check_cell` then does not compare gradients
+        with finite differences. Define the spike by `jax.custom_jvp`: its transposed rule is the
+        backward pass. With `jax.custom_vjp` there is no forward mode, which Jacobians need.
+        """
+        return False
+
+    @property
     def output_size(self) -> int:
         """The number of output features, the last axis of what `output` returns."""
         return jax.eval_shape(lambda: self.output(self.initial_carry(()))).shape[-1]
@@ -108,6 +130,13 @@ class Stochastic(Cell):
     @abc.abstractmethod
     def with_noise(self, key: Array, xs: Any) -> Noisy:
         """Return inputs `xs [T, *batch, D]` for `unroll` with noise drawn for each step."""
+
+
+def input_sizes(xs: Any) -> PyTree:
+    """Return what `init` takes for inputs `[..., D]`: D, or for a pytree of them that of sizes."""
+    while isinstance(xs, Noisy):
+        xs = xs.x
+    return jax.tree.map(lambda x: jnp.shape(x)[-1], xs)
 
 
 def check_size(name: str, size: Any) -> None:

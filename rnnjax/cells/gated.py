@@ -14,6 +14,7 @@ from jaxtyping import Array, Inexact
 
 from rnnjax.cells import initializers
 from rnnjax.cells.base import Cell, check_size
+from rnnjax.cells.fields import check_fields
 from rnnjax.cells.initializers import Initializer
 from rnnjax.cells.kernels import matmul, product
 
@@ -39,8 +40,9 @@ class GatedStep(Cell):
 
     def __init_subclass__(cls):
         """Refuse to override what every path has inlined: `recur`, `split` and `next_carry`."""
+        check_fields(cls)
         for name, instead in _FINAL.items():
-            if name in cls.__dict__:
+            if getattr(cls, name) is not getattr(GatedStep, name):  # a mixin's, too
                 raise TypeError(
                     f"{cls.__name__} must not override {name}, because the gradients and the "
                     f"diagnostics do not call it; override {instead}"

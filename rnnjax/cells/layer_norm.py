@@ -44,7 +44,7 @@ class LayerNorm(Wrapper):
         if not (isinstance(self.cell, Gated) and is_gated(self.cell)):
             raise TypeError(f"LayerNorm needs a Gated cell, got {type(self.cell).__name__}")
 
-    def init(self, key: Array, input_size: int) -> LayerNormParams:
+    def init(self, key: Array, input_size: Any) -> LayerNormParams:
         """Draw the cell's parameters; the scales are one."""
         params = self.cell.init(key, input_size)
         ones = jnp.ones_like(params.bias)

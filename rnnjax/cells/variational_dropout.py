@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
-from rnnjax.cells.base import Noisy, Stochastic
+from rnnjax.cells.base import Noisy, Stochastic, input_sizes
 from rnnjax.cells.gated import is_gated
 from rnnjax.cells.kernels import width
 from rnnjax.cells.wrapper import Wrapper
@@ -47,11 +47,13 @@ class VariationalDropout(Wrapper, Stochastic):
         """Draw a mask for each sequence, the same at all its steps."""
         shape = jax.tree.leaves(xs)[0].shape
         total, *batch = shape[: len(shape) - len(self.input_shape(1))]
+        sizes = input_sizes(xs)
         if isinstance(self.cell, Stochastic):
             key, inner = jax.random.split(key)
             xs = self.cell.with_noise(inner, xs)
         kernel = jax.eval_shape(
-            lambda key: self.recurrent_kernel(self.prepare(self.init(key, 1))), jax.random.key(0)
+            lambda key: self.recurrent_kernel(self.prepare(self.init(key, sizes))),
+            jax.random.key(0),
         )
         shape = *batch, width(kernel, len(self.gate_names))
         mask = jax.random.bernoulli(key, 1 - self.rate, shape)

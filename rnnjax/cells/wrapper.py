@@ -34,6 +34,11 @@ class Wrapper(GatedStep):
         """Whether the inner cell is gated, and no subclass overrides `step`."""
         return type(self).step is GatedStep.step and is_gated(self.cell)
 
+    @property
+    def surrogate_gradient(self) -> bool:
+        """Whether the inner cell has surrogate slopes."""
+        return self.cell.surrogate_gradient
+
     def without_initialisers(self) -> Any:
         """Return the wrapper around the inner cell without its initialisers."""
         return dataclasses.replace(self, cell=self.cell.without_initialisers())
@@ -42,7 +47,7 @@ class Wrapper(GatedStep):
         """Return the shape of the inner cell's input."""
         return self.cell.input_shape(input_size)
 
-    def init(self, key: Array, input_size: int) -> Any:
+    def init(self, key: Array, input_size: Any) -> Any:
         """Draw the inner cell's parameters."""
         return self.cell.init(key, input_size)
 

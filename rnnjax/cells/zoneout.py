@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from rnnjax.cells.base import Noisy, Stochastic
-from rnnjax.cells.gated import is_gated
+from rnnjax.cells.gated import GatedStep, is_gated
 from rnnjax.cells.wrapper import Wrapper
 
 
@@ -82,6 +82,8 @@ class Zoneout(Wrapper, Stochastic):
 
     def step(self, ready: Any, carry: Any, u: tuple[Any, Any]) -> Any:
         """Return the next carry of any cell; some of its units keep their state."""
+        if is_gated(self.cell):
+            return GatedStep.step(self, ready, carry, u)
         u, noise = u
         return self._mixed(carry, self.cell.step(ready, carry, u), noise)
 

@@ -18,6 +18,7 @@ from rnnjax.diagnostics.adjoints import (
     log_gradient_profile_by_part,
 )
 from rnnjax.diagnostics.gates import GateStatistics, gate_statistics, gates
+from rnnjax.diagnostics.histograms import Histogram, histogram, log_histogram
 from rnnjax.diagnostics.jacobians import (
     SingularValues,
     jacobian_singular_values,
@@ -72,14 +73,12 @@ from rnnjax.diagnostics.surfaces import (
 )
 from rnnjax.diagnostics.weights import (
     Health,
-    Histogram,
     Spectrum,
     block_spectra,
     by_gate,
+    effective_params,
     health,
     health_report,
-    histogram,
-    log_histogram,
     median_spectral_radius,
 )
 
@@ -104,6 +103,7 @@ __all__ = [
     "confidence_interval",
     "critical_gain",
     "decay_rate",
+    "effective_params",
     "entry_direction",
     "fisher_memory_curve",
     "gate_saturation",

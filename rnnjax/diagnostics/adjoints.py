@@ -16,7 +16,8 @@ from jaxtyping import Array, Float
 from rnnjax.cells.base import Cell
 from rnnjax.diagnostics.linear import Trajectory, linearise, one_step, precise, run
 from rnnjax.recurrence.carries import expand, norm, normalise, partition
-from rnnjax.recurrence.options import batch_shape, check_like
+from rnnjax.recurrence.inputs import batch_shape
+from rnnjax.recurrence.options import check_like
 
 PyTree = Any
 

@@ -15,7 +15,8 @@ from rnnjax.cells.base import Cell, check_size
 from rnnjax.diagnostics import products
 from rnnjax.diagnostics.linear import in_real_coordinates, linearise, precise, run
 from rnnjax.recurrence.carries import flatten, partition, real_sizes, unflatten
-from rnnjax.recurrence.options import batch_shape, checked_lags
+from rnnjax.recurrence.inputs import batch_shape
+from rnnjax.recurrence.options import checked_lags
 
 PyTree = Any
 
@@ -40,7 +41,7 @@ def log_spectrum_statistics(log_values: Any) -> dict[str, Any]:
     power = np.logaddexp.reduce(2 * log_values, -1) - math.log(log_values.shape[-1])
     return {
         "leading": log_values[..., 0],
-        "condition": log_values[..., 0] - log_values[..., -1],
+        "condition": _log_condition(log_values, np),
         "root_mean_square": power / 2,
     }
 
@@ -136,7 +137,14 @@ def jacobian_singular_values(
         for k in lags
     ]
     logs = jnp.stack(found) if found else jnp.zeros((0, *batch, num or size))
-    return SingularValues(logs, logs[..., 0] - logs[..., -1])
+    return SingularValues(logs, _log_condition(logs, jnp))
+
+
+def _log_condition(logs, xp):
+    """Return ln of the first over the last value, infinite where the last is zero."""
+    first, last = logs[..., 0], logs[..., -1]
+    singular = last == -xp.inf
+    return xp.where(singular, xp.inf, first - xp.where(singular, 0, last))
 
 
 def carry_size(carries: PyTree, batch_ndim: int) -> int:

@@ -1,5 +1,6 @@
 """The recurrence linearised around a trajectory: what all diagnostics are made of."""
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +16,8 @@ from rnnjax.cells.gated import GatedStep, is_gated
 from rnnjax.cells.kernels import product, product_back, transposed
 from rnnjax.diagnostics.tracing import exact
 from rnnjax.recurrence.carries import partition
-from rnnjax.recurrence.options import batch_shape, check_params, settle_dtypes, start_carry
+from rnnjax.recurrence.inputs import batch_shape, check_params
+from rnnjax.recurrence.options import settle_dtypes, start_carry
 from rnnjax.recurrence.sequential import unroll
 
 PyTree = Any
@@ -85,7 +87,11 @@ def linearise(cell: Any, ready: PyTree, step: Any) -> tuple[Callable, Callable]:
 
     J = d s_{t+1} / d s_t at the carry, input and product of `step`, an entry of
     `Trajectory.steps`. For many vectors at once, `jax.vmap` either over their leading axis.
-    Complex cotangents follow JAX's convention, dL/dx - i dL/dy; see `in_real_coordinates`.
+    Complex cotangents follow JAX's convention, dL/dx - i dL/dy; see `in_real_coordinates`. Only
+    `push` needs forward mode.
+
+    Raises:
+        TypeError: (from `push`) a derivative of the step has no forward mode.
     """
     carry, u, v = step
     floats, merge = partition(carry)
@@ -95,21 +101,39 @@ def linearise(cell: Any, ready: PyTree, step: Any) -> tuple[Callable, Callable]:
 
     if v is None:
         advance = exact(lambda floats: floating(cell.step(ready, merge(floats), u)))
-        _, push = jax.linearize(advance, floats)
-        transpose = jax.linear_transpose(push, floats)
-        return push, lambda later: transpose(later)[0]
-
-    kernel, count = cell.recurrent_kernel(ready), len(cell.gate_names)
-    push_elementwise, _ = linearise_elementwise(cell, ready, step)
-    _, push_input = jax.linearize(_multiplied(cell, merge, u), floats)
+        return (
+            lambda tangent: _pushed(cell, advance, (floats,), (tangent,)),
+            lambda later: jax.vjp(advance, floats)[1](later)[0],
+        )
 
     def push(tangent):
-        return push_elementwise(tangent, product(push_input(tangent), kernel, count, cell.dtype))
+        a = _pushed(cell, _multiplied(cell, merge, u), (floats,), (tangent,))
+        v = product(a, cell.recurrent_kernel(ready), len(cell.gate_names), cell.dtype)
+        return linearise_elementwise(cell, ready, step)[0](tangent, v)
 
     def pull(later):
         return [a + b for a, b in zip(*pull_apart(cell, ready, step, later), strict=True)]
 
     return push, pull
+
+
+def _pushed(cell, function, primals, tangents):
+    with forward_mode(cell):
+        return jax.linearize(function, *primals)[1](*tangents)
+
+
+@contextlib.contextmanager
+def forward_mode(cell: Cell):
+    """Raise a TypeError that says what to do where a step has reverse mode alone."""
+    try:
+        yield
+    except TypeError as error:
+        if "custom_vjp" not in str(error):
+            raise
+        raise TypeError(
+            f"{type(cell).__name__} has a jax.custom_vjp in its step, which has no forward mode; "
+            "write it with jax.custom_jvp, whose transposed rule gives the same backward pass"
+        ) from None
 
 
 def in_real_coordinates(pull: Callable) -> Callable:
@@ -127,8 +151,10 @@ def linearise_elementwise(cell: GatedStep, ready: PyTree, step: Any) -> tuple[Ca
     floats, merge = partition(carry)
     elementwise = cell.elementwise(ready)
     gates = exact(lambda floats, v: partition(cell.next_carry(elementwise, merge(floats), u, v))[0])
-    _, push = jax.linearize(gates, floats, v)
-    return push, jax.linear_transpose(push, floats, v)
+    return (
+        lambda *tangents: _pushed(cell, gates, (floats, v), tangents),
+        lambda later: jax.vjp(gates, floats, v)[1](later),
+    )
 
 
 def pull_apart(

@@ -29,7 +29,8 @@ from rnnjax.cells.base import Cell
 from rnnjax.diagnostics.gates import HIGH, LOW, gates_along
 from rnnjax.diagnostics.linear import recurrent_products
 from rnnjax.recurrence.carries import norm
-from rnnjax.recurrence.options import batch_shape, checked_lags
+from rnnjax.recurrence.inputs import batch_shape
+from rnnjax.recurrence.options import checked_lags
 
 PyTree = Any
 
@@ -75,8 +76,9 @@ def adjoint_norms(
 def update_ratios(updates: PyTree, params: PyTree) -> dict[str, Array]:
     """Return ||update|| / ||params + update|| for each leaf, as `update_ratio_NAME`.
 
-    The ratio is relative to the weights after the update, so that weights that start at zero do not
-    make it infinite.
+    Of the raw parameters, which the optimiser sees, not of the effective ones. The ratio is
+    relative to the weights after the update, so that weights that start at zero do not make it
+    infinite.
     """
     found = {}
     pairs = zip(jax.tree_util.tree_leaves_with_path(updates), jax.tree.leaves(params), strict=True)

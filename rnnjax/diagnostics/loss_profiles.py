@@ -14,7 +14,7 @@ from rnnjax.diagnostics import profiles
 from rnnjax.diagnostics.adjoints import output_cotangents, pull_through_output
 from rnnjax.diagnostics.linear import linearise, precise, run
 from rnnjax.recurrence.carries import expand, norm, normalise, partition
-from rnnjax.recurrence.options import batch_shape
+from rnnjax.recurrence.inputs import batch_shape
 
 PyTree = Any
 

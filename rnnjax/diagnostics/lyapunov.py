@@ -14,7 +14,7 @@ from rnnjax.diagnostics import products
 from rnnjax.diagnostics.jacobians import carry_size
 from rnnjax.diagnostics.linear import linearise, precise, run
 from rnnjax.recurrence.carries import flatten, partition, unflatten
-from rnnjax.recurrence.options import batch_shape
+from rnnjax.recurrence.inputs import batch_shape
 
 PyTree = Any
 BLOCKS = 20  # over which the standard error is taken
@@ -59,8 +59,11 @@ def lyapunov_spectrum(
     Returns:
         Exponents, their standard errors and the largest condition number of Q. The errors come
         from the means over 20 successive blocks of time, because neighbouring steps depend on
-        each other; they are NaN with fewer than two factorisations. An exponent is -inf where a
-        Jacobian is singular, exactly or up to rounding; the condition number is then infinite.
+        each other; they are NaN with fewer than two factorisations. Where the Jacobians contract a
+        direction to zero within one step, exactly or up to rounding, its exponent is -inf, with a
+        standard error of NaN, and the condition number is infinite; the other exponents are right.
+        A carry of redundant states, such as x and r = tanh(x), has as many of them as it has
+        entries that follow from the others.
 
     Raises:
         ValueError: `num` is not in 1..N, `interval` is not positive, `transient` does not leave a
@@ -68,8 +71,9 @@ def lyapunov_spectrum(
         FloatingPointError: a carry is not finite.
 
     Warns:
-        RuntimeWarning: Q became too ill-conditioned for its type, and the last exponents may be
-            wrong (no warning under a transformation: look at `condition`).
+        RuntimeWarning: some exponents are -inf; or Q, without their directions, became too
+            ill-conditioned for its type, and the last exponents may be wrong (no warning under a
+            transformation: look at `condition`).
 
     Source: Benettin et al. 1980, "Lyapunov characteristic exponents for smooth dynamical systems";
     for recurrent networks Engelken, Wolf, Abbott 2023, "Lyapunov spectra of chaotic recurrent
@@ -89,22 +93,41 @@ def lyapunov_spectrum(
         raise ValueError(
             f"num must lie in 1..N = 1..{size} (the carry's real dimensions), got {num}"
         )
-    found = _spectrum(
+    found, worst = _spectrum(
         cell, len(batch), num or size, interval, skipped, trajectory.ready, trajectory.steps
     )
-    if not isinstance(found.condition, Tracer):
-        worst = float(jnp.max(found.condition, initial=1))
-        bound = 0.1 / float(jnp.finfo(found.exponents.dtype).eps)
-        if worst > bound:
-            remedy = "compute in float64" if interval == 1 else "take a smaller one"
-            warnings.warn(
-                f"with interval={interval} the condition number of Q reaches {worst:.1e}, beyond "
-                f"{bound:.1e} for {found.exponents.dtype}: unless a Jacobian is singular, so that "
-                f"exponents are -inf, the last ones are wrong; {remedy}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+    if not isinstance(worst, Tracer):
+        _warn(found.exponents, float(jnp.max(worst, initial=1)), interval)
     return found
+
+
+def _warn(exponents, worst, interval):
+    """Warn of exponents of -inf, and of a condition number `worst` that spoils the others."""
+    bound, num = 0.1 / float(jnp.finfo(exponents.dtype).eps), exponents.shape[-1]
+    lost = int(jnp.max(jnp.sum(exponents == -jnp.inf, -1), initial=0))
+    if lost and interval == 1:
+        _say(
+            f"{lost} of {num} exponents are -inf: Jacobians are singular, they contract these "
+            "directions to zero within one step, as of states that follow from others in the carry "
+            "(x and tanh(x)) or of dead units; the other exponents are right, and "
+            f"num={num - lost} leaves these out"
+        )
+    elif lost:
+        _say(
+            f"with interval={interval} the condition number of Q reaches infinity, and {lost} of "
+            f"{num} exponents are -inf: Jacobians are singular, or the vectors became parallel "
+            "between two factorisations; take interval=1 to tell"
+        )
+    if worst > bound:
+        remedy = "compute in float64" if interval == 1 else "take a smaller one"
+        _say(
+            f"with interval={interval} the condition number of Q reaches {worst:.1e}, beyond "
+            f"{bound:.1e} for {exponents.dtype}: the last exponents are wrong; {remedy}"
+        )
+
+
+def _say(message):
+    warnings.warn(message, RuntimeWarning, stacklevel=5)  # where lyapunov_spectrum is called
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "batch_ndim", "num", "interval", "skipped"))
@@ -119,9 +142,7 @@ def _spectrum(cell, batch_ndim, num, interval, skipped, ready, steps):
     def factor(leaves, chunk):
         leaves, _ = lax.scan(push, leaves, chunk)
         q, growth = products.orthonormalise(flatten(leaves, 1 + batch_ndim))
-        condition = jnp.max(growth, axis=-1) / jnp.min(growth, axis=-1)
-        condition = jnp.where(jnp.isnan(condition), jnp.inf, condition)
-        return unflatten(q, floats, batch_ndim), (jnp.log(growth), condition)
+        return unflatten(q, floats, batch_ndim), jnp.log(growth)
 
     whole = total - total % interval
     chunks = jax.tree.map(
@@ -129,18 +150,21 @@ def _spectrum(cell, batch_ndim, num, interval, skipped, ready, steps):
     )
     start = jax.random.normal(jax.random.key(0), (num, *flat.shape), flat.dtype)
     vectors = unflatten(products.orthonormalise(start)[0], floats, batch_ndim)
-    vectors, (logs, condition) = lax.scan(factor, vectors, chunks)
+    vectors, every = lax.scan(factor, vectors, chunks)
     if whole < total:  # the remaining steps, fewer than an interval
         _, last = factor(vectors, jax.tree.map(lambda a: a[whole:], steps))
-        logs, condition = (
-            jnp.concatenate([a, b[None]]) for a, b in zip((logs, condition), last, strict=True)
-        )
-    logs, counted = logs[skipped:], total - skipped * interval
+        every = jnp.concatenate([every, last[None]])
+    logs, counted = every[skipped:], total - skipped * interval
     exponents = jnp.sum(logs, axis=0) / counted
+    lasting = exponents > -jnp.inf
+    largest = jnp.max(every, axis=-1, where=lasting, initial=-jnp.inf)
+    smallest = jnp.min(every, axis=-1, where=lasting, initial=jnp.inf)
+    worst = jnp.exp(jnp.max(largest - smallest, axis=0, initial=0))  # of the directions that last
     error = _standard_error(logs / (counted / logs.shape[0]))
     order = jnp.argsort(-exponents, axis=-1)
     exponents, error = (jnp.take_along_axis(a, order, axis=-1) for a in (exponents, error))
-    return LyapunovSpectrum(exponents, error, jnp.max(condition, axis=0))
+    condition = jnp.where(jnp.all(lasting, axis=-1), worst, jnp.inf)
+    return LyapunovSpectrum(exponents, error, condition), worst
 
 
 def _standard_error(rates):

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rnnjax.cells.base import Cell, check_size
+from rnnjax.diagnostics.linear import forward_mode
 from rnnjax.recurrence.carries import expand, flatten, partition, unflatten
 
 PyTree = Any
@@ -211,10 +212,11 @@ def _linear_map(cell, params, direction):
         return flatten(partition(after, like=carry)[0], 0)
 
     away = jax.random.normal(jax.random.key(0), start.shape, start.dtype)
-    here, *others = (
-        np.column_stack(jax.jacfwd(step, (0, 1))(s, x)).astype(float)
-        for s, x in ((0 * away, 0.0), (away, 1.0), (-away, -1.0))
-    )
+    with forward_mode(cell):
+        here, *others = (
+            np.column_stack(jax.jacfwd(step, (0, 1))(s, x)).astype(float)
+            for s, x in ((0 * away, 0.0), (away, 1.0), (-away, -1.0))
+        )
     tolerance = math.sqrt(jnp.finfo(start.dtype).eps) * np.max(np.abs(others))
     if not all(np.max(np.abs(other - here)) <= tolerance for other in others):
         raise ValueError(

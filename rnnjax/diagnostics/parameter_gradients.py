@@ -14,7 +14,7 @@ from rnnjax.diagnostics.adjoints import arriving_along
 from rnnjax.diagnostics.linear import precise, run
 from rnnjax.diagnostics.tracing import exact
 from rnnjax.recurrence.carries import partition
-from rnnjax.recurrence.options import batch_shape
+from rnnjax.recurrence.inputs import batch_shape
 
 PyTree = Any
 

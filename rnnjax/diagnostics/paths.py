@@ -10,7 +10,8 @@ from jax import lax
 from rnnjax.cells.base import Cell
 from rnnjax.diagnostics.linear import need_gated, one_step, precise, pull_apart, run
 from rnnjax.recurrence.carries import expand, norm, normalise, partition
-from rnnjax.recurrence.options import batch_shape, check_like
+from rnnjax.recurrence.inputs import batch_shape
+from rnnjax.recurrence.options import check_like
 
 PyTree = Any
 

@@ -1,7 +1,10 @@
-"""Parameters, or their gradients: blocks by gate, spectra, health and histograms.
+"""Parameters, or their gradients: effective weights, blocks by gate, spectra and health.
 
 Computed on the host, in NumPy. Every function takes leading axes before those of one network: a
-population `[S, ...]`, a history `[T, S, ...]`.
+population `[S, ...]`, a history `[T, S, ...]`. What a network computes with are the effective
+weights, `cell.prepare(params)`. `block_spectra` and `median_spectral_radius` take raw parameters
+and are about the effective ones; the other functions are about the arrays that they are given, so
+give them `effective_params(cell, params)`.
 """
 
 from collections.abc import Mapping
@@ -11,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax.cells.base import Cell, check_size
+from rnnjax.cells.base import Cell
 from rnnjax.cells.gated import Gated, GatedParams, GatedStep, is_gated
 from rnnjax.cells.wrapper import Wrapper
+from rnnjax.diagnostics.histograms import wide
 
 PyTree = Any
 
@@ -24,20 +28,35 @@ def by_path(tree: PyTree) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
+def effective_params(cell: Cell, params: PyTree, leading: int = 0) -> PyTree:
+    """Return the effective parameters `cell.prepare(params)`, of each network.
+
+    Args:
+        cell: whose parameters they are.
+        params: its raw parameters.
+        leading: the number of leading axes before those of one network.
+    """
+    prepare = cell.prepare
+    for _ in range(leading):
+        prepare = jax.vmap(prepare)
+    return prepare(jax.tree.map(jnp.asarray, params))
+
+
 def by_gate(cell: Cell, params: PyTree) -> dict[str, dict[str, np.ndarray]]:
     """Return each parameter's blocks by gate: kernel name -> gate name -> block.
 
         W = [W_1 ... W_G],   W_g [..., D, H]
 
     The `input_kernel`, `recurrent_kernel` and `bias` of a `Gated` cell are cut along the last axis,
-    also within a wrapper around it. Everything else has one block, whose gate is "": the other
-    parameters of a gated cell (a GRU's `recurrent_bias`), and every leaf, by its path, of a cell
-    that is not `Gated`. The blocks are those of `params` as given: for the effective weights of a
-    cell with a `prepare` pass `cell.prepare(params)`.
+    also within a wrapper around it; the blocks of a block-diagonal U are `[..., N, K/N, H/N]`.
+    Everything else has one block, whose gate is "": the other parameters of a gated cell (a GRU's
+    `recurrent_bias`), and every leaf, by its path, of a cell that is not `Gated`. The blocks are
+    those of `params` as given: for the effective weights of a cell with a `prepare` pass
+    `effective_params(cell, params)`.
 
     Args:
         cell: whose parameters they are.
-        params: its parameters, raw or effective, or anything of the same structure, such as their
+        params: its parameters, effective or raw, or anything of the same structure, such as their
             gradients, with any number of leading axes.
 
     Raises:
@@ -50,7 +69,8 @@ def by_gate(cell: Cell, params: PyTree) -> dict[str, dict[str, np.ndarray]]:
         values = np.asarray(leaf)
         if isinstance(gated, Gated) and path.rpartition(".")[2] in GatedParams._fields:
             columns = len(gated.gate_names) * gated.features
-            if values.shape[-1:] != (columns,):
+            heads = values.shape[-3] if values.ndim > 2 else 1  # of a block-diagonal kernel
+            if values.shape[-1:] not in ((columns,), (columns / heads,)):
                 raise ValueError(
                     f"{path} must have G*H = {columns} columns for the gates "
                     f"{', '.join(gated.gate_names)}, got shape {values.shape}"
@@ -69,7 +89,7 @@ class Spectrum(NamedTuple):
     singular_values: np.ndarray  # [..., H], largest first
 
 
-def block_spectra(cell: Cell, params: PyTree) -> dict[str, Spectrum]:
+def block_spectra(cell: Cell, params: PyTree, leading: int | None = None) -> dict[str, Spectrum]:
     """Return the eigenvalues and the singular values of each gate's recurrent block, in float64.
 
         U_g = V diag(lambda) V^-1 = P diag(sigma) Q^H,   U_g [..., H, H]
@@ -79,46 +99,62 @@ def block_spectra(cell: Cell, params: PyTree) -> dict[str, Spectrum]:
 
     Args:
         cell: a gated cell, or a wrapper around one.
-        params: its raw parameters, with any number of leading axes.
+        params: its raw parameters.
+        leading: the number of leading axes before those of one network; None means as many as
+            `params` have more than what `init` draws for inputs `[*batch, 1]`.
 
     Raises:
         TypeError: the cell is not gated, so its recurrent blocks are not known.
-        ValueError: a block does not have H rows, so it has no eigenvalues, or G blocks of H columns
-            do not fit.
+        ValueError: a block does not have H rows, so it has no eigenvalues, G blocks of H columns
+            do not fit, or `init` does not tell the number of leading axes.
     """
     if not (isinstance(cell, GatedStep) and is_gated(cell)):
         raise TypeError(f"cell must be a Gated cell, got {type(cell).__name__}")
-    one = jax.eval_shape(lambda: cell.init(jax.random.key(0), 1))
-    leading = np.ndim(jax.tree.leaves(params)[0]) - len(jax.tree.leaves(one)[0].shape)
+    leading = _leading(cell, params) if leading is None else leading
 
-    def effective(params):
+    def effective_kernel(params):
         return cell.recurrent_kernel(cell.prepare(params))
 
-    form = len(jax.eval_shape(effective, one).shape)
     for _ in range(leading):
-        effective = jax.vmap(effective)
+        effective_kernel = jax.vmap(effective_kernel)
     with jax.enable_x64(True):
-        kernel = np.asarray(effective(jax.tree.map(jnp.asarray, params)))
+        kernel = np.asarray(effective_kernel(jax.tree.map(jnp.asarray, params)))
+    form = kernel.ndim - leading
     if kernel.shape[-1] % len(cell.gate_names):
         raise ValueError(
             f"recurrent_kernel must have equally many columns for each of the gates "
             f"{', '.join(cell.gate_names)}, got shape {kernel.shape}"
         )
     blocks = np.split(kernel, len(cell.gate_names), axis=-1)
-    return {g: _spectrum(_wide(b), form) for g, b in zip(cell.gate_names, blocks, strict=True)}
+    return {g: _spectrum(wide(b), form) for g, b in zip(cell.gate_names, blocks, strict=True)}
 
 
-def median_spectral_radius(cell: Cell, params: PyTree) -> float | None:
+def _leading(cell, params):
+    try:
+        one = jax.eval_shape(lambda: cell.init(jax.random.key(0), 1))
+    except Exception as error:  # of an author's own cell, whose inputs are a pytree, say
+        raise ValueError(
+            f"leading must be given, the number of leading axes of params: "
+            f"{type(cell).__name__}.init draws none for inputs [*batch, 1]"
+        ) from error
+    return np.ndim(jax.tree.leaves(params)[0]) - len(jax.tree.leaves(one)[0].shape)
+
+
+def median_spectral_radius(cell: Cell, params: PyTree, leading: int | None = None) -> float | None:
     """Return the median, over gates and leading axes, of the spectral radius of a recurrent block.
 
-    None where it is not known: the cell is not gated, or its blocks are not square.
+    The blocks are those of the effective kernel, as in `block_spectra`. None where it is not known:
+    the cell is not gated, or its blocks are not square.
 
     Args:
-        cell, params: as for `block_spectra`.
+        cell, params, leading: as for `block_spectra`.
     """
+    if not is_gated(cell):
+        return None
+    leading = _leading(cell, params) if leading is None else leading
     try:
-        spectra = block_spectra(cell, params)
-    except (TypeError, ValueError):
+        spectra = block_spectra(cell, params, leading)
+    except ValueError:
         return None
     radii = [np.abs(spectrum.eigenvalues).max(-1) for spectrum in spectra.values()]
     return float(np.median(radii))
@@ -146,10 +182,6 @@ def _spectrum(block, form):
     return Spectrum(*(np.where(finite, v, np.nan) for v in (eigenvalues, singular_values)))
 
 
-def _wide(values):
-    return values.astype(np.complex128 if np.iscomplexobj(values) else np.float64)
-
-
 class Health(NamedTuple):
     """The number of entries of a parameter, and of those that are not healthy."""
 
@@ -167,7 +199,8 @@ def health(tree: PyTree, leading: int = 0) -> dict[str, Health]:
     history of gradients `[T, ...]`, `leading=1`, dead entries are those that were never trained.
 
     Args:
-        tree: parameters or gradients, raw or effective (`cell.prepare(params)`).
+        tree: parameters or gradients as they are; for the weights that a cell computes with,
+            `effective_params(cell, params)`.
         leading: the number of leading axes before those of one network; they do not count in
             `size`.
 
@@ -202,79 +235,3 @@ def _health_line(row):
     counts = {"NaN": row.nan, "infinite": row.infinite, "dead": row.dead}
     found = [f"{n} {what} ({n / row.size:.2g})" for what, n in counts.items() if n]
     return f"{row.size} entries: " + (", ".join(found) or "all finite, none zero")
-
-
-class Histogram(NamedTuple):
-    """Counts of entries for each index s of the leading axis.
-
-    `counts.sum(-1) + zero + not_finite` is the number of counted values.
-    """
-
-    edges: np.ndarray  # [N + 1], of the bins; the last bin includes its upper edge
-    counts: np.ndarray  # [S, N], entries that are finite and not zero
-    zero: np.ndarray  # [S], entries that are exactly zero
-    not_finite: np.ndarray  # [S]
-
-
-def histogram(blocks: Mapping[str, Any], bins: int = 50) -> dict[str, Histogram]:
-    """Count the entries of each block in bins of equal width, the same for all blocks and seeds.
-
-    Of a complex entry the real and the imaginary part are counted as two values.
-
-    Args:
-        blocks: arrays `[S, ...]` by name, such as one kernel of `by_gate`; each s is counted
-            separately, so that seeds can be drawn as a band.
-        bins: N.
-
-    Raises:
-        ValueError: `bins` is not a positive integer, or a block has no axis S.
-    """
-    return _histogram(blocks, bins, _real_and_imaginary, np.linspace)
-
-
-def log_histogram(blocks: Mapping[str, Any], bins: int = 50) -> dict[str, Histogram]:
-    """Count |entry| in bins of equal width in its logarithm, the same for all blocks and seeds.
-
-    A complex entry is counted once, by its modulus. Arguments and errors as for `histogram`; the
-    edges are those of |entry|, not of its logarithm.
-    """
-    return _histogram(blocks, bins, np.abs, np.geomspace)
-
-
-def _histogram(blocks, bins, scale, space):
-    check_size("bins", bins)
-    rows = {}
-    for name, block in blocks.items():
-        values = np.asarray(block)
-        if values.ndim == 0:
-            raise ValueError(f"block {name!r} must have a leading axis S, got a scalar")
-        flat = values.reshape(len(values), int(np.prod(values.shape[1:])))
-        rows[name] = scale(_wide(flat))
-    counted = {name: np.isfinite(row) & (row != 0) for name, row in rows.items()}
-    edges = _edges([row[counted[name]] for name, row in rows.items()], bins, space)
-    return {
-        name: Histogram(
-            edges,
-            np.array([_count(*pair, edges) for pair in zip(row, counted[name], strict=True)]),
-            (row == 0).sum(-1),
-            (~np.isfinite(row)).sum(-1),
-        )
-        for name, row in rows.items()
-    }
-
-
-def _real_and_imaginary(rows):
-    return np.concatenate([rows.real, rows.imag], axis=1) if np.iscomplexobj(rows) else rows
-
-
-def _edges(values, bins, space):
-    """Return edges that span all values, or edges around 1 if there are none."""
-    found = np.concatenate([[], *values])
-    low, high = (found.min(), found.max()) if found.size else (1.0, 1.0)
-    if low == high:
-        low, high = low - abs(low) / 2, high + abs(high) / 2
-    return space(low, high, bins + 1)
-
-
-def _count(values, counted, edges):
-    return np.histogram(values[counted], edges)[0]

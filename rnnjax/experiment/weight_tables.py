@@ -5,6 +5,9 @@ Tables, a row for each entry:
 eigenvalues, singular_values   of each gate's recurrent block, by step
 histograms                     of each kernel's block, before and after training
 blocks                         the entries of the first seed's blocks, before and after
+
+Weights are the effective ones, `cell.prepare(params)`, with which the cell computes. Gradients are
+those of the raw parameters.
 """
 
 import collections
@@ -15,7 +18,6 @@ from typing import Any
 import jax
 import numpy as np
 
-import rnnjax
 from rnnjax import diagnostics, networks
 from rnnjax.diagnostics import weights
 from rnnjax.experiment.tables import PHASES, Tables, select
@@ -36,26 +38,32 @@ def record(tables: Tables, name: str, cell: Any, trained: Any) -> dict[str, Any]
     for step, found in history.items():
         record_spectra(tables, name, cell, step, found["weights"].cell)
     first, *_, last = history.values()
-    for what in WHAT:
-        ends = {"before": first[what].cell, "after": last[what].cell}
-        record_weights(tables, name, cell, what, ends)
+    ready = [weights.effective_params(cell, end["weights"].cell, 1) for end in (first, last)]
+    raw = [end["gradient"].cell for end in (first, last)]
+    for what, ends in (("weights", ready), ("gradient", raw)):
+        record_weights(tables, name, cell, what, dict(zip(("before", "after"), ends, strict=True)))
     gradients = [found["gradient"] for found in history.values()]
-    return health(last["weights"], jax.tree.map(lambda *steps: np.stack(steps), *gradients))
+    return health(
+        last["weights"]._replace(cell=ready[1]),
+        jax.tree.map(lambda *steps: np.stack(steps), *gradients),
+    )
 
 
 def record_spectra(tables: Tables, name: str, cell: Any, step: int, params: Any) -> None:
     """Add the spectra of the recurrent blocks: eigenvalues of the first seed, singular values.
 
-    Only a `Gated` cell's recurrent blocks are known; of others nothing is added.
+    Nothing is added of a cell that is not gated, or whose blocks are not square.
 
     Args:
         tables: lists of rows by name.
         name: of the cell, in the tables.
-        params: of all seeds, `[S, ...]`.
+        params: raw, of all seeds, `[S, ...]`; the blocks are those of the effective kernel.
     """
-    if not isinstance(cell, rnnjax.Gated):
+    try:
+        spectra = weights.block_spectra(cell, params, 1)
+    except (TypeError, ValueError):
         return
-    for gate, spectrum in weights.block_spectra(cell, params).items():
+    for gate, spectrum in spectra.items():
         place = {"cell": name, "gate": gate, "step": step}
         first = spectrum.eigenvalues[0]
         tables["eigenvalues"].append({**place, "real": first.real, "imag": first.imag})
@@ -70,9 +78,10 @@ def record_weights(tables: Tables, name: str, cell: Any, what: str, by_phase: An
     Args:
         tables, name, cell: as for `record_spectra`.
         what: `weights` or `gradient`; histograms of gradients have logarithmic bins.
-        by_phase: parameters of all seeds `[S, ...]`, or gradients, by `before` and `after`.
+        by_phase: effective parameters of all seeds `[S, ...]`, or gradients, by `before` and
+            `after`.
     """
-    count = weights.log_histogram if what == "gradient" else weights.histogram
+    count = diagnostics.log_histogram if what == "gradient" else diagnostics.histogram
     phases = [weights.by_gate(cell, params) for params in by_phase.values()]
     for kernel, gate in ((k, g) for k, gates in phases[0].items() for g in gates):
         blocks = dict(zip(by_phase, (phase[kernel][gate] for phase in phases), strict=True))
@@ -83,18 +92,25 @@ def record_weights(tables: Tables, name: str, cell: Any, what: str, by_phase: An
             row |= diagnostics.quartiles(found.counts.T)
             row |= {"zero": found.zero.mean(), "not_finite": found.not_finite.mean()}
             tables["histograms"].append(place | row)
-            first = np.atleast_2d(blocks[phase][0])
-            row, column = np.indices(first.shape).reshape(2, -1)
-            row = {"row": row, "column": column, "value": first.ravel()}
-            tables["blocks"].append(place | row)
+            for part, first in _parts(blocks[phase][0]).items():
+                row, column = np.indices(first.shape).reshape(2, -1)
+                row = {"row": row, "column": column, "value": first.ravel()}
+                tables["blocks"].append(place | {"kernel": kernel + part} | row)
+
+
+def _parts(block):
+    """Return a block as matrices by the ends of their names: two of a complex one, heads below."""
+    matrix: Any = np.atleast_2d(block).reshape(-1, block.shape[-1] if block.ndim else 1)
+    return {".real": matrix.real, ".imag": matrix.imag} if np.iscomplexobj(matrix) else {"": matrix}
 
 
 def health(params: Any, gradients: Any) -> dict[str, Any]:
     """Return how many entries of each parameter and gradient are NaN, infinite or dead.
 
     Args:
-        params: of all seeds, `[S, ...]`.
-        gradients: of all steps and seeds, `[T, S, ...]`; dead is what is zero at every step.
+        params: effective, of all seeds, `[S, ...]`.
+        gradients: with respect to the raw ones, of all steps and seeds, `[T, S, ...]`; dead is what
+            is zero at every step.
     """
     found = {
         "weights": weights.health(params),
@@ -136,11 +152,11 @@ def draw_weights(run: Any, name: str) -> None:
             save(spectrum, getattr(figures, spectrum)(table), title)
     histograms = select(run.read_table("histograms"), cell=name)
     blocks = select(run.read_table("blocks"), cell=name, phase="after")
-    kernels = [k for k in dict.fromkeys(histograms["kernel"].tolist()) if "bias" not in k]
     for what, (label, scale) in WHAT.items():
-        for kernel in kernels:
+        own = select(histograms, what=what)
+        for kernel in (k for k in dict.fromkeys(own["kernel"].tolist()) if "bias" not in k):
             figure = figures.histograms(
-                select(histograms, what=what, kernel=kernel),
+                select(own, kernel=kernel),
                 "phase",
                 panel="gate",
                 names=PHASES,

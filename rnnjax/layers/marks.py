@@ -11,7 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rnnjax.recurrence.options import batch_shape, start_carry
+from rnnjax.recurrence.inputs import batch_shape
+from rnnjax.recurrence.options import start_carry
 from rnnjax.recurrence.sequential import unroll
 
 PERTURBATIONS, INTERMEDIATES = "perturbations", "intermediates"

@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from rnnjax.cells.base import Cell, Stochastic
+from rnnjax.cells.base import Cell, Stochastic, input_sizes
 from rnnjax.cells.initializers import Initializer
 from rnnjax.layers.calls import first_given, without_noise
 from rnnjax.layers.marks import marked, watched
 from rnnjax.layers.padding import flip
 from rnnjax.layers.parameters import Parameters, from_dict
-from rnnjax.layers.steps import flags_first, input_sizes, last_steps, numbers, time_first
-from rnnjax.recurrence.options import batch_shape, checked_lengths, output_shape
+from rnnjax.layers.steps import flags_first, last_steps, numbers, time_first
+from rnnjax.recurrence.inputs import batch_shape
+from rnnjax.recurrence.options import checked_lengths, output_shape
 from rnnjax.recurrence.sequential import unroll
 
 PyTree = Any

@@ -45,11 +45,6 @@ def time_first(inputs: Any, time_major: bool, own: int) -> PyTree:
     return jax.tree.map(lambda x: jnp.moveaxis(jnp.asarray(x), -1 - own, 0), inputs)
 
 
-def input_sizes(xs: PyTree) -> PyTree:
-    """Return D, the size of the last axis; of a tree, a tree of sizes, which `init` takes."""
-    return jax.tree.map(lambda x: x.shape[-1], xs)
-
-
 def flags_first(flags: Any, time_major: bool) -> Any:
     """Return flags `[*batch, T]` as `[T, *batch]`; None stays None."""
     return flags if flags is None or time_major else jnp.moveaxis(jnp.asarray(flags), -1, 0)

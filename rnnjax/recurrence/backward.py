@@ -10,8 +10,8 @@ from jax import lax
 from rnnjax.cells.kernels import product, product_back, transposed
 from rnnjax.recurrence.carries import RealLeaves, partition
 from rnnjax.recurrence.chunks import Chunks, at, put, rows
+from rnnjax.recurrence.inputs import batch_shape
 from rnnjax.recurrence.kernel_gradients import kernel_gradient, with_outer
-from rnnjax.recurrence.options import batch_shape
 from rnnjax.recurrence.plan import Plan, pick, spread
 
 PyTree = Any

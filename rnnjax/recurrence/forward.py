@@ -9,7 +9,7 @@ from jax import lax
 
 from rnnjax.cells.kernels import product
 from rnnjax.recurrence.chunks import Chunks, at, put, rows
-from rnnjax.recurrence.options import batch_shape
+from rnnjax.recurrence.inputs import batch_shape
 from rnnjax.recurrence.plan import Plan
 
 PyTree = Any

@@ -10,97 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rnnjax.cells.base import Cell, Noisy
-from rnnjax.cells.gated import is_gated
+from rnnjax.cells.base import Cell
 
 PyTree = Any
 
 
-def batch_shape(cell: Cell, xs: PyTree) -> tuple[int, ...]:
-    """Return the batch dimensions of inputs `[T, *batch, D]`, after checking cell and inputs.
-
-    Those of a cell that reads images are `[T, *batch, height, width, D]`: `cell.input_shape` says
-    how many axes are not batch. The noise of `Noisy` inputs always has one.
-    """
-    if not isinstance(cell, Cell):
-        raise TypeError(f"cell must be an rnnjax.Cell, got {type(cell).__name__}")
-    try:
-        hash(cell)
-    except TypeError as error:
-        raise TypeError(
-            f"cell {type(cell).__name__} is not hashable ({error}); a cell is a frozen dataclass "
-            "of hyperparameters and holds no arrays"
-        ) from None
-    noises = []
-    while isinstance(xs, Noisy):
-        noises, xs = [*noises, *jax.tree.leaves(xs.noise)], xs.x
-    one = cell.input_shape(1)
-    inputs = [jnp.shape(x) for x in jax.tree.leaves(xs)]
-    shapes = [*inputs, *map(jnp.shape, noises)]
-    ends = [len(shape) - len(one) for shape in inputs] + [len(jnp.shape(a)) - 1 for a in noises]
-    if not inputs or min(ends) < 1 or any(shape[-len(one) : -1] != one[:-1] for shape in inputs):
-        wanted = ", ".join(["T", "*batch", *map(str, one[:-1]), "D"])
-        least = "two" if len(one) == 1 else len(one) + 1
-        raise ValueError(f"xs must have shape [{wanted}], at least {least} axes; got {shapes}")
-    if len({shape[:end] for shape, end in zip(shapes, ends, strict=True)}) > 1:
-        raise ValueError(f"the leaves of xs must agree on [T, *batch]; got shapes {shapes}")
-    return shapes[0][1 : ends[0]]
-
-
-def check_params(cell: Cell, params: PyTree, xs: PyTree) -> None:
-    """Raise a ValueError unless `params` have the structure and the shapes that `init` gives them.
-
-    Otherwise parameters of another cell, or a bias of shape [1], could be broadcast into numbers.
-    Inputs that are a tree do not tell what `init` was given, and a cell may be used with parameters
-    that its `init` does not draw: then nothing is checked.
-    """
-    while isinstance(xs, Noisy):
-        xs = xs.x
-    if not isinstance(xs, jax.Array | np.ndarray):
-        return
-    wanted = _initial_shapes(cell, xs.shape[-1])
-    if wanted is None:
-        return
-    kind, found = type(cell).__name__, jax.tree.structure(params)
-    if found != jax.tree.structure(wanted):
-        hint = ""
-        if isinstance(params, Mapping) and "params" in params:
-            hint = "; of a layer's variables take layer.cell_params(variables['params'])"
-        raise ValueError(
-            f"params must be what {kind}.init returns, {_described(wanted)}; got "
-            f"{_described(params)}{hint}"
-        )
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    shapes = [jnp.shape(leaf) for _, leaf in leaves]
-    for (path, _), got, want in zip(leaves, shapes, _shapes(wanted), strict=True):
-        if got == want:
-            continue
-        for size in {shape[0] for shape in shapes if shape and shape[0]}:
-            if _shapes(_initial_shapes(cell, size)) == shapes:
-                raise ValueError(
-                    f"inputs must have {size} features, as the parameters have; got shape "
-                    f"{xs.shape}"
-                )
-        raise ValueError(
-            f"params{jax.tree_util.keystr(path)} must have shape {want}, as {kind}.init makes it "
-            f"for {xs.shape[-1]} features; got {got}"
-        )
-
-
-@functools.lru_cache(maxsize=256)
-def _initial_shapes(cell, input_size):
-    """Return the shapes of the parameters that `init` draws; None if it cannot."""
-    try:
-        return jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
-    except Exception:  # of an author's own cell, which may have no use for it
-        return None
-
-
-def _shapes(tree):
-    return [leaf.shape for leaf in jax.tree.leaves(tree)]
-
-
-def _described(tree):
+def described(tree):
     """Return what a person would call the outermost part of a tree."""
     fields = getattr(tree, "_fields", None)
     if fields is not None:
@@ -124,7 +39,7 @@ def start_carry(cell: Cell, carry: PyTree, batch: tuple[int, ...], name: str) ->
 def check_like(tree: PyTree, want: PyTree, name: str) -> None:
     """Raise a ValueError unless `tree` has the structure and the shapes of `want`."""
     if jax.tree.structure(tree) != jax.tree.structure(want):
-        found, wanted = _described(tree), _described(want)
+        found, wanted = described(tree), described(want)
         if found == wanted:  # the difference is further down
             found, wanted = jax.tree.structure(tree), jax.tree.structure(want)
         raise ValueError(f"{name} must have the structure {wanted}, got {found}")
@@ -143,9 +58,8 @@ def settle_dtypes(cell: Cell, ready: PyTree, xs: PyTree, carry: PyTree) -> PyTre
     For example, float64 parameters turn a float32 initial carry into a float64 one. Inputs do not
     change the type of a gated cell's carry.
     """
-    if is_gated(cell):
-        widest = _widest(ready)
-        carry = jax.tree.map(lambda c: c.astype(_promoted(c.dtype, widest)), carry)
+    widest = _widest(ready)
+    carry = jax.tree.map(lambda c: c.astype(_promoted(c.dtype, widest)), carry)
 
     def after(carry):
         return jax.eval_shape(lambda p, x, c: cell.step(p, c, cell.project(p, x)), ready, x, carry)

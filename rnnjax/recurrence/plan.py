@@ -11,8 +11,8 @@ from rnnjax.cells.gated import GatedStep
 from rnnjax.recurrence.activations import cut
 from rnnjax.recurrence.carries import RealLeaves
 from rnnjax.recurrence.chunks import Kept, at
+from rnnjax.recurrence.inputs import batch_shape
 from rnnjax.recurrence.jaxprs import elementwise_vectors, evaluated, used
-from rnnjax.recurrence.options import batch_shape
 
 PyTree = Any
 

@@ -11,10 +11,9 @@ from jax.sharding import PartitionSpec as P
 
 from rnnjax.cells.base import Cell, check_size
 from rnnjax.recurrence.fast import fast_scan, served
+from rnnjax.recurrence.inputs import batch_shape, check_params
 from rnnjax.recurrence.meshes import splits_batch, varying_alike, with_explicit_axes
 from rnnjax.recurrence.options import (
-    batch_shape,
-    check_params,
     checked_clip,
     checked_flags,
     checked_lengths,
@@ -60,8 +59,9 @@ def unroll(
         cell: any `Cell`; a static argument, so equal cells share one compiled program.
         params: the cell's raw parameters; gradients are with respect to these.
         xs: inputs `[T, *batch, D]`, time first, with any number of batch dimensions, none
-            included (or a pytree of such arrays, if the cell's `project` takes one). A cell whose
-            `input_shape` has more axes takes `[T, *batch, height, width, D]`, for example.
+            included (or a pytree of such arrays, if the cell's `project` takes one; its `init`
+            then takes the pytree of their sizes). A cell whose `input_shape` has more axes takes
+            `[T, *batch, height, width, D]`, for example.
         initial_carry: s_0, leaves `[*batch, ...]`; None means `cell.initial_carry(batch)`.
         seq_lengths: the number of valid steps of each sequence, integers in 0..T, `[*batch]`. Steps
             past the end leave the carry unchanged and emit zeros.
@@ -114,8 +114,8 @@ def unroll(
     Raises:
         ValueError: an array's shape does not fit `xs`, `params` are not those of such a cell, a
             length is negative or beyond T, or an option is not a positive integer.
-        TypeError: the cell is not hashable, or `seq_lengths`, `mask` or `resets` have the wrong
-            type.
+        TypeError: the cell is not hashable, `xs` is a list of time steps, or `seq_lengths`, `mask`
+            or `resets` have the wrong type.
     """
     batch, total = batch_shape(cell, xs), jax.tree.leaves(xs)[0].shape[0]
     check_params(cell, params, xs)

@@ -20,11 +20,12 @@ CHECKS = (
     ("has the right gradients", derivatives.check_finite_differences),
     ("ignores padding", unrolled.check_padding),
     ("works in bfloat16", precision.check_bfloat16),
+    ("carries what it started with", precision.check_types),
     ("compiles once", unrolled.check_compiles_once),
 )
 
 
-def check_cell(cell: Any, input_size: int, *, seed: int = 0) -> None:
+def check_cell(cell: Any, input_size: Any, *, seed: int = 0) -> None:
     """Check that a cell keeps every promise that `rnnjax.unroll` and the diagnostics rely on.
 
     In this order:
@@ -39,16 +40,19 @@ def check_cell(cell: Any, input_size: int, *, seed: int = 0) -> None:
     4. `prepare`, `project`, `step` and `output` are pure functions, with `jax.jit` and without, and
        mix neither examples nor time steps.
     5. `unroll` equals `python_loop` in values and gradients under every option.
-    6. Gradients with respect to parameters, inputs and carry equal float64 finite differences, for
-       complex arrays along real and imaginary directions.
-    7. Padding, NaN included, changes nothing; bfloat16 works with a carry in 32 bits; a second call
-       with an equal cell does not compile again.
+    6. Gradients with respect to every leaf of the parameters, inputs and carry equal float64 finite
+       differences, for complex arrays along real and imaginary directions. (Not those of a cell
+       with `surrogate_gradient`.)
+    7. Padding, NaN included, changes nothing; bfloat16 works with a carry in 32 bits; the carry
+       keeps its types with bfloat16 parameters or float64 inputs; a second call with an equal cell
+       does not compile again.
 
     Takes seconds. Carries and parameters may hold complex arrays, carries also integers.
 
     Args:
         cell: the cell, a `rnnjax.Cell`; keep it small (5 features, say).
-        input_size: D of the random inputs, which have the cell's `input_shape(D)`.
+        input_size: D of the random inputs, which have the cell's `input_shape(D)`; for a cell whose
+            inputs are a pytree, the pytree of their sizes, such as `{"value": 3, "mask": 3}`.
         seed: of the random parameters and inputs.
 
     Raises:

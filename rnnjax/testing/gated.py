@@ -9,12 +9,14 @@ from jaxtyping import Array
 from rnnjax.cells.gated import GatedStep, is_gated
 from rnnjax.cells.kernels import width
 from rnnjax.testing.comparing import CellError, name, promise
-from rnnjax.testing.problems import BATCH, narrow
+from rnnjax.testing.problems import BATCH, at, narrow
+
+PyTree = Any
 
 FORMS = "dense [K, G*H], block-diagonal [N, K/N, G*H/N] or diagonal [G*H]"
 
 
-def check_gated(cell: Any, input_size: int, key: Array) -> None:
+def check_gated(cell: Any, input_size: PyTree, key: Array) -> None:
     """Check gate names, the form of the recurrent kernel, and the width of what it multiplies."""
     if not (isinstance(cell, GatedStep) and is_gated(cell)):
         return
@@ -27,7 +29,7 @@ def check_gated(cell: Any, input_size: int, key: Array) -> None:
     with jax.enable_x64(False):
         params, xs, carry = narrow(cell, input_size, key)
         ready = cell.prepare(params)
-        u = cell.project(ready, xs[0])
+        u = cell.project(ready, at(xs, 0))
         with promise(f"{name(cell)}.recurrent_kernel must return U, {FORMS}"):
             kernel = cell.recurrent_kernel(ready)
         shape, gates = tuple(kernel.shape), len(names)

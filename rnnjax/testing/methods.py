@@ -8,13 +8,15 @@ import numpy as np
 from jaxtyping import Array
 
 from rnnjax.testing.comparing import CellError, name, promise, same
-from rnnjax.testing.problems import BATCH, TIME, inputs, narrow, random_carry, wide
+from rnnjax.testing.problems import BATCH, TIME, at, narrow, random_carry, random_inputs, wide
 from rnnjax.testing.python_loop import stack
+
+PyTree = Any
 
 SHAPES = (), (BATCH,), (3, 2)
 
 
-def check_inputs(cell: Any, input_size: int, key: Array) -> None:
+def check_inputs(cell: Any, input_size: PyTree, key: Array) -> None:
     """Check that `prepare`, `initial_carry` and `project` take what they are given."""
     with jax.enable_x64(False):
         with promise(f"{name(cell)}.prepare must take the parameters that init returns"):
@@ -26,10 +28,10 @@ def check_inputs(cell: Any, input_size: int, key: Array) -> None:
                 carries[batch] = cell.initial_carry(batch)
             _check_initial_carry(cell, carries[()], carries[batch], batch)
             with promise(f"{name(cell)}.project {what}"):
-                cell.project(ready, inputs(cell, input_size, key, batch, jnp.float32))
+                cell.project(ready, random_inputs(cell, input_size, batch, key, jnp.float32))
 
 
-def check_steps(cell: Any, input_size: int, key: Array) -> None:
+def check_steps(cell: Any, input_size: PyTree, key: Array) -> None:
     """Check that `step` and `output` take any batch shape, and what they return.
 
     `step` must return a carry of the structure, shapes and types that it received. A wider floating
@@ -40,7 +42,7 @@ def check_steps(cell: Any, input_size: int, key: Array) -> None:
         ready = cell.prepare(cell.init(key, input_size))
         for batch in SHAPES:
             what = f"must accept any batch shape, here {batch}"
-            u = cell.project(ready, inputs(cell, input_size, key, batch, jnp.float32))
+            u = cell.project(ready, random_inputs(cell, input_size, batch, key, jnp.float32))
             carry = cell.initial_carry(batch)
             for first in (True, False):
                 with promise(f"{name(cell)}.step {what}"):
@@ -112,15 +114,16 @@ def _kind(a):
     return next((kind for kind in kinds if jnp.issubdtype(a.dtype, kind)), a.dtype)
 
 
-def check_purity(cell: Any, input_size: int, key: Array) -> None:
+def check_purity(cell: Any, input_size: PyTree, key: Array) -> None:
     """Check that two calls agree, with `jax.jit` and without, and that no traced value is kept."""
     with jax.enable_x64(False):
         params, xs, carry = narrow(cell, input_size, key)
         ready = cell.prepare(params)
-        u = cell.project(ready, xs[0])
+        x = at(xs, 0)
+        u = cell.project(ready, x)
         trials = {
             "prepare": (cell.prepare, (params,)),
-            "project": (cell.project, (ready, xs[0])),
+            "project": (cell.project, (ready, x)),
             "step": (cell.step, (ready, carry, u)),
             "output": (cell.output, (carry,)),
         }
@@ -133,12 +136,12 @@ def check_purity(cell: Any, input_size: int, key: Array) -> None:
             same(first, jitted, 1e-5, f"{problem}: its result under jax.jit differs")
 
 
-def check_batches(cell: Any, input_size: int, key: Array) -> None:
+def check_batches(cell: Any, input_size: PyTree, key: Array) -> None:
     """Check that an example alone, or a step alone, gives what it gives among others."""
     batch = (3, 2)
     with jax.enable_x64(True):
         cell, params, _, _ = wide(cell, input_size, key)
-        xs = inputs(cell, input_size, key, (TIME, *batch))
+        xs = random_inputs(cell, input_size, (TIME, *batch), key, jnp.float64)
         carry, ready = random_carry(cell, batch, key), cell.prepare(params)
 
         def run(xs, carry):
@@ -146,10 +149,10 @@ def check_batches(cell: Any, input_size: int, key: Array) -> None:
             new = cell.step(ready, carry, u)
             return u, new, cell.output(new)
 
-        whole = run(xs[0], carry)
+        whole = run(at(xs, 0), carry)
         names = "project", "step", "output"
         for index in np.ndindex(batch):
-            alone = run(xs[0][index], jax.tree.map(lambda c, i=index: c[i], carry))
+            alone = run(at(at(xs, 0), index), at(carry, index))
             for method, one, all_ in zip(names, alone, whole, strict=True):
                 for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(all_), strict=True):
                     if b.shape != (*batch, *a.shape):
@@ -157,10 +160,10 @@ def check_batches(cell: Any, input_size: int, key: Array) -> None:
                             f"{name(cell)}.{method} must return leaves [*batch, ...]: shape "
                             f"{b.shape} for a batch {batch}, but {a.shape} for one example."
                         )
-                here = jax.tree.map(lambda a, i=index: a[i], all_)
+                here = at(all_, index)
                 problem = f"{name(cell)}.{method} mixes the examples of a batch"
                 same(here, one, 1e-9, f"{problem}: an example alone gives another result")
         many = cell.project(ready, xs)
-        single = stack([cell.project(ready, x) for x in xs])
+        single = stack([cell.project(ready, at(xs, t)) for t in range(TIME)])
         problem = f"{name(cell)}.project mixes time steps"
         same(many, single, 1e-9, f"{problem}: all steps at once differ from one at a time")

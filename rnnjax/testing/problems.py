@@ -14,13 +14,29 @@ PyTree = Any
 TIME, BATCH = 7, 2
 
 
-def narrow(cell: Any, input_size: int, key: Array) -> tuple[PyTree, Array, PyTree]:
+def random_inputs(
+    cell: Any, input_size: PyTree, leading: tuple[int, ...], key: Array, dtype: Any
+) -> PyTree:
+    """Return inputs `[*leading, D]`, of the cell's `input_shape`; of a pytree of sizes a pytree."""
+    sizes, structure = jax.tree.flatten(input_size)
+    keys = [key, *jax.random.split(key, len(sizes))[1:]]
+    shapes = [(*leading, *cell.input_shape(size)) for size in sizes]
+    drawn = [jax.random.normal(k, shape, dtype) for k, shape in zip(keys, shapes, strict=True)]
+    return structure.unflatten(drawn)
+
+
+def at(tree: PyTree, index: Any) -> PyTree:
+    """Return the entries of every leaf at an index of its leading axes."""
+    return jax.tree.map(lambda a: a[index], tree)
+
+
+def narrow(cell: Any, input_size: PyTree, key: Array) -> tuple[PyTree, PyTree, PyTree]:
     """Return parameters, inputs `[TIME, BATCH, D]` and a carry in 32-bit types."""
-    xs = inputs(cell, input_size, key, (TIME, BATCH), jnp.float32)
+    xs = random_inputs(cell, input_size, (TIME, BATCH), key, jnp.float32)
     return cell.init(key, input_size), xs, random_carry(cell, (BATCH,), key, jnp.float32)
 
 
-def wide(cell: Any, input_size: int, key: Array) -> tuple[Any, PyTree, Array, PyTree]:
+def wide(cell: Any, input_size: PyTree, key: Array) -> tuple[Any, PyTree, PyTree, PyTree]:
     """Return the cell computing in float64, and parameters, inputs and a carry of that type.
 
     Call it with 64-bit types enabled. Biases start at zero and gates near their middle, so some
@@ -33,15 +49,8 @@ def wide(cell: Any, input_size: int, key: Array) -> tuple[Any, PyTree, Array, Py
         for leaf, k in zip(leaves, keys, strict=False)
     ]
     cell = with_types(cell, dtype=None, param_dtype=jnp.float64)
-    xs = inputs(cell, input_size, key, (TIME, BATCH))
+    xs = random_inputs(cell, input_size, (TIME, BATCH), key, jnp.float64)
     return cell, structure.unflatten(noisy), xs, random_carry(cell, (BATCH,), key)
-
-
-def inputs(
-    cell: Any, input_size: int, key: Array, leading: tuple[int, ...], dtype: Any = jnp.float64
-) -> Array:
-    """Return random inputs `[*leading, D]`, or of the shape that the cell's `input_shape` says."""
-    return jax.random.normal(key, (*leading, *cell.input_shape(input_size)), dtype)
 
 
 def with_types(cell: Any, **types: Any) -> Any:

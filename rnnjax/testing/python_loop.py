@@ -16,7 +16,7 @@ PyTree = Any
 def python_loop(
     cell: Cell,
     params: PyTree,
-    xs: Array,
+    xs: PyTree,
     initial_carry: PyTree,
     *,
     seq_lengths: Any = None,
@@ -28,12 +28,13 @@ def python_loop(
 ) -> tuple[PyTree, Array, PyTree]:
     """Run a cell one example and one step at a time, as a textbook would: the oracle of `unroll`.
 
-    Takes `xs [T, B, D]` and a carry with leaves `[B, ...]`; `seq_lengths [B]`, `mask [T, B]` and
-    `resets [T, B]` must be concrete. Returns `(final_carry, outputs, carries)` as
-    `unroll(return_carries=True)` does: `carries[t]` is the carry after step t.
+    Takes `xs [T, B, D]`, or a pytree of such arrays, and a carry with leaves `[B, ...]`;
+    `seq_lengths [B]`, `mask [T, B]` and `resets [T, B]` must be concrete. Returns
+    `(final_carry, outputs, carries)` as `unroll(return_carries=True)` does: `carries[t]` is the
+    carry after step t.
     """
     advance, ready = functools.partial(_advance, cell), cell.prepare(params)
-    total, batch = xs.shape[:2]
+    total, batch = jax.tree.leaves(xs)[0].shape[:2]
     results = []
     for b in range(batch):
         state = jax.tree.map(lambda c, b=b: c[b], initial_carry)
@@ -50,7 +51,8 @@ def python_loop(
                 if resets is not None and resets[t, b]:
                     state = jax.tree.map(lambda s, d: s.astype(d), cell.initial_carry(()), dtypes)
                 if taken:
-                    state, outputs[t] = advance(ready, state, xs[t, b])
+                    x = jax.tree.map(lambda x, at=(t, b): x[at], xs)
+                    state, outputs[t] = advance(ready, state, x)
                     done += 1
                 elif isinstance(masked_output, str):
                     outputs[t] = cell.output(state)

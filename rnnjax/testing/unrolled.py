@@ -14,6 +14,8 @@ from rnnjax.testing.comparing import CellError, name, same, with_gradients
 from rnnjax.testing.problems import BATCH, TIME, narrow, wide
 from rnnjax.testing.python_loop import python_loop
 
+PyTree = Any
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "no options": {},
     "seq_lengths": {"seq_lengths": (4, 0)},
@@ -22,6 +24,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "reverse": {"reverse": True},
     "truncate_every=3": {"truncate_every": 3},
     "checkpoint_every=3 and unroll=2": {"checkpoint_every": 3, "unroll": 2},
+    "checkpoint_every=1": {"checkpoint_every": 1},
     "reverse, seq_lengths and resets": {
         "reverse": True,
         "seq_lengths": (7, 3),
@@ -41,7 +44,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 NOT_IN_THE_LOOP = "unroll", "checkpoint_every"  # they change no number
 
 
-def check_loop(cell: Any, input_size: int, key: Array) -> None:
+def check_loop(cell: Any, input_size: PyTree, key: Array) -> None:
     """Check values and gradients of `unroll` against `python_loop`, under every option."""
     with jax.enable_x64(True):
         cell, params, xs, carry = wide(cell, input_size, key)
@@ -63,7 +66,7 @@ def check_loop(cell: Any, input_size: int, key: Array) -> None:
             same(got, with_gradients(slow)(params, xs, carry), 1e-9, where)
 
 
-def check_padding(cell: Any, input_size: int, key: Array) -> None:
+def check_padding(cell: Any, input_size: PyTree, key: Array) -> None:
     """Check that padding changes nothing, that its outputs are zeros, and length 0 no step."""
     lengths = np.array([3, 0])
     padding = np.arange(TIME)[:, None] >= lengths
@@ -76,7 +79,8 @@ def check_padding(cell: Any, input_size: int, key: Array) -> None:
             run_with_gradients = jax.jit(with_gradients(run))
             want = run_with_gradients(params, xs, carry)
             for filling in (1e3, np.nan):
-                got = run_with_gradients(params, jnp.where(padding, filling, xs), carry)
+                padded = jax.tree.map(lambda x, f=filling: jnp.where(padding, f, x), xs)
+                got = run_with_gradients(params, padded, carry)
                 problem = f"Padding with {filling} changes the results of {name(cell)}"
                 same(got, want, 1e-12, problem)
             final, outputs = want["final carry"], want["outputs"]
@@ -87,14 +91,14 @@ def check_padding(cell: Any, input_size: int, key: Array) -> None:
             same(outputs[3:], jnp.zeros_like(outputs[3:]), 0, problem)
 
 
-def check_compiles_once(cell: Any, input_size: int, key: Array) -> None:
+def check_compiles_once(cell: Any, input_size: PyTree, key: Array) -> None:
     """Check that a second call with an equal cell reuses the compiled program."""
     with jax.enable_x64(False):
         params, xs, carry = narrow(cell, input_size, key)
         unroll(cell, params, xs, carry)
         compiled: Any = _unroll
         before = compiled._cache_size()
-        unroll(copy.copy(cell), params, 2 * xs, carry)
+        unroll(copy.copy(cell), params, jax.tree.map(lambda x: 2 * x, xs), carry)
         if compiled._cache_size() != before:
             raise CellError(
                 f"A second call of rnnjax.unroll with an equal {name(cell)} compiles again: it "

@@ -162,9 +162,49 @@ def test_profiles_and_singular_values_are_those_of_the_real_products(cell, x64):
         np.testing.assert_allclose(found.log_values, np.array(want)[..., :num], atol=tolerance)
 
 
+TWO = Spiral((0.9 * np.exp(0.5j), 0.5 * np.exp(1j)))  # what follows is known in closed form
+
+
+@pytest.mark.slow
+def test_singular_values_count_real_dimensions():
+    """a = diag(.9 e^.5i, .5 e^i): k ln .9 and k ln .5, each twice; ln (.9 / .5)^k."""
+    params, xs = TWO.init(KEY, D), jax.random.normal(KEY, (20, B, D))
+    lags = [1, 5, 20]
+    found = diagnostics.jacobian_singular_values(TWO, params, xs, lags)
+    want = np.multiply.outer(lags, np.log([0.9, 0.9, 0.5, 0.5]))[:, None]
+    np.testing.assert_allclose(found.log_values, np.broadcast_to(want, (3, B, 4)), atol=1e-4)
+    ratio = np.multiply.outer(lags, np.full(B, np.log(0.9 / 0.5)))
+    np.testing.assert_allclose(found.log_condition, ratio, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_fisher_memory_of_a_complex_diagonal_is_that_of_its_moduli():
+    """J(k) is the mean of |a|^2k (1 - |a|^2), each a with the share of v that falls to it."""
+    params = TWO.init(KEY, 1)
+    lags = np.arange(6)
+    share = np.abs(np.asarray(params.w[0])) ** 2
+    share = share / share.sum()
+    moduli = np.array([0.81, 0.25])
+    want = (share * (1 - moduli) * moduli ** lags[:, None]).sum(-1)
+    found = diagnostics.fisher_memory_curve(TWO, params, lags)
+    np.testing.assert_allclose(found, want, rtol=1e-4)
+
+
+def test_histograms_and_health_of_a_complex_diagonal():
+    params = TWO.init(KEY, 1)
+    (found,) = diagnostics.histogram({"a": params.a[None]}, 4).values()
+    parts = np.concatenate([np.real(TWO.values), np.imag(TWO.values)])
+    np.testing.assert_array_equal(found.counts[0], np.histogram(parts, found.edges)[0])
+    (logs,) = diagnostics.log_histogram({"a": params.a[None]}, 4).values()
+    np.testing.assert_allclose(logs.edges[[0, -1]], [0.5, 0.9], rtol=1e-6)
+    assert logs.counts.tolist() == [[1, 0, 0, 1]]
+    assert weights.health(params)["a"] == weights.Health(2, 0, 0, 0)
+    assert [*weights.by_gate(TWO, params)] == ["a", "w"]
+
+
 @pytest.mark.slow
 def test_exponents_count_real_dimensions():
-    cell = Spiral((0.9 * np.exp(0.5j), 0.5 * np.exp(1j)))
+    cell = TWO
     params = cell.init(KEY, D)
     xs = jax.random.normal(KEY, (500, B, D))
     found = lyapunov_spectrum(cell, params, xs, transient=100)
@@ -248,13 +288,13 @@ def test_weights_keep_their_imaginary_parts():
     values = rng.normal(size=(2, 20)) + 1j * rng.normal(size=(2, 20))
     values[0, 0] = 0
     values[1, 1] = complex(np.nan, 1)
-    found = weights.histogram({"a": values}, 5)["a"]
+    found = diagnostics.histogram({"a": values}, 5)["a"]
     both = np.concatenate([values.real, values.imag], 1)
     assert (found.counts.sum(-1) + found.zero + found.not_finite == 40).all()
     counts = np.histogram(both[0][both[0] != 0], found.edges)[0]
     np.testing.assert_array_equal(found.counts[0], counts)
     assert found.zero[0] == 2 and found.not_finite[1] == 1
-    logs = weights.log_histogram({"a": values}, 5)["a"]
+    logs = diagnostics.log_histogram({"a": values}, 5)["a"]
     moduli = np.abs(values[0, 1:])
     np.testing.assert_array_equal(logs.counts[0], np.histogram(moduli, logs.edges)[0])
     health = weights.health({"a": values}, 1)["a"]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from maps import Henon
+from own_cells import Rate
 
 from rnnjax import GRU, LSTM, Elman
 from rnnjax.cells import identity
@@ -14,6 +15,7 @@ from rnnjax.cells.initializers import Orthogonal
 from rnnjax.diagnostics import (
     jacobian_singular_values,
     jacobians,
+    log_spectrum_statistics,
     lyapunov_spectrum,
     time_constant,
 )
@@ -245,3 +247,66 @@ def test_the_leading_exponent_has_a_slope_beside_others_of_minus_infinity():
     for a, b in zip(every, alone, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     assert (every.recurrent_kernel != 0).any()
+
+
+def quiet_rates():
+    cell = Rate(3, leak=0.2)
+    rates = np.array([0.9, 0.5, -0.3])
+    return cell, {"u": jnp.diag(jnp.asarray(rates)), "w": jnp.ones((1, 3))}, rates
+
+
+def test_a_redundant_state_has_exponents_of_minus_infinity():
+    """x = 0, r = tanh(x): ln |1 - a + a mu| for each eigenvalue mu of U, and as many -inf."""
+    cell, params, rates = quiet_rates()
+    xs = jnp.zeros((300, 1))
+    with pytest.warns(RuntimeWarning, match="^3 of 6 exponents are -inf: .*x and tanh.*num=3") as w:
+        found = lyapunov_spectrum(cell, params, xs, transient=100)
+    assert len(w) == 1
+    want = np.log(0.8 + 0.2 * rates)
+    np.testing.assert_allclose(found.exponents[:3], want, atol=1e-4)
+    assert (found.exponents[3:] == -np.inf).all() and found.condition == np.inf
+    assert np.isfinite(found.standard_error[:3]).all()
+    assert time_constant(found.exponents[0]) == pytest.approx(-1 / want[0], rel=1e-3)
+    alone = lyapunov_spectrum(cell, params, xs, 3, transient=100)  # and no warning
+    np.testing.assert_allclose(alone.exponents, want, atol=1e-4)
+    assert alone.condition < 100
+
+
+def test_singular_values_of_a_redundant_state():
+    """J = [[1 - a, a mu], [1 - a, a mu]] for each unit, so J^k = (1 - a + a mu)^(k-1) J."""
+    cell, params, rates = quiet_rates()
+    lags = [1, 4]
+    found = jacobian_singular_values(cell, params, jnp.zeros((5, 1)), lags)
+    one = np.log(2 * (0.8**2 + (0.2 * rates) ** 2)) / 2
+    for k, logs in zip(lags, found.log_values, strict=True):
+        want = one + (k - 1) * np.log(0.8 + 0.2 * rates)
+        np.testing.assert_allclose(logs[:3], np.sort(want)[::-1], atol=1e-5)
+        assert (logs[3:] == -np.inf).all()
+    assert (found.log_condition == np.inf).all()
+    nothing = np.full((1, 4), -np.inf)
+    assert (log_spectrum_statistics(nothing)["condition"] == np.inf).all()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* exponents are -inf")
+@pytest.mark.parametrize("interval", [1, 3])
+def test_a_redundant_state_leaves_the_others_as_they_are(interval):
+    """Driven by noise, in float32: the exponents are those of the network of x alone."""
+
+    class Alone(Rate):
+        def initial_carry(self, batch_shape):
+            return (jnp.zeros((*batch_shape, self.features)),)
+
+        def step(self, ready, carry, u):
+            x = (1 - self.leak) * carry[0] + self.leak * (jnp.tanh(carry[0]) @ ready["u"] + u)
+            return (x,)
+
+        def output(self, carry):
+            return jnp.tanh(carry[0])
+
+    params, xs = Rate(10).init(KEY, 3), jax.random.normal(KEY, (1500, 3))
+    options = {"transient": 300, "interval": interval}
+    found = lyapunov_spectrum(Rate(10), params, xs, **options)
+    want = lyapunov_spectrum(Alone(10), params, xs, **options)
+    np.testing.assert_allclose(found.exponents[:10], want.exponents, atol=2e-3)
+    assert (found.exponents[10:] == -np.inf).all()

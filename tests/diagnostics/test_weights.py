@@ -1,6 +1,7 @@
 """Parameters by gate, their spectra, health and histograms, against NumPy by hand."""
 
 import dataclasses
+import functools
 import itertools
 from typing import NamedTuple
 
@@ -10,7 +11,9 @@ import numpy as np
 import own_cells
 import pytest
 
-from rnnjax import GRU, LSTM, Cell, Elman
+from rnnjax import GRU, LSTM, Cell, Elman, diagnostics
+from rnnjax.cells import Zoneout
+from rnnjax.cells.initializers import Gaussian
 from rnnjax.diagnostics import weights
 
 D, H = 3, 5
@@ -173,7 +176,7 @@ def test_an_entry_is_dead_only_if_it_is_zero_in_the_whole_history():
         weights.health({"g": np.zeros((0, 3))}, 1)
 
 
-@pytest.mark.parametrize("count", [weights.histogram, weights.log_histogram])
+@pytest.mark.parametrize("count", [diagnostics.histogram, diagnostics.log_histogram])
 def test_every_entry_is_counted_once(count):
     """Against a loop over entries and bins."""
     rng = np.random.default_rng(1)
@@ -181,7 +184,7 @@ def test_every_entry_is_counted_once(count):
     blocks["i"][0, 0, :3] = 0, -0.0, np.nan
     blocks["f"][2, 1, :2] = np.inf, -np.inf
     found = count(blocks, 6)
-    scale = np.abs if count is weights.log_histogram else np.asarray
+    scale = np.abs if count is diagnostics.log_histogram else np.asarray
     for name, block in blocks.items():
         edges, counts, zero, not_finite = found[name]
         np.testing.assert_array_equal(edges, found["i"].edges)
@@ -196,13 +199,13 @@ def test_every_entry_is_counted_once(count):
     assert found["i"].zero.tolist() == [2, 0, 0] and found["i"].not_finite.tolist() == [1, 0, 0]
     assert found["f"].zero.tolist() == [0, 0, 0] and found["f"].not_finite.tolist() == [0, 0, 2]
     edges = found["i"].edges
-    steps = np.diff(np.log(edges) if count is weights.log_histogram else edges)
+    steps = np.diff(np.log(edges) if count is diagnostics.log_histogram else edges)
     np.testing.assert_allclose(steps, steps[0])
     finite = scale(np.concatenate([b[np.isfinite(b) & (b != 0)] for b in blocks.values()]))
     assert (edges[0], edges[-1]) == (finite.min(), finite.max())
 
 
-@pytest.mark.parametrize("count", [weights.histogram, weights.log_histogram])
+@pytest.mark.parametrize("count", [diagnostics.histogram, diagnostics.log_histogram])
 @pytest.mark.parametrize("value", [0.0, 0.25, -3.0, np.nan])
 def test_blocks_of_one_value_have_a_histogram(count, value):
     found = count({"b": np.full((2, 4), value, np.float32)}, 3)["b"]
@@ -215,9 +218,9 @@ def test_blocks_of_one_value_have_a_histogram(count, value):
 
 def test_histograms_refuse_what_they_cannot_count():
     with pytest.raises(ValueError, match="bins.*positive integer.*0"):
-        weights.histogram({"b": np.ones((2, 3))}, 0)
+        diagnostics.histogram({"b": np.ones((2, 3))}, 0)
     with pytest.raises(ValueError, match="'b'.*leading axis"):
-        weights.log_histogram({"b": np.float64(1)})
+        diagnostics.log_histogram({"b": np.float64(1)})
 
 
 def test_the_median_spectral_radius_is_over_gates_and_seeds():
@@ -232,3 +235,62 @@ def test_the_median_spectral_radius_is_over_gates_and_seeds():
         own = own_cells.CELLS[name]
         radius = weights.median_spectral_radius(own, own.init(jax.random.key(0), D))
         assert radius is None if name == "coRNN" else radius > 0  # [2H, H] has no eigenvalues
+
+
+def dale(*shape, units=200):
+    cell = own_cells.Dale(units, recurrent_kernel_init=Gaussian())
+    keys = jax.random.split(jax.random.key(0), shape)
+    init = functools.reduce(lambda f, _: jax.vmap(f), shape, lambda key: cell.init(key, D))
+    params = init(keys)
+    sign = np.where(np.arange(units) < 160, 1.0, -1.0)
+    return cell, params, sign[:, None] * np.abs(np.asarray(params.recurrent_kernel, float))
+
+
+def test_spectra_and_weights_are_those_of_the_effective_kernel():
+    """|W| diag(sign) of 200 units: a radius of 6.8, where that of the raw kernel is 1.1."""
+    cell, params, want = dale(2)
+    raw = np.abs(np.linalg.eigvals(np.asarray(params.recurrent_kernel, float))).max(-1)
+    radius = np.abs(np.linalg.eigvals(want)).max(-1)
+    assert (radius > 6.3).all() and (radius < 7.3).all() and (raw < 1.2).all()
+    for around in (cell, Zoneout(cell, 0.1)):
+        found = weights.block_spectra(around, params)["h"]
+        np.testing.assert_allclose(np.abs(found.eigenvalues[:, 0]), radius, rtol=1e-6)
+        median = weights.median_spectral_radius(around, params)
+        assert median == pytest.approx(np.median(radius), rel=1e-6)
+        ready = weights.effective_params(around, params, 1)
+        np.testing.assert_allclose(weights.by_gate(around, ready)["recurrent_kernel"]["h"], want)
+        blocks = weights.by_gate(around, params)["recurrent_kernel"]["h"]  # as given
+        np.testing.assert_array_equal(blocks, params.recurrent_kernel)
+
+
+def test_health_of_effective_weights_counts_what_a_constraint_removes():
+    class Masked(Elman):
+        def prepare(self, params):
+            mask = jnp.arange(H) > 1
+            return params._replace(recurrent_kernel=params.recurrent_kernel * mask)
+
+    params = population(Masked(H), 3)
+    ready = weights.effective_params(Masked(H), params, 1)
+    assert weights.health(params, 1)["recurrent_kernel"].dead == 0
+    assert weights.health(ready, 1)["recurrent_kernel"].dead == 2 * H
+
+
+def test_blocks_of_a_block_diagonal_kernel_are_cut_in_each_head():
+    cell = own_cells.SLSTM(6)
+    params = population(cell, 3)
+    blocks = weights.by_gate(cell, params)["recurrent_kernel"]
+    for g, name in enumerate(cell.gate_names):
+        np.testing.assert_array_equal(blocks[name], params.recurrent_kernel[..., 3 * g : 3 * g + 3])
+
+
+def test_leading_axes_of_a_cell_whose_inputs_are_a_tree_must_be_said():
+    cell = own_cells.Timed(H)
+    keys = jax.random.split(jax.random.key(0), 2)
+    params = jax.vmap(lambda key: cell.init(key, own_cells.TimedInputs(3, 1)))(keys)
+    with pytest.raises(ValueError, match="leading must be given.*Timed.init"):
+        weights.block_spectra(cell, params)
+    with pytest.raises(ValueError, match="leading must be given"):
+        weights.median_spectral_radius(cell, params)
+    spectrum = weights.block_spectra(cell, params, 1)["h"]
+    np.testing.assert_allclose(spectrum.singular_values, 1, rtol=1e-5)
+    assert weights.median_spectral_radius(cell, params, 1) == pytest.approx(1, rel=1e-5)

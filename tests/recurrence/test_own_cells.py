@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.flatten_util
@@ -13,20 +13,41 @@ import own_cells
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from own_cells import D, H
+from own_cells import H
+from paths import (
+    B,
+    T,
+    everything,
+    problem,
+    python_loop,
+    unrolled,
+    uses_fast_path,
+    without_fast_path,
+)
 from process_memory import bound_memory
 from slow import slow_but_for
 
 import rnnjax
 from rnnjax import GRU, LSTM, Elman, diagnostics
-from rnnjax.cells import LayerNorm, Stochastic, VariationalDropout, Zoneout
+from rnnjax.cells import LayerNorm, VariationalDropout, Zoneout
 from rnnjax.cells.gated import is_gated
 from rnnjax.recurrence import fast
 from rnnjax.recurrence.sequential import _unroll
 
-KEY = jax.random.key(0)
-T, B = 7, 2
-GATED = own_cells.GATED | {"elman": Elman(H), "lstm": LSTM(H), "gru": GRU(H)}
+
+class Counted(own_cells.Odd):
+    """One of the parameters is an integer."""
+
+    def init(self, key, input_size):
+        return own_cells.Odd.init(self, key, input_size)._replace(scalar=jnp.array(1))
+
+
+GATED = own_cells.GATED | {
+    "elman": Elman(H),
+    "lstm": LSTM(H),
+    "gru": GRU(H),
+    "counted": Counted(H),
+}
 WRAPPERS = {
     "normalised": LayerNorm,
     "zoneout": lambda cell: Zoneout(cell, 0.3),
@@ -62,75 +83,6 @@ def small_chunks(monkeypatch):
     _unroll.clear_cache()
     yield
     _unroll.clear_cache()
-
-
-def without_fast_path(cell):
-    """Return an equal cell that overrides `step`, so that it takes the plain scan."""
-    kind = type(cell)
-    own = type(f"Plain{kind.__name__}", (kind,), {"step": lambda self, *a: kind.step(self, *a)})
-    plain = own(
-        **{f.name: getattr(cell, f.name) for f in dataclasses.fields(cell) if f.name != "_"}
-    )
-    assert is_gated(cell) and not is_gated(plain)
-    return plain
-
-
-def problem(cell, seed=0, dtype=jnp.float64):
-    """Return parameters, inputs, noise included, and a carry away from special values."""
-    keys = iter(jax.random.split(jax.random.key(seed), 50))
-
-    def noisy(a, scale):
-        if not jnp.issubdtype(a.dtype, jnp.inexact):
-            return a
-        wide = jnp.promote_types(a.dtype, dtype) if dtype == jnp.float64 else a.dtype
-        return a.astype(wide) + scale * jax.random.normal(next(keys), a.shape, wide)
-
-    params = jax.tree.map(lambda p: noisy(p, 0.1), cell.init(KEY, D))
-    carry = jax.tree.map(lambda c: noisy(c, 0.1), cell.initial_carry((B,)))
-    xs: Any = jax.random.normal(next(keys), (T, B, D), dtype)
-    if isinstance(cell, Stochastic):
-        xs = cell.with_noise(KEY, xs)
-    return params, xs, carry
-
-
-def python_loop(cell, params, xs, carry):
-    ready, outputs, carries = cell.prepare(params), [], []
-    for t in range(T):
-        u = cell.project(ready, jax.tree.map(lambda x, t=t: x[t], xs))
-        carry = cell.step(ready, carry, u)
-        outputs.append(cell.output(carry))
-        carries.append(carry)
-    return carry, jnp.stack(outputs), jax.tree.map(lambda *leaves: jnp.stack(leaves), *carries)
-
-
-def everything(run, params, xs, carry):
-    """Return the values, and the gradients of a loss that weighs every entry of them."""
-
-    def loss(*arguments):
-        values = run(*arguments)
-        leaves = [a for a in jax.tree.leaves(values) if jnp.issubdtype(a.dtype, jnp.inexact)]
-        leaves = [part for a in leaves for part in (jnp.real(a), jnp.imag(a))]
-        terms = [jnp.sum(a * jnp.cos(jnp.arange(a.size).reshape(a.shape))) for a in leaves]
-        return sum(terms), values
-
-    gradients, values = jax.grad(loss, (0, 1, 2), has_aux=True, allow_int=True)(params, xs, carry)
-    leaves = jax.tree.leaves((values, gradients))
-    return [a for a in leaves if a.dtype != jax.dtypes.float0]
-
-
-def unrolled(cell, **options):
-    return jax.jit(
-        functools.partial(
-            everything, functools.partial(rnnjax.unroll, cell, return_carries=True, **options)
-        )
-    )
-
-
-def uses_fast_path(cell, *arguments):
-    def loss(params):
-        return jnp.sum(jnp.abs(rnnjax.unroll(cell, params, *arguments[1:])[1]) ** 2)
-
-    return "pull_back" in str(jax.make_jaxpr(jax.grad(loss))(arguments[0]))
 
 
 @pytest.mark.parametrize(
@@ -251,150 +203,6 @@ def test_a_population_of_own_cells(x64):
     got = jax.vmap(unrolled(cell))(*together)
     for i, one in enumerate(many):
         assert oracles.relative_error([a[i] for a in got], unrolled(cell)(*one)) < 1e-10
-
-
-# One subclass for each method that a subclass may override.
-
-
-class Prepared(LSTM):
-    def prepare(self, params):
-        return params._replace(recurrent_kernel=jnp.abs(params.recurrent_kernel))
-
-
-class Rectified(Elman):
-    def recurrent_input(self, carry, u):
-        return jax.nn.relu(carry.h)
-
-
-class Gain(Elman):
-    """The recurrent input depends on u, so that a cotangent of u comes through the product too."""
-
-    def recurrent_input(self, carry, u):
-        return carry.h * jnp.tanh(u[0])
-
-
-class Scaled(GRU):
-    def recurrent_kernel(self, ready):
-        return 0.5 * ready.recurrent_kernel + ready.recurrent_kernel**2
-
-
-class Squashed(LSTM):
-    def project(self, ready, x):
-        return tuple(jnp.sin(u) * ready.bias[0] for u in LSTM.project(self, ready, x**2))
-
-
-class Exponential(GRU):
-    def elementwise(self, ready):
-        return GRU.elementwise(self, ready)._replace(recurrent_bias=jnp.exp(ready.recurrent_bias))
-
-
-class Clipped(LSTM):
-    def gates(self, params, carry, u, v):
-        new = LSTM.gates(self, params, carry, tuple(map(jnp.tanh, u)), v)
-        return new._replace(c=jnp.clip(new.c, -0.5, 0.5))
-
-
-class Stepped(GRU):
-    def step(self, ready, carry, u):
-        return jax.tree.map(lambda a, b: 0.5 * (a + b), GRU.step(self, ready, carry, u), carry)
-
-
-class Read(LSTM):
-    def output(self, carry):
-        return jnp.concatenate([carry.h, carry.c**2], axis=-1)
-
-
-class Started(Elman):
-    def initial_carry(self, batch_shape):
-        return jax.tree.map(lambda h: h + 0.3, Elman.initial_carry(self, batch_shape))
-
-
-class OddParams(NamedTuple):
-    input_kernel: Any
-    recurrent_kernel: Any
-    bias: Any
-    scalar: Any  # []
-    single: Any  # [1]
-    pair: Any  # [2, H]
-    vector: Any  # [H], of which single entries are used
-    column: Any  # [H, 1]
-    index: Any  # an integer
-
-
-class Odd(LSTM):
-    """Parameters of every shape, used in other ways than feature by feature."""
-
-    def init(self, key, input_size):
-        blocks = LSTM.init(self, key, input_size)
-        ones = (jnp.full(shape, 0.5) for shape in ((), (1,), (2, H), (H,), (H, 1)))
-        return OddParams(*blocks, *ones, jnp.array(1))
-
-    def gates(self, params, carry, u, v):
-        new = LSTM.gates(self, params, carry, u, v)
-        h = new.h * jax.nn.sigmoid(params.scalar) + params.single + params.pair[0] * new.c
-        h = h + params.vector[0] * params.pair[params.index] + params.column[:, 0]
-        return new._replace(h=h * params.vector[::-1].sum())
-
-
-OVERRIDDEN = {
-    cell.__name__: cell(H)
-    for cell in (
-        Prepared,
-        Rectified,
-        Gain,
-        Scaled,
-        Squashed,
-        Exponential,
-        Clipped,
-        Stepped,
-        Read,
-        Started,
-        Odd,
-    )
-}
-
-
-@pytest.mark.slow
-@settings(max_examples=20, deadline=None, derandomize=True)
-@given(st.sampled_from(sorted(OVERRIDDEN)), st.sampled_from(sorted(WRAPPERS)), st.integers(0, 99))
-def test_every_path_honours_an_overridden_method(name, wrapper, seed):
-    with jax.enable_x64(True):
-        cell = OVERRIDDEN[name]
-        if is_gated(cell) and seed % 2:
-            cell = WRAPPERS[wrapper](cell)
-        params, xs, carry = problem(cell, seed)
-        arguments = params, xs, carry if seed % 3 else cell.initial_carry((B,))
-        arguments = jax.tree.map(
-            lambda a: a.astype(jnp.float64) if a.dtype == jnp.float32 else a, arguments
-        )
-        want = jax.jit(functools.partial(everything, functools.partial(python_loop, cell)))(
-            *arguments
-        )
-        assert oracles.relative_error(unrolled(cell)(*arguments), want) < 1e-10
-        bound_memory()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", OVERRIDDEN)
-def test_jacobians_of_an_overridden_method_are_finite_differences(name, x64):
-    cell = OVERRIDDEN[name]
-    params, xs, carry = problem(cell)
-    found = diagnostics.jacobians(cell, params, xs, carry)[2]
-    ready = cell.prepare(params)
-    carries = python_loop(cell, params, xs, carry)[2]
-    flat, unflatten = jax.flatten_util.ravel_pytree(jax.tree.map(lambda c: c[1], carries))
-
-    @jax.jit
-    def step(flat):
-        new = cell.step(ready, unflatten(flat), cell.project(ready, xs[2]))
-        return jnp.concatenate(jax.tree.leaves(new), axis=-1)  # [B, N]
-
-    width = H * len(jax.tree.leaves(carry))
-    for entry in range(width):
-        leaf, unit = divmod(entry, H)
-        moved = jnp.zeros((len(jax.tree.leaves(carry)), B, H)).at[leaf, :, unit].set(1e-6).ravel()
-        slope = (step(flat + moved) - step(flat - moved)) / 2e-6
-        np.testing.assert_allclose(found[:, :, entry], slope, atol=1e-7)
 
 
 class Abs(Elman):

@@ -8,12 +8,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import own_cells
 import pytest
 
 from rnnjax import LSTM, Cell, Elman
-from rnnjax.cells import GatedStep
+from rnnjax.cells import GatedStep, Zoneout
+from rnnjax.recurrence import backward
+from rnnjax.recurrence.sequential import _unroll
 from rnnjax.testing import CellError, check_cell
-from rnnjax.testing.precision import check_bfloat16
+from rnnjax.testing.precision import check_bfloat16, check_types
+from rnnjax.testing.unrolled import check_loop
 
 
 class Carry(NamedTuple):
@@ -43,7 +47,7 @@ class Sound(Cell):
         return x @ params.w
 
     def step(self, params, carry, u):
-        return Carry(jnp.tanh(u + carry.h @ params.u))
+        return Carry(jnp.tanh(u + carry.h @ params.u).astype(carry.h.dtype))
 
     def output(self, carry):
         return carry.h
@@ -171,6 +175,11 @@ class Bfloat16Carry(Sound):
         return Carry(new.astype(jnp.bfloat16) if new.dtype == jnp.float32 else new)
 
 
+class FollowsTheInputs(Sound):
+    def step(self, params, carry, u):
+        return Carry(jnp.tanh(u + carry.h @ params.u))
+
+
 class ChangesStructure(Sound):
     def step(self, params, carry, u):
         return (Sound.step(self, params, carry, u).h,)
@@ -243,7 +252,8 @@ class Spiral(Cell):
         return x @ params.w
 
     def step(self, params, carry, u):
-        return CountedCarry(carry.steps + 1, params.u * carry.h + u)
+        z = params.u * carry.h + u
+        return CountedCarry(carry.steps + 1, z.astype(carry.h.dtype))
 
     def output(self, carry):
         return carry.h.real
@@ -333,6 +343,95 @@ def test_gated_cells_of_every_form_pass(form):
     check_cell(Product(form), 2)
 
 
+def check(cell, input_size):
+    """Check a cell past the type checks that only our tests have."""
+    inspect.unwrap(check_cell)(cell, input_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Typed(Product):
+    """A gated cell is given its carry's type back, that of `param_dtype`."""
+
+    param_dtype: Any = jnp.float32
+
+    def initial_carry(self, batch_shape):
+        return Carry(jnp.zeros((*batch_shape, 4), self.param_dtype))
+
+
+class TypedPlain(Typed):
+    def step(self, ready, carry, u):
+        v = self.recur(ready, carry, u)
+        return self.gates(None, carry, u, v)
+
+
+def test_a_carry_that_follows_the_inputs_is_found_in_bfloat16_too():
+    check_types(Typed(), 2, jax.random.key(0))
+    with pytest.raises(CellError, match="bfloat16 parameters and float32 inputs it received bfl"):
+        check_types(TypedPlain(), 2, jax.random.key(0))
+
+
+@pytest.mark.slow
+def test_parameters_of_every_shape_pass_and_integers_belong_into_prepare():
+    check(own_cells.Odd(3), 2)
+    check(own_cells.Leaky(3), 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("cell", "sizes"),
+    [
+        (own_cells.GRUD(3, inputs=2), {"value": 2, "mask": 2, "step": 2}),
+        (own_cells.Timed(3), own_cells.TimedInputs(2, 1)),
+        (Zoneout(own_cells.Timed(3), 0.3), own_cells.TimedInputs(2, 1)),
+    ],
+    ids=["GRU-D", "timed", "zoneout"],
+)
+def test_cells_whose_inputs_are_a_tree_pass(cell, sizes):
+    check(cell, sizes)
+
+
+SPIKING = {
+    f"{kind.__name__} {how}": kind(3, spike=spike)
+    for kind in (own_cells.LIF, own_cells.PlainLIF)
+    for how, spike in {"jvp": own_cells.spike, "vjp": own_cells.spike_in_reverse}.items()
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", SPIKING.values(), ids=SPIKING)
+def test_surrogate_slopes_pass_if_declared(cell):
+    check(cell, 2)
+
+
+@pytest.mark.slow
+def test_surrogate_slopes_are_wrong_if_not_declared():
+    undeclared = type("Undeclared", (own_cells.LIF,), {"surrogate_gradient": False})
+    with pytest.raises(CellError, match="finite differences give .*surrogate_gradient = True"):
+        check(undeclared(3), 2)
+
+
+def test_the_gradient_of_a_declared_cell_is_still_that_of_a_python_loop(monkeypatch):
+    """A fast path that is wrong is found in spite of the declaration."""
+    _unroll.clear_cache()
+    right = backward.product_back
+    monkeypatch.setattr(backward, "product_back", lambda *a: 1.01 * right(*a))
+    with pytest.raises(CellError, match="LIF with no options differs from a Python loop"):
+        check_loop(own_cells.LIF(3), 2, jax.random.key(0))
+    _unroll.clear_cache()
+
+
+@pytest.mark.slow
+def test_a_complex_diagonal_passes():
+    """diag(.9 e^.5i, .5 e^i): two complex entries, four real dimensions."""
+
+    class Diagonal(Spiral):
+        def init(self, key, input_size):
+            a = jnp.array([0.9 * np.exp(0.5j), 0.5 * np.exp(1j)], jnp.complex64)
+            return Spiral.init(self, key, input_size)._replace(u=a)
+
+    check(Diagonal(2), 2)
+
+
 @pytest.mark.slow
 def test_complex_cells_pass():
     check_cell(Spiral(), 2)
@@ -361,6 +460,11 @@ BROKEN = [
         Bfloat16Carry(),
         "Bfloat16Carry.step must return a carry of the same types it received: at .h it "
         "received float32 and returned bfloat16",
+    ),
+    (
+        FollowsTheInputs(),
+        "whatever those of parameters and inputs: with float32 parameters and float64 inputs it "
+        r"received float32 and returned float64 at .h, so lax.scan .* \.astype\(carry.h.dtype\)",
     ),
     (
         ChangesStructure(),
@@ -416,7 +520,7 @@ BROKEN = [
 ]
 SLOW = (  # what check_cell finds last
     *(WrongImaginaryGradient, PreparesWithoutGradient, WrongGradient, GatesMixTheBatch),
-    StopsGradient,
+    *(StopsGradient, FollowsTheInputs),
 )
 
 
