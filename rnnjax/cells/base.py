@@ -64,7 +64,10 @@ class Cell(abc.ABC):
 
     @abc.abstractmethod
     def output(self, carry: PyTree) -> Inexact[Array, "*batch H"]:
-        """Read the output `[*batch, output_size]` from a carry."""
+        """Read the output `[*batch, output_size]` from a carry.
+
+        It may have further axes before the last, as the state of a cell that reads images has.
+        """
 
     def without_initialisers(self) -> "Cell":
         """Return the cell under which `rnnjax.unroll` caches its program; by default this one.
@@ -73,6 +76,14 @@ class Cell(abc.ABC):
         with a fresh initialiser is not compiled again.
         """
         return self
+
+    def input_shape(self, input_size: int) -> tuple[int, ...]:
+        """Return the shape of one example's input at one step; by default `(input_size,)`.
+
+        A cell that reads images returns `(height, width, input_size)`: its inputs are then
+        `[T, *batch, height, width, D]`. The features come last.
+        """
+        return (input_size,)
 
     @property
     def output_size(self) -> int:

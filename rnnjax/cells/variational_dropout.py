@@ -45,7 +45,8 @@ class VariationalDropout(Wrapper, Stochastic):
 
     def with_noise(self, key: Array, xs: Any) -> Noisy:
         """Draw a mask for each sequence, the same at all its steps."""
-        total, *batch = jax.tree.leaves(xs)[0].shape[:-1]
+        shape = jax.tree.leaves(xs)[0].shape
+        total, *batch = shape[: len(shape) - len(self.input_shape(1))]
         if isinstance(self.cell, Stochastic):
             key, inner = jax.random.split(key)
             xs = self.cell.with_noise(inner, xs)

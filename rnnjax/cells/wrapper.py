@@ -38,6 +38,10 @@ class Wrapper(GatedStep):
         """Return the wrapper around the inner cell without its initialisers."""
         return dataclasses.replace(self, cell=self.cell.without_initialisers())
 
+    def input_shape(self, input_size: int) -> tuple[int, ...]:
+        """Return the shape of the inner cell's input."""
+        return self.cell.input_shape(input_size)
+
     def init(self, key: Array, input_size: int) -> Any:
         """Draw the inner cell's parameters."""
         return self.cell.init(key, input_size)

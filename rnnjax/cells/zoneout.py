@@ -52,7 +52,8 @@ class Zoneout(Wrapper, Stochastic):
         key, inner = jax.random.split(key)
         if isinstance(self.cell, Stochastic):
             xs = self.cell.with_noise(inner, xs)
-        steps, sizes = jax.tree.leaves(xs)[0].shape[:-1], self._sizes()
+        shape, sizes = jax.tree.leaves(xs)[0].shape, self._sizes()
+        steps = shape[: len(shape) - len(self.input_shape(1))]
         keys, rates = jax.random.split(key, len(sizes)), self._rates(len(sizes))
         draws = [
             jax.random.bernoulli(now, rate, (*steps, size))

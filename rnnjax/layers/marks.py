@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rnnjax.recurrence.options import start_carry
+from rnnjax.recurrence.options import batch_shape, start_carry
 from rnnjax.recurrence.sequential import unroll
 
 PERTURBATIONS, INTERMEDIATES = "perturbations", "intermediates"
@@ -44,7 +44,7 @@ def perturbed(module: nn.Module, name: str, value: Any) -> Any:
 
 def marked(module: Any, params: Any, xs: Any, carry: Any, options: dict, time_major: bool) -> Any:
     """Return `unroll(...)` of an `RNN` whose carries entering each step are marked, as "carry"."""
-    batch = jax.tree.leaves(xs)[0].shape[1:-1]
+    batch = batch_shape(module.cell, xs)
     carry = start_carry(module.cell, carry, batch, "initial_carry")
 
     def turned(tree, to_time_major):

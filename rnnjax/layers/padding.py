@@ -62,10 +62,11 @@ def last_rows(xs: Array, count: int, seq_lengths: Any = None) -> Array:
 
 
 def flip(ys: Array, lengths: Any) -> Array:
-    """Return `ys [T, *batch, H]` with each sequence's valid steps reversed; padding stays last."""
+    """Return `ys [T, *batch, ...]` with each sequence's valid steps reversed, padding last."""
     if lengths is None:
         return ys[::-1]
     total = ys.shape[0]
     time = jnp.arange(total).reshape(total, *(1 for _ in jnp.shape(lengths)))
     source = jnp.where(time < lengths, lengths - 1 - time, time)
-    return jnp.take_along_axis(ys, source[..., None], axis=0)
+    source = source.reshape(source.shape + (1,) * (ys.ndim - source.ndim))
+    return jnp.take_along_axis(ys, source, axis=0)

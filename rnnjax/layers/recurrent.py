@@ -68,7 +68,8 @@ class RNN(nn.Module):
         """Run the cell over `inputs`.
 
         Args:
-            inputs: `[*batch, T, D]`, or `[T, *batch, D]` with `time_major`.
+            inputs: `[*batch, T, D]`, or `[T, *batch, D]` with `time_major`; of a cell that reads
+                images `[*batch, T, height, width, D]`, as the outputs are.
             initial_carry: a pytree like the cell's carry, leaves `[*batch, ...]`.
             seq_lengths: valid steps of each sequence, integers in 0..T, `[*batch]`.
             deterministic: whether a `Stochastic` cell runs without noise; None means that it does
@@ -83,16 +84,18 @@ class RNN(nn.Module):
         """
         time_major = first_given(time_major, self.time_major)
         reverse = first_given(reverse, self.reverse)
-        if jnp.ndim(inputs) < 2:
+        own = len(self.cell.input_shape(1))  # axes of one example's input at one step
+        if jnp.ndim(inputs) <= own:
             raise ValueError(
-                f"inputs must have an axis for time and one for features, got shape "
-                f"{jnp.shape(inputs)}"
+                f"inputs must have an axis for time and {'one' if own == 1 else own} for features, "
+                f"got shape {jnp.shape(inputs)}"
             )
-        xs: Any = jnp.asarray(inputs) if time_major else jnp.moveaxis(inputs, -2, 0)
-        seq_lengths = checked_lengths(seq_lengths, xs.shape[0], xs.shape[1:-1], "seq_lengths")
+        xs: Any = jnp.asarray(inputs) if time_major else jnp.moveaxis(inputs, -1 - own, 0)
+        batch = xs.shape[1:-own]
+        seq_lengths = checked_lengths(seq_lengths, xs.shape[0], batch, "seq_lengths")
         params = Parameters(lambda key: self.cell.init(key, xs.shape[-1]), name="cell")()
         if initial_carry is None:
-            initial_carry = self._learned_carry(xs.shape[1:-1])
+            initial_carry = self._learned_carry(batch)
         if isinstance(self.cell, Stochastic) and not without_noise(self, deterministic):
             xs = self.cell.with_noise(self.make_rng("dropout"), xs)
         options = {"reverse": reverse, "seq_lengths": seq_lengths, "unroll": self.unroll}
@@ -104,7 +107,7 @@ class RNN(nn.Module):
             final, ys = unroll(self.cell, params, xs, initial_carry, **options)
         if reverse and not first_given(keep_order, self.keep_order):
             ys = flip(ys, seq_lengths)
-        ys = ys if time_major else jnp.moveaxis(ys, 0, -2)
+        ys = ys if time_major else jnp.moveaxis(ys, 0, len(batch))
         return (final, ys) if first_given(return_carry, self.return_carry) else ys
 
     @nn.nowrap

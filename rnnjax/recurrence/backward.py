@@ -11,6 +11,7 @@ from rnnjax.cells.kernels import product, product_back, transposed
 from rnnjax.recurrence.carries import RealLeaves, partition
 from rnnjax.recurrence.chunks import Chunks, at, put, rows
 from rnnjax.recurrence.kernel_gradients import kernel_gradient, with_outer
+from rnnjax.recurrence.options import batch_shape
 from rnnjax.recurrence.plan import Plan, pick, spread
 
 PyTree = Any
@@ -38,8 +39,8 @@ def backward(
         arriving: those of the leaves of `after`; None for zero.
     """
     cell, half, size, count = plan.cell, plan.half, chunks.size, plan.count
-    batch, stacks, real_xs = jax.tree.leaves(xs)[0].shape[1:-1], plan.kept, RealLeaves.of(xs)
-    weights, weights_rest = plan.weights_over(batch, ready)
+    stacks, real_xs = plan.kept, RealLeaves.of(xs)
+    weights, weights_rest = plan.weights_over(batch_shape(cell, xs), ready)
     kernel = cell.recurrent_kernel(ready)
     back = transposed(kernel)  # once: 30 % of the step's matmul if it were done there
     ready_floats, ready_rest = plan.ready.split(ready)

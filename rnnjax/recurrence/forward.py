@@ -9,6 +9,7 @@ from jax import lax
 
 from rnnjax.cells.kernels import product
 from rnnjax.recurrence.chunks import Chunks, at, put, rows
+from rnnjax.recurrence.options import batch_shape
 from rnnjax.recurrence.plan import Plan
 
 PyTree = Any
@@ -27,8 +28,7 @@ def forward(
 ) -> tuple[PyTree, PyTree, list]:
     """Return the final carry, the carries after each step, and the arrays that `backward` needs."""
     cell, half, size = plan.cell, plan.half, chunks.size
-    batch = jax.tree.leaves(xs)[0].shape[1:-1]
-    weights, weights_rest = plan.weights_over(batch, ready)
+    weights, weights_rest = plan.weights_over(batch_shape(cell, xs), ready)
     kernel = cell.recurrent_kernel(ready)
     stacks = plan.kept
 

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 PyTree = Any
 
 
-def explicit_spec(xs: PyTree) -> tuple[Any, tuple[Any, ...]] | None:
+def explicit_spec(xs: PyTree, batch_ndim: int) -> tuple[Any, tuple[Any, ...]] | None:
     """Return the mesh of inputs `[T, *batch, D]`, and the axes that split their batch dimensions.
 
     None if no axis of the mesh is explicit (`jax.make_mesh` makes explicit ones).
@@ -19,18 +19,20 @@ def explicit_spec(xs: PyTree) -> tuple[Any, tuple[Any, ...]] | None:
     for leaf in jax.tree.leaves(xs):
         sharding = jax.typeof(leaf).sharding
         if AxisType.Explicit in sharding.mesh.axis_types:
-            axes = (*sharding.spec, *[None] * leaf.ndim)[1 : leaf.ndim - 1]
+            axes = (*sharding.spec, *[None] * leaf.ndim)[1 : 1 + batch_ndim]
             return sharding.mesh, axes
     return None
 
 
-def with_explicit_axes(run: Callable, xs: PyTree, carry: PyTree, *, return_carries: bool) -> Any:
+def with_explicit_axes(
+    run: Callable, xs: PyTree, carry: PyTree, batch_ndim: int, *, return_carries: bool
+) -> Any:
     """Return `run`, within which the compiler shards everything, as it does along other axes.
 
     Its results, `(final, outputs)` or `(final, outputs, carries)`, are split like the batch of the
     inputs. Without explicit axes it is `run` itself.
     """
-    found = explicit_spec(xs)
+    found = explicit_spec(xs, batch_ndim)
     if found is None:
         return run
     mesh, axes = found

@@ -17,7 +17,11 @@ PyTree = Any
 
 
 def batch_shape(cell: Cell, xs: PyTree) -> tuple[int, ...]:
-    """Return the batch dimensions of inputs `[T, *batch, D]`, after checking cell and inputs."""
+    """Return the batch dimensions of inputs `[T, *batch, D]`, after checking cell and inputs.
+
+    Those of a cell that reads images are `[T, *batch, height, width, D]`: `cell.input_shape` says
+    how many axes are not batch. The noise of `Noisy` inputs always has one.
+    """
     if not isinstance(cell, Cell):
         raise TypeError(f"cell must be an rnnjax.Cell, got {type(cell).__name__}")
     try:
@@ -27,12 +31,20 @@ def batch_shape(cell: Cell, xs: PyTree) -> tuple[int, ...]:
             f"cell {type(cell).__name__} is not hashable ({error}); a cell is a frozen dataclass "
             "of hyperparameters and holds no arrays"
         ) from None
-    shapes = [jnp.shape(x) for x in jax.tree.leaves(xs)]
-    if not shapes or min(map(len, shapes)) < 2:
-        raise ValueError(f"xs must have shape [T, *batch, D], at least two axes; got {shapes}")
-    if len({shape[:-1] for shape in shapes}) > 1:
+    noises = []
+    while isinstance(xs, Noisy):
+        noises, xs = [*noises, *jax.tree.leaves(xs.noise)], xs.x
+    one = cell.input_shape(1)
+    inputs = [jnp.shape(x) for x in jax.tree.leaves(xs)]
+    shapes = [*inputs, *map(jnp.shape, noises)]
+    ends = [len(shape) - len(one) for shape in inputs] + [len(jnp.shape(a)) - 1 for a in noises]
+    if not inputs or min(ends) < 1 or any(shape[-len(one) : -1] != one[:-1] for shape in inputs):
+        wanted = ", ".join(["T", "*batch", *map(str, one[:-1]), "D"])
+        least = "two" if len(one) == 1 else len(one) + 1
+        raise ValueError(f"xs must have shape [{wanted}], at least {least} axes; got {shapes}")
+    if len({shape[:end] for shape, end in zip(shapes, ends, strict=True)}) > 1:
         raise ValueError(f"the leaves of xs must agree on [T, *batch]; got shapes {shapes}")
-    return shapes[0][1:-1]
+    return shapes[0][1 : ends[0]]
 
 
 def check_params(cell: Cell, params: PyTree, xs: PyTree) -> None:

@@ -12,6 +12,7 @@ from rnnjax.recurrence.activations import cut
 from rnnjax.recurrence.carries import RealLeaves
 from rnnjax.recurrence.chunks import Kept, at
 from rnnjax.recurrence.jaxprs import elementwise_vectors, evaluated, used
+from rnnjax.recurrence.options import batch_shape
 
 PyTree = Any
 
@@ -61,7 +62,7 @@ def make_plan(
     """Return the plan for the arguments of `fast_scan`, `(ready, carry, xs, now, shared)`."""
     ready, carry, xs, now, _ = arguments
     x, here = jax.eval_shape(lambda xs, now: at((xs, now), 0), xs, now)
-    batch = jax.tree.leaves(x)[0].shape[:-1]
+    batch = batch_shape(cell, xs)
     all_ready = RealLeaves.of(ready)
     u = jax.eval_shape(cell.project, ready, x)
     v = jax.eval_shape(cell.recur, ready, carry, u)

@@ -59,7 +59,8 @@ def unroll(
         cell: any `Cell`; a static argument, so equal cells share one compiled program.
         params: the cell's raw parameters; gradients are with respect to these.
         xs: inputs `[T, *batch, D]`, time first, with any number of batch dimensions, none
-            included (or a pytree of such arrays, if the cell's `project` takes one).
+            included (or a pytree of such arrays, if the cell's `project` takes one). A cell whose
+            `input_shape` has more axes takes `[T, *batch, height, width, D]`, for example.
         initial_carry: s_0, leaves `[*batch, ...]`; None means `cell.initial_carry(batch)`.
         seq_lengths: the number of valid steps of each sequence, integers in 0..T, `[*batch]`. Steps
             past the end leave the carry unchanged and emit zeros.
@@ -151,7 +152,8 @@ def unroll(
 )
 def _unroll(cell, params, xs, carry, *options, return_carries, **static):
     run = functools.partial(_run, cell, return_carries=return_carries, **static)
-    run = with_explicit_axes(run, xs, carry, return_carries=return_carries)
+    ndim = len(batch_shape(cell, xs))
+    run = with_explicit_axes(run, xs, carry, ndim, return_carries=return_carries)
     return run(params, xs, carry, *options)
 
 

@@ -9,6 +9,7 @@ from rnnjax.testing.comparing import CellError, name, reason
 
 CHECKS = (
     ("is a value", values.check_value),
+    ("says the shape of its inputs", values.check_input_shape),
     ("draws its parameters", values.check_init),
     ("takes any batch", methods.check_inputs),
     ("follows the protocol of gated cells", gated.check_gated),
@@ -28,12 +29,13 @@ def check_cell(cell: Any, input_size: int, *, seed: int = 0) -> None:
 
     In this order:
 
-    1. It is a hashable value; `init` is a function of its key and returns floating or complex
-       arrays.
+    1. It is a hashable value; `input_shape` ends in D; `init` is a function of its key and returns
+       floating or complex arrays.
     2. A gated cell's `recurrent_input` fits its `recurrent_kernel` (dense, block-diagonal or
        diagonal).
     3. Every method takes any batch shape. `step` returns a carry of the same structure, shapes and
-       types as it received. `output` returns `[*batch, output_size]`.
+       types as it received. `output` returns `[*batch, output_size]`, or `[*batch, ...,
+       output_size]`.
     4. `prepare`, `project`, `step` and `output` are pure functions, with `jax.jit` and without, and
        mix neither examples nor time steps.
     5. `unroll` equals `python_loop` in values and gradients under every option.
@@ -46,7 +48,7 @@ def check_cell(cell: Any, input_size: int, *, seed: int = 0) -> None:
 
     Args:
         cell: the cell, a `rnnjax.Cell`; keep it small (5 features, say).
-        input_size: D of the random inputs.
+        input_size: D of the random inputs, which have the cell's `input_shape(D)`.
         seed: of the random parameters and inputs.
 
     Raises:

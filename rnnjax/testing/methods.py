@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array
 
 from rnnjax.testing.comparing import CellError, name, promise, same
-from rnnjax.testing.problems import BATCH, TIME, narrow, random_carry, wide
+from rnnjax.testing.problems import BATCH, TIME, inputs, narrow, random_carry, wide
 from rnnjax.testing.python_loop import stack
 
 SHAPES = (), (BATCH,), (3, 2)
@@ -26,7 +26,7 @@ def check_inputs(cell: Any, input_size: int, key: Array) -> None:
                 carries[batch] = cell.initial_carry(batch)
             _check_initial_carry(cell, carries[()], carries[batch], batch)
             with promise(f"{name(cell)}.project {what}"):
-                cell.project(ready, jax.random.normal(key, (*batch, input_size), jnp.float32))
+                cell.project(ready, inputs(cell, input_size, key, batch, jnp.float32))
 
 
 def check_steps(cell: Any, input_size: int, key: Array) -> None:
@@ -40,7 +40,7 @@ def check_steps(cell: Any, input_size: int, key: Array) -> None:
         ready = cell.prepare(cell.init(key, input_size))
         for batch in SHAPES:
             what = f"must accept any batch shape, here {batch}"
-            u = cell.project(ready, jax.random.normal(key, (*batch, input_size), jnp.float32))
+            u = cell.project(ready, inputs(cell, input_size, key, batch, jnp.float32))
             carry = cell.initial_carry(batch)
             for first in (True, False):
                 with promise(f"{name(cell)}.step {what}"):
@@ -75,7 +75,7 @@ def _check_output(cell, y, batch):
         raise CellError(f"{name(cell)}.output must return a floating or complex array, got {got}.")
     with promise(f"{name(cell)}.output_size must be the number of output features"):
         size = cell.output_size
-    if y.shape != (*batch, size):
+    if y.ndim <= len(batch) or (*y.shape[: len(batch)], y.shape[-1]) != (*batch, size):
         raise CellError(
             f"{name(cell)}.output must return [*batch, output_size] = {(*batch, size)}, got shape "
             f"{y.shape}."
@@ -138,7 +138,7 @@ def check_batches(cell: Any, input_size: int, key: Array) -> None:
     batch = (3, 2)
     with jax.enable_x64(True):
         cell, params, _, _ = wide(cell, input_size, key)
-        xs = jax.random.normal(key, (TIME, *batch, input_size), jnp.float64)
+        xs = inputs(cell, input_size, key, (TIME, *batch))
         carry, ready = random_carry(cell, batch, key), cell.prepare(params)
 
         def run(xs, carry):

@@ -16,7 +16,7 @@ TIME, BATCH = 7, 2
 
 def narrow(cell: Any, input_size: int, key: Array) -> tuple[PyTree, Array, PyTree]:
     """Return parameters, inputs `[TIME, BATCH, D]` and a carry in 32-bit types."""
-    xs = jax.random.normal(key, (TIME, BATCH, input_size), jnp.float32)
+    xs = inputs(cell, input_size, key, (TIME, BATCH), jnp.float32)
     return cell.init(key, input_size), xs, random_carry(cell, (BATCH,), key, jnp.float32)
 
 
@@ -33,8 +33,15 @@ def wide(cell: Any, input_size: int, key: Array) -> tuple[Any, PyTree, Array, Py
         for leaf, k in zip(leaves, keys, strict=False)
     ]
     cell = with_types(cell, dtype=None, param_dtype=jnp.float64)
-    xs = jax.random.normal(key, (TIME, BATCH, input_size), jnp.float64)
+    xs = inputs(cell, input_size, key, (TIME, BATCH))
     return cell, structure.unflatten(noisy), xs, random_carry(cell, (BATCH,), key)
+
+
+def inputs(
+    cell: Any, input_size: int, key: Array, leading: tuple[int, ...], dtype: Any = jnp.float64
+) -> Array:
+    """Return random inputs `[*leading, D]`, or of the shape that the cell's `input_shape` says."""
+    return jax.random.normal(key, (*leading, *cell.input_shape(input_size)), dtype)
 
 
 def with_types(cell: Any, **types: Any) -> Any:

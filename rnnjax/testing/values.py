@@ -31,6 +31,19 @@ def check_value(cell: Any, input_size: int, key: Array) -> None:
         )
 
 
+def check_input_shape(cell: Any, input_size: int, key: Array) -> None:
+    """Check that `input_shape` is a tuple of sizes, the features last."""
+    del key
+    with promise(f"{name(cell)}.input_shape must return the shape of one example's input"):
+        shape = cell.input_shape(input_size)
+    sizes = isinstance(shape, tuple) and all(type(size) is int and size > 0 for size in shape)
+    if not sizes or shape[-1:] != (input_size,):
+        raise CellError(
+            f"{name(cell)}.input_shape({input_size}) must be a tuple of positive integers that "
+            f"ends in {input_size}, got {shape!r}."
+        )
+
+
 def check_init(cell: Any, input_size: int, key: Array) -> None:
     """Check that `init` returns finite floating or complex arrays, the same for the same key."""
     with promise(f"{name(cell)}.init must return parameters for a key and {input_size} inputs"):
