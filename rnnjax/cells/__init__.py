@@ -2,11 +2,13 @@
 
 from rnnjax.cells import initializers
 from rnnjax.cells.base import Cell, Noisy, Stochastic
+from rnnjax.cells.conv_lstm import ConvLSTM, ConvLSTMCarry, ConvLSTMParams
 from rnnjax.cells.elman import Elman, ElmanCarry, identity
 from rnnjax.cells.gated import Gated, GatedParams, GatedStep
 from rnnjax.cells.gru import GRU, GRUCarry, GRUParams
 from rnnjax.cells.layer_norm import LayerNorm, LayerNormParams
 from rnnjax.cells.lstm import LSTM, LSTMCarry
+from rnnjax.cells.lstmp import LSTMP, LSTMPCarry, LSTMPParams
 from rnnjax.cells.variational_dropout import VariationalDropout
 from rnnjax.cells.wrapper import Wrapper
 from rnnjax.cells.zoneout import Zoneout
@@ -14,7 +16,11 @@ from rnnjax.cells.zoneout import Zoneout
 __all__ = [
     "GRU",
     "LSTM",
+    "LSTMP",
     "Cell",
+    "ConvLSTM",
+    "ConvLSTMCarry",
+    "ConvLSTMParams",
     "Elman",
     "ElmanCarry",
     "GRUCarry",
@@ -23,6 +29,8 @@ __all__ = [
     "GatedParams",
     "GatedStep",
     "LSTMCarry",
+    "LSTMPCarry",
+    "LSTMPParams",
     "LayerNorm",
     "LayerNormParams",
     "Noisy",

@@ -79,9 +79,11 @@ class GatedStep(Cell):
         """Return the next carry from `u = project(ready, x)` and v, a tuple of G `[*batch, H]`.
 
         Arithmetic on each example: elementwise functions, and sums over the features of one
-        example. `params` are those of `elementwise`. Name the gates with
-        `jax.ad_checkpoint.checkpoint_name(value, "f")`: `rnnjax.diagnostics.gates` finds them by
-        these names.
+        example. `params` are those of `elementwise`. A kernel among them may be multiplied (as by
+        `LSTMP`): its gradient is then summed step by step, and that of U still at once.
+
+        Name the gates with `jax.ad_checkpoint.checkpoint_name(value, "f")`:
+        `rnnjax.diagnostics.gates` finds them by these names.
         """
 
     def step(self, ready: Any, carry: Any, u: Any) -> PyTree:
@@ -149,8 +151,10 @@ class Gated(GatedStep):
     Args:
         features: H, the number of hidden units.
         kernel_init: initialiser of one `[D, H]` block of W, or a tuple of G, one for each gate.
-        recurrent_kernel_init: initialiser of one `[H, H]` block of U, or a tuple of G. Wrap it in
-            `initializers.Fused` to draw all of U at once, as some libraries do.
+        recurrent_kernel_init: initialiser of one `[H, H]` block of U, or a tuple of G: those of
+            `rnnjax.initializers` (`Orthogonal`, `Identity`, `SpectralRadius`, ...) or of
+            `jax.nn.initializers`. Wrap it in `initializers.Fused` to draw all of U at once, as
+            some libraries do.
         bias_init: initialiser of one `[H]` block of b, or a tuple of G.
         dtype: the type in which the matmuls are computed (accumulating in `param_dtype`); None
             means the promoted type of inputs and parameters. The elementwise part and the carry
@@ -186,17 +190,26 @@ class Gated(GatedStep):
                     f"the gates {', '.join(self.gate_names)}; got a tuple of {len(init)}"
                 )
 
-    def init_blocks(self, key: Array, input_size: int) -> GatedParams:
-        """Draw W, U and b gate by gate from the three initialisers."""
+    def init_blocks(
+        self, key: Array, input_size: int, recurrent_size: int | None = None
+    ) -> GatedParams:
+        """Draw W, U and b gate by gate from the three initialisers.
+
+        Args:
+            key: a key.
+            input_size: D.
+            recurrent_size: K, the rows of U; None means H.
+        """
         check_size("input_size", input_size)
         gates, width = len(self.gate_names), self.features
+        rows = width if recurrent_size is None else recurrent_size
         input_key, recurrent_key, bias_key = jax.random.split(key, 3)
         return GatedParams(
             initializers.blocks(
                 self.kernel_init, input_key, (input_size, width), gates, self.param_dtype
             ),
             initializers.blocks(
-                self.recurrent_kernel_init, recurrent_key, (width, width), gates, self.param_dtype
+                self.recurrent_kernel_init, recurrent_key, (rows, width), gates, self.param_dtype
             ),
             initializers.blocks(self.bias_init, bias_key, (width,), gates, self.param_dtype),
         )

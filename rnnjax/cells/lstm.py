@@ -45,12 +45,7 @@ class LSTM(Gated):
     def init(self, key: Array, input_size: int) -> GatedParams:
         """Draw the parameters for inputs `[*batch, input_size]`."""
         params = self.init_blocks(key, input_size)
-        i, f, g, o = self.split(params.bias)
-        forget = draw(self.forget_bias, jax.random.fold_in(key, 0), f.shape, f.dtype)
-        f = f + forget
-        if isinstance(self.forget_bias, Chrono):
-            i = i - forget
-        return params._replace(bias=jnp.concatenate([i, f, g, o]))
+        return params._replace(bias=with_forget_bias(params.bias, self.forget_bias, key))
 
     def initial_carry(self, batch_shape: Sequence[int]) -> LSTMCarry:
         """Return c = h = 0."""
@@ -66,3 +61,15 @@ class LSTM(Gated):
         i, f, o = name(sigmoid(i), "i"), name(sigmoid(f), "f"), name(sigmoid(o), "o")
         c = f * carry.c + i * jnp.tanh(g)
         return LSTMCarry(c, o * jnp.tanh(c))
+
+
+def with_forget_bias(bias: Array, forget_bias: Any, key: Array) -> Array:
+    """Return a bias `[4H]`, gates i, f, g, o, with the forget bias added to f.
+
+    `Chrono` also sets i: its negative is added there.
+    """
+    i, f, g, o = jnp.split(bias, 4)
+    forget = draw(forget_bias, jax.random.fold_in(key, 0), f.shape, f.dtype)
+    if isinstance(forget_bias, Chrono):
+        i = i - forget
+    return jnp.concatenate([i, f + forget, g, o])
