@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from rnnjax import cells, decoding, diagnostics, regularizers, tasks, testing
-from rnnjax.cells import GRU, LSTM, Cell, Elman, Gated
+from rnnjax.cells import GRU, LSTM, Cell, Elman, Gated, initializers
 from rnnjax.recurrence.sequential import unroll
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ __all__ = [
     "cells",
     "decoding",
     "diagnostics",
+    "initializers",
     "interop",
     "layers",
     "models",
