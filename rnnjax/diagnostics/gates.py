@@ -90,8 +90,8 @@ def gate_statistics(
     """
     valid = jnp.ones(values.shape[:-1], bool)
     if seq_lengths is not None:
-        times = jnp.arange(values.shape[0]).reshape(-1, *(1 for _ in jnp.shape(seq_lengths)))
-        counted = times < jnp.asarray(seq_lengths)
+        lengths = jnp.asarray(seq_lengths)
+        counted = jnp.arange(values.shape[0]).reshape(-1, *(1 for _ in lengths.shape)) < lengths
         valid &= counted.reshape(counted.shape + (1,) * (valid.ndim - counted.ndim))
     flat, weight = values.reshape(-1, values.shape[-1]), valid.reshape(-1, 1)
     total = jnp.maximum(weight.sum(), 1)
