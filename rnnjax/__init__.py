@@ -9,7 +9,7 @@ if own_program():
     end_quietly()  # before anything slow is imported
 
 from rnnjax import cells, decoding, diagnostics, regularizers, tasks, testing
-from rnnjax.cells import GRU, LSTM, Cell, Elman, Gated
+from rnnjax.cells import GRU, LSTM, Cell, Elman, Gated, initializers
 from rnnjax.recurrence.sequential import unroll
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = [
     "cells",
     "decoding",
     "diagnostics",
+    "initializers",
     "interop",
     "layers",
     "models",

@@ -39,7 +39,7 @@ def problem(cell, seed=0, dtype=jnp.float64):
 
     params = jax.tree.map(lambda p: noisy(p, 0.1), cell.init(KEY, D))
     carry = jax.tree.map(lambda c: noisy(c, 0.1), cell.initial_carry((B,)))
-    xs: Any = jax.random.normal(next(keys), (T, B, D), dtype)
+    xs: Any = jax.random.normal(next(keys), (T, B, *cell.input_shape(D)), dtype)
     if isinstance(cell, Stochastic):
         xs = cell.with_noise(KEY, xs)
     return params, xs, carry

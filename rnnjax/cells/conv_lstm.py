@@ -60,8 +60,9 @@ class ConvLSTM(Cell):
         recurrent_kernel_init: the same of U, whose rows are H channels under all taps.
         bias_init: initialiser of one `[H]` block of b, or a tuple of 4.
         forget_bias: as in `LSTM`.
-        dtype: the type in which the convolutions are computed; None means the promoted type of
-            inputs and parameters. The elementwise part and the carry stay in `param_dtype`.
+        dtype: the type in which the convolutions are computed (accumulating in `param_dtype`);
+            None means the promoted type of inputs and parameters. The elementwise part and the
+            carry stay in `param_dtype`.
         param_dtype: type of the parameters and of the carry.
 
     Raises:
@@ -70,9 +71,9 @@ class ConvLSTM(Cell):
     """
 
     features: int
-    spatial_shape: tuple[int, ...]
+    spatial_shape: Sequence[int]
     _: dataclasses.KW_ONLY
-    kernel_size: int | tuple[int, ...] = 3
+    kernel_size: int | Sequence[int] = 3
     kernel_init: Initializer | tuple[Initializer, ...] = initializers.Gaussian()
     recurrent_kernel_init: Initializer | tuple[Initializer, ...] = initializers.Orthogonal()
     bias_init: Initializer | tuple[Initializer, ...] = jax.nn.initializers.zeros
@@ -82,19 +83,18 @@ class ConvLSTM(Cell):
 
     def __post_init__(self):
         check_size("features", self.features)
-        if not isinstance(self.spatial_shape, Sequence) or not len(self.spatial_shape):
+        space, taps = self.spatial_shape, self.kernel_size
+        if not isinstance(space, Sequence) or not space:
             raise ValueError(
-                f"spatial_shape must be a tuple, (height, width) for images; got "
-                f"{self.spatial_shape!r}"
+                f"spatial_shape must be a tuple, (height, width) for images; got {space!r}"
             )
-        axes, kernel = len(self.spatial_shape), self.kernel_size
-        kernel = tuple(kernel) if isinstance(kernel, Sequence) else (kernel,) * axes
-        if len(kernel) != axes:
+        taps = tuple(taps) if isinstance(taps, Sequence) else (taps,) * len(space)
+        if len(taps) != len(space):
             raise ValueError(
-                f"kernel_size must be one number or {axes}, one for each spatial axis; got "
+                f"kernel_size must be one number or {len(space)}, one for each spatial axis; got "
                 f"{self.kernel_size!r}"
             )
-        for field, sizes in (("spatial_shape", tuple(self.spatial_shape)), ("kernel_size", kernel)):
+        for field, sizes in (("spatial_shape", tuple(space)), ("kernel_size", taps)):
             for size in sizes:
                 check_size(f"each entry of {field}", size)
             object.__setattr__(self, field, sizes)  # lists are allowed; tuples are hashable
@@ -118,9 +118,10 @@ class ConvLSTM(Cell):
         )
 
     def _kernel(self, init: Any, key: Array, channels: int) -> Array:
-        shape = math.prod(self.kernel_size) * channels, self.features
+        taps: Any = self.kernel_size
+        shape = math.prod(taps) * channels, self.features
         matrix = initializers.blocks(init, key, shape, 4, self.param_dtype)
-        return matrix.reshape(*self.kernel_size, channels, 4 * self.features)
+        return matrix.reshape(*taps, channels, 4 * self.features)
 
     def input_shape(self, input_size: int) -> tuple[int, ...]:
         """Return `(*spatial_shape, input_size)`."""
@@ -164,7 +165,10 @@ class ConvLSTM(Cell):
         return carry.h
 
     def _convolved(self, x: Array, kernel: Array) -> Array:
-        """Return the convolution of `x [*batch, *spatial_shape, C]` with a kernel."""
+        """Return the convolution of `x [*batch, *spatial_shape, C]` with a kernel.
+
+        As in `rnnjax.cells.kernels.matmul`, products in `dtype` accumulate in the kernel's type.
+        """
         axes = len(self.spatial_shape)
         batch, image = x.shape[: -axes - 1], x.shape[-axes - 1 :]
         compute = jnp.result_type(x, kernel) if self.dtype is None else self.dtype
@@ -176,6 +180,6 @@ class ConvLSTM(Cell):
             (1,) * axes,
             "SAME",
             dimension_numbers=lax.ConvDimensionNumbers(*layout),
+            preferred_element_type=compute if self.dtype is None else kernel.dtype,
         )
-        out = compute if self.dtype is None else kernel.dtype
-        return y.reshape(*batch, *image[:-1], kernel.shape[-1]).astype(out)
+        return y.reshape(*batch, *image[:-1], kernel.shape[-1])

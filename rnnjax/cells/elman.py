@@ -29,6 +29,16 @@ class Elman(Gated):
 
     Parameters: `input_kernel [D, H]`, `recurrent_kernel [H, H]`, `bias [H]`.
     Source: Elman 1990, "Finding structure in time", Cognitive Science 14.
+
+    With rectified units and a recurrent kernel that starts as the identity it is the IRNN, whose
+    gradient at first neither grows nor decays where units are active (Le, Jaitly, Hinton 2015,
+    arXiv:1504.00941):
+
+        irnn = Elman(
+            features=100,
+            activation_fn=jax.nn.relu,
+            recurrent_kernel_init=rnnjax.initializers.Identity(),
+        )
     """
 
     gate_names = ("h",)

@@ -153,8 +153,10 @@ class Gated(GatedStep):
     Args:
         features: H, the number of hidden units.
         kernel_init: initialiser of one `[D, H]` block of W, or a tuple of G, one for each gate.
-        recurrent_kernel_init: initialiser of one `[H, H]` block of U, or a tuple of G. Wrap it in
-            `initializers.Fused` to draw all of U at once, as some libraries do.
+        recurrent_kernel_init: initialiser of one `[H, H]` block of U, or a tuple of G: those of
+            `rnnjax.initializers` (`Orthogonal`, `Identity`, `SpectralRadius`, ...) or of
+            `jax.nn.initializers`. Wrap it in `initializers.Fused` to draw all of U at once, as
+            some libraries do.
         bias_init: initialiser of one `[H]` block of b, or a tuple of G.
         dtype: the type in which the matmuls are computed (accumulating in `param_dtype`); None
             means the promoted type of inputs and parameters. The elementwise part and the carry

@@ -1,4 +1,4 @@
-"""Initialisers: hashable values, so that a cell that holds one stays hashable.
+"""Initialisers, as `rnnjax.initializers`: hashable values, so that a cell that has one is, too.
 
 Each is a frozen dataclass called as `init(key, shape, dtype)`, like those of
 `jax.nn.initializers`, which work in their place. A gated cell calls it once for every gate, with

@@ -80,7 +80,7 @@ def gate_statistics(
     """Return mean, saturated fractions, half-life and histogram of a gate's values in 0..1.
 
     Args:
-        values: one gate's values, from `gates`.
+        values: one gate's values, from `gates`; of a cell with images every place counts.
         seq_lengths: valid steps of each sequence, `[*batch]`; padding does not count.
         bins: the number of bins of the histogram.
 
@@ -90,8 +90,9 @@ def gate_statistics(
     """
     valid = jnp.ones(values.shape[:-1], bool)
     if seq_lengths is not None:
-        times = jnp.arange(values.shape[0]).reshape(-1, *(1 for _ in values.shape[1:-1]))
-        valid = times < jnp.asarray(seq_lengths)
+        lengths = jnp.asarray(seq_lengths)
+        counted = jnp.arange(values.shape[0]).reshape(-1, *(1 for _ in lengths.shape)) < lengths
+        valid &= counted.reshape(counted.shape + (1,) * (valid.ndim - counted.ndim))
     flat, weight = values.reshape(-1, values.shape[-1]), valid.reshape(-1, 1)
     total = jnp.maximum(weight.sum(), 1)
 

@@ -71,7 +71,7 @@ def from_keras(net: nn.Module, weights: Sequence[Any]) -> dict[str, Any]:
             f"weights must hold {wanted[0]} arrays, a kernel, a recurrent kernel and a bias for "
             f"{what}, or {wanted[1]} without biases; got {len(weights)}"
         )
-    input_size = next(iter(jnp.shape(weights[0])[-2:-1]), 1)
+    input_size = next(iter(np.shape(weights[0])[-2:-1]), 1)
     params = []
     for i, place in enumerate(places):
         shapes, found = _shapes(place, input_size), {}

@@ -59,7 +59,8 @@ def find_places(net: nn.Module, library: Library) -> list[Place]:
         raise ValueError("layers must hold at least one layer, got none")
     places, width = [], None
     for i, layer in enumerate(net.layers if stacked else [net]):
-        found, beside = {"": layer}, False
+        found: dict[str, Any] = {"": layer}
+        beside = False
         if type(layer) is Bidirectional:
             merge = layer.merge_fn
             if not any(merge is known for known in library.merges.values()):

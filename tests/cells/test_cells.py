@@ -173,6 +173,21 @@ def test_chrono_draws_ln_uniform_and_mirrors_it_to_the_input_gate():
     assert np.abs(uniform - expected).max() < 3  # Kolmogorov-Smirnov at 1.36 / sqrt(4000) = 2.1
 
 
+def test_the_identity_is_found_where_it_is_looked_for(x64):
+    """An IRNN whose units are active repeats its state, and its Jacobians are the identity."""
+    identity = rnnjax.initializers.Identity()
+    assert identity == Identity()
+    cell = Elman(
+        H, activation_fn=jax.nn.relu, recurrent_kernel_init=identity, param_dtype=jnp.float64
+    )
+    params = cell.init(KEY, D)
+    carry = ElmanCarry(jnp.arange(1.0, H + 1))
+    xs = jnp.zeros((T, D))
+    final = jax.jacobian(lambda c: rnnjax.unroll(cell, params, xs, c)[0].h)(carry)
+    np.testing.assert_array_equal(final.h, np.eye(H))
+    assert "rnnjax.initializers.Identity()" in (Elman.__doc__ or "")
+
+
 def test_initialisers_draw_what_they_say():
     shape = (400, 400)
     gaussian = np.asarray(Gaussian(1.5)(KEY, shape))

@@ -14,9 +14,24 @@ import pytest
 from slow import slow_but_for
 
 from rnnjax import GRU, LSTM, Elman
-from rnnjax.cells import GatedParams, GRUParams, LayerNorm, VariationalDropout, Zoneout
+from rnnjax.cells import (
+    LSTMP,
+    GatedParams,
+    GRUParams,
+    LayerNorm,
+    LSTMPCarry,
+    VariationalDropout,
+    Zoneout,
+)
 from rnnjax.interop import from_torch, to_torch
-from rnnjax.layers import RNN, Bidirectional, Stack, concatenate
+from rnnjax.layers import (
+    RNN,
+    Bidirectional,
+    BidirectionalCarry,
+    Stack,
+    bidirectional,
+    concatenate,
+)
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "pytorch_layers.npz"
 T, B, D, H = 7, 2, 3, 4
@@ -131,6 +146,85 @@ def test_outputs_and_gradients_equal_pytorch_in_float32(kind):
     name = f"{kind}/2/bidirectional/bias"
     arrays = load(name)
     assert run(name, arrays, results(arrays), jnp.float32) < 1e-5
+
+
+PROJECTIONS = Path(__file__).parents[1] / "fixtures" / "pytorch_projections.npz"
+PROJECTED = ["1/forward/bias", "1/forward/no_bias", "2/bidirectional/bias", "3/forward/bias"]
+
+
+def projected(name, dtype=jnp.float32):
+    """The net and the arrays of a network with projections."""
+    with np.load(PROJECTIONS) as file:
+        arrays = {k.removeprefix(f"{name}/"): file[k] for k in file if k.startswith(f"{name}/")}
+    layers, directions, _ = name.split("/")
+    make = bidirectional if directions == "bidirectional" else RNN
+    each = [make(LSTMP(5, 2, param_dtype=dtype)) for _ in range(int(layers))]
+    return Stack(each) if len(each) > 1 else each[0], arrays
+
+
+@pytest.mark.parametrize("name", slow_but_for(PROJECTED[:1], PROJECTED))
+def test_projections_equal_pytorch(name, x64):
+    net, arrays = projected(name, jnp.float64)
+    variables = from_torch(net, below(arrays, "state/"))
+    xs, weights = (jnp.asarray(arrays[key]) for key in ("xs", "weights"))
+    start = [LSTMPCarry(c, h) for c, h in zip(arrays["c0"], arrays["h0"], strict=True)]
+    if "bidirectional" in name:
+        start = [BidirectionalCarry(*pair) for pair in zip(start[::2], start[1::2], strict=True)]
+    start = start if type(net) is Stack else start[0]
+
+    @jax.jit
+    def values(variables, xs, start):
+        def loss(variables, xs, start):
+            carry, outputs = net.apply(
+                variables, xs, initial_carry=start, time_major=True, return_carry=True
+            )
+            total = jnp.sum(outputs * weights) + sum(map(jnp.sum, jax.tree.leaves(carry)))
+            return total, (carry, outputs)
+
+        return jax.grad(loss, (0, 1, 2), has_aux=True)(variables, xs, start)
+
+    (grads, grad_xs, grad_start), (carry, outputs) = values(variables, xs, start)
+    # The gradient of our bias is that of either of PyTorch's two.
+    got = {f"grad/{key}": array for key, array in to_torch(net, grads).items()}
+    got = {key: array for key, array in got.items() if key in arrays and "bias_hh" not in key}
+    got |= {"outputs": outputs, "grad/xs": grad_xs}
+    for prefix, end, tree in (("final_", "", carry), ("grad/", "0", grad_start)):
+        states = jax.tree.leaves(tree, is_leaf=lambda c: isinstance(c, LSTMPCarry))
+        for field in LSTMPCarry._fields:
+            got[f"{prefix}{field}{end}"] = jnp.stack([getattr(s, field) for s in states])
+    want = {k: v for k, v in arrays.items() if k.startswith(("outputs", "final_", "grad/"))}
+    want = {key: value for key, value in want.items() if "bias_hh" not in key}
+    assert set(got) == set(want)
+    assert max(oracles.relative_error(got[key], want[key]) for key in want) < 1e-12
+
+
+@pytest.mark.parametrize("name", PROJECTED)
+def test_the_state_dict_of_projections_is_the_same_network(name, x64):
+    net, arrays = projected(name, jnp.float64)
+    state = below(arrays, "state/")
+    back = to_torch(net, from_torch(net, state), bias="no_bias" not in name)
+    assert list(back) == list(state)
+    for key, array in back.items():
+        assert array.shape == state[key].shape and array.flags.c_contiguous
+        if key.startswith("weight"):
+            np.testing.assert_array_equal(array, state[key])
+        elif key.startswith("bias_ih"):
+            np.testing.assert_array_equal(array, state[key] + state[key.replace("ih", "hh")])
+
+
+def test_a_projection_of_another_width_is_refused():
+    net, arrays = projected("1/forward/bias")
+    state = below(arrays, "state/")
+    with pytest.raises(ValueError) as error:
+        from_torch(RNN(LSTMP(5, 3)), state)
+    assert str(error.value) == (
+        "weight_hh_l0 must have shape (20, 3) in LSTMP(features=5, proj_size=3), got (20, 2)"
+    )
+    with pytest.raises(ValueError) as error:
+        from_torch(net, without(state, "weight_hr_l0"))
+    assert str(error.value) == (
+        "state_dict must have 5 keys, weight_ih_l0 to weight_hr_l0; missing: weight_hr_l0"
+    )
 
 
 @pytest.mark.slow
@@ -350,6 +444,17 @@ class Mine(LSTM):
 
 SHARED = RNN(LSTM(H))
 BAD_NETS = {
+    "wide projection": (
+        RNN(LSTMP(H, H)),
+        ValueError,
+        "proj_size must be smaller than features = 4, as PyTorch's is; got 4",
+    ),
+    "projections": (
+        Stack([RNN(LSTMP(H, 2)), RNN(LSTMP(H, 3))]),
+        ValueError,
+        "cells must be all alike, as PyTorch's are; got LSTMP(features=4, proj_size=2), "
+        "LSTMP(features=4, proj_size=3)",
+    ),
     "wrapped": (
         RNN(Zoneout(LSTM(H), 0.1)),
         TypeError,

@@ -28,7 +28,7 @@ from paths import (
 
 import rnnjax
 from rnnjax import GRU, LSTM, Elman, cells, diagnostics, layers
-from rnnjax.cells import Cell, LayerNorm, VariationalDropout, Zoneout
+from rnnjax.cells import LSTMP, Cell, ConvLSTM, LayerNorm, VariationalDropout, Zoneout
 from rnnjax.cells.gated import is_gated
 from rnnjax.recurrence import fast
 from rnnjax.recurrence.sequential import _unroll
@@ -65,7 +65,7 @@ OVERRIDES["with_noise"] = lambda kind, name: (
 REFUSED = {"recur", "split", "next_carry"}
 SAYS = {  # these say something of the cell; each has a test below
     *("gate_names", "dtype", "gated", "output_size", "without_initialisers"),
-    *("surrogate_gradient", "init_only"),
+    *("surrogate_gradient", "init_only", "input_shape"),
 }
 
 
@@ -89,6 +89,8 @@ MADE: dict[Any, Any] = {
     LayerNorm: lambda kind: kind(GRU(H)),
     Zoneout: lambda kind: kind(GRU(H), 0.3),
     VariationalDropout: lambda kind: kind(GRU(H), 0.4),
+    LSTMP: lambda kind: kind(H, 3),
+    ConvLSTM: lambda kind: kind(2, (3,), kernel_size=2),
     Rate: lambda kind: kind(H),
 }
 ON = {
@@ -148,10 +150,11 @@ def test_every_path_honours_it(kind, name, x64):
     """Fast path, plain scan and Python loop; the gradient along a direction by differences."""
     cell = overridden(kind, name)
     arguments = arguments_for(cell)
-    assert uses_fast_path(cell, *arguments) == (kind is not Rate and name != "step")
+    fast_before = is_gated(MADE[kind](kind)) and name != "step"
+    assert uses_fast_path(cell, *arguments) == fast_before
     loop = jax.jit(functools.partial(everything, functools.partial(python_loop, cell)))
     want = loop(*arguments)
-    others = [cell] if kind is Rate or name == "step" else [cell, without_fast_path(cell)]
+    others = [cell, without_fast_path(cell)] if fast_before else [cell]
     for other in others:
         assert oracles.relative_error(unrolled(other)(*arguments), want) < 1e-10
     plain = MADE[kind](kind)
@@ -186,11 +189,13 @@ def test_diagnostics_and_layers_honour_it(kind, name, x64):
 
     @jax.jit
     def advance(flat):
-        parts = jnp.split(flat, len(jax.tree.leaves(carry)), axis=-1)
-        new = cell.step(ready, jax.tree.structure(carry).unflatten(parts), us)
-        return jnp.concatenate(jax.tree.leaves(new), axis=-1)
+        leaves = jax.tree.leaves(carry)
+        ends = np.cumsum([leaf[0].size for leaf in leaves])
+        parts = zip(jnp.split(flat, ends[:-1], axis=-1), leaves, strict=True)
+        parts = [part.reshape(T, *leaf.shape) for part, leaf in parts]
+        return flattened(cell.step(ready, jax.tree.structure(carry).unflatten(parts), us), 2)
 
-    flat = jnp.concatenate(jax.tree.leaves(entering), axis=-1)  # [T, B, N]
+    flat = flattened(entering, 2)  # [T, B, N]
     for entry, moved in enumerate(1e-6 * np.eye(flat.shape[-1])):
         slope = (advance(flat + moved) - advance(flat - moved)) / 2e-6
         np.testing.assert_allclose(found[..., entry], slope, atol=1e-7)
@@ -200,7 +205,7 @@ def test_diagnostics_and_layers_honour_it(kind, name, x64):
 
     profile = diagnostics.gradient_profile(cell, params, xs, loss, carry)
     last = jax.grad(lambda s: (cell.output(s) ** 2).sum())(final)
-    vector = np.concatenate(jax.tree.leaves(last), axis=-1)
+    vector = flattened(last, 1)
     for lag in range(1, T + 1):
         vector = np.einsum("bij,bi->bj", found[T - lag], vector)
         want = np.log(np.linalg.norm(vector, axis=-1))
@@ -216,6 +221,12 @@ def test_diagnostics_and_layers_honour_it(kind, name, x64):
     own = layer.cell_params(variables["params"])
     want = rnnjax.unroll(cell, own, inputs)[1]
     np.testing.assert_allclose(layer.apply(variables, inputs), want, rtol=1e-12)
+
+
+def flattened(tree, leading):
+    """Return the leaves side by side, `[..., N]`, of arrays with so many leading axes."""
+    leaves = [a.reshape(*a.shape[:leading], -1) for a in jax.tree.leaves(tree)]
+    return jnp.concatenate(leaves, axis=-1)
 
 
 def at(tree, t):
