@@ -31,9 +31,15 @@ KERAS = Library(
     {"concatenate": concatenate, "jnp.add": jnp.add, "jnp.multiply": jnp.multiply},
 )
 NAMES = "kernel", "recurrent_kernel", "bias"
+RESETS_BEFORE = (
+    "reset_after=False and resets before the recurrent matmul; GRU resets after it, as with "
+    "reset_after=True"
+)
 
 
-def from_keras(net: nn.Module, weights: Sequence[Any]) -> dict[str, Any]:
+def from_keras(
+    net: nn.Module, weights: Sequence[Any], *, reset_after: bool | None = None
+) -> dict[str, Any]:
     """Return variables for `net.apply` with the weights of Keras' recurrent layers.
 
         input_kernel = kernel,   recurrent_kernel = recurrent_kernel,   bias = bias
@@ -51,10 +57,12 @@ def from_keras(net: nn.Module, weights: Sequence[Any]) -> dict[str, Any]:
         weights: what `get_weights()` returns, of a layer or of a model that holds nothing but
             recurrent layers: NumPy arrays of any floating type. Parameters have the cell's
             `param_dtype`.
+        reset_after: of Keras' GRU layers. Their biases tell it, so it may be left out; without
+            biases it must be given.
 
     Raises:
         ValueError: there are too many arrays or too few, a shape differs, a GRU has
-            `reset_after=False`, or `net` is one that Keras does not have.
+            `reset_after=False` or does not tell, or `net` is one that Keras does not have.
         TypeError: a layer, a cell or an array is of an unsupported type.
 
     Source: Keras 3, keras/src/layers/rnn: simple_rnn.py, lstm.py, gru.py, conv_lstm.py.
@@ -71,6 +79,8 @@ def from_keras(net: nn.Module, weights: Sequence[Any]) -> dict[str, Any]:
             f"weights must hold {wanted[0]} arrays, a kernel, a recurrent kernel and a bias for "
             f"{what}, or {wanted[1]} without biases; got {len(weights)}"
         )
+    if any(type(place.cell) is GRU for place in places):
+        _check_reset(reset_after, told=each == len(NAMES))
     input_size = next(iter(np.shape(weights[0])[-2:-1]), 1)
     params = []
     for i, place in enumerate(places):
@@ -79,14 +89,22 @@ def from_keras(net: nn.Module, weights: Sequence[Any]) -> dict[str, Any]:
             said = f"weights[{j}], a {name.replace('_', ' ')},"
             found[name] = to_numpy(said, weights[j])
             if type(place.cell) is GRU and name == "bias" and found[name].ndim == 1:
-                raise ValueError(
-                    f"{said} has one axis, so the layer has reset_after=False and resets before "
-                    "the recurrent matmul; GRU resets after it, as with reset_after=True"
-                )
+                raise ValueError(f"{said} has one axis, so the layer has {RESETS_BEFORE}")
             check_shape(said, found[name], shapes[name], place.cell)
         blank = {name: np.zeros(shapes[name]) for name in NAMES if name not in found}
         params.append(_merged(place, **found, **blank))
     return variables_of(places, params)
+
+
+def _check_reset(reset_after, told):
+    """Raise a ValueError unless the GRU layers reset after the recurrent matmul."""
+    if reset_after is None and not told:
+        raise ValueError(
+            "the weights of a GRU without biases do not tell where it resets; pass "
+            "reset_after=True if the layer has it, as it has by default"
+        )
+    if reset_after not in (None, True):
+        raise ValueError(f"the layer has {RESETS_BEFORE}")
 
 
 def to_keras(

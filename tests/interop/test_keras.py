@@ -94,10 +94,15 @@ def as_keras(net, grads):
     return found
 
 
+def told(name):
+    """What must be said of a network whose weights do not tell it."""
+    return {"reset_after": True} if name.endswith("no_bias") else {}
+
+
 def compare(name, dtype):
     """The largest error of outputs and gradients against Keras'."""
     net, (arrays, weights, grads) = nets(dtype)[name], load(name)
-    variables = from_keras(net, weights)
+    variables = from_keras(net, weights, **told(name))
     xs, weighting = (jnp.asarray(arrays[k], dtype) for k in ("xs", "weighting"))
 
     @jax.jit
@@ -132,7 +137,7 @@ def test_outputs_and_gradients_equal_keras_in_float32(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_weights_of_weights_are_the_same_network(name, x64):
     net, want = nets(jnp.float64)[name], weights_of(name)
-    got = to_keras(net, from_keras(net, want), bias="no_bias" not in name)
+    got = to_keras(net, from_keras(net, want, **told(name)), bias="no_bias" not in name)
     assert len(got) == len(want)
     for i, (a, b) in enumerate(zip(got, want, strict=True)):
         assert type(a) is np.ndarray and a.dtype == np.float64 and a.flags.writeable
@@ -285,6 +290,16 @@ def test_biases_that_are_not_zero_are_not_left_out():
     with pytest.raises(ValueError) as error:
         to_keras(net, from_keras(net, GRU_WEIGHTS), bias=False)
     assert str(error.value) == "biases must be zero for bias=False; those of cell are not"
+
+
+def test_a_gru_without_biases_must_be_told_where_it_resets():
+    net = RNN(GRU(H))
+    with pytest.raises(ValueError, match="do not tell where it resets; pass reset_after=True"):
+        from_keras(net, GRU_WEIGHTS[:2])
+    with pytest.raises(ValueError, match="GRU resets after it, as with reset_after=True"):
+        from_keras(net, GRU_WEIGHTS[:2], reset_after=False)
+    got = from_keras(net, GRU_WEIGHTS[:2], reset_after=True)
+    assert not got["params"]["cell"]["bias"].any()
 
 
 def test_nothing_imports_keras_and_a_layer_is_not_a_list():
