@@ -135,6 +135,7 @@ def test_with_a_kernel_of_one_every_place_is_an_lstm(x64):
     assert oracles.relative_error(got, want) < 1e-13
 
 
+@pytest.mark.slow
 def test_the_gradient_spreads_by_half_a_kernel_a_step(x64):
     """dL/ds_{T-k} of the last output at one place reaches k (K - 1) / 2 places and no further."""
     cell = ConvLSTM(H, (11, 9), kernel_size=(3, 1), param_dtype=jnp.float64)
@@ -174,6 +175,7 @@ def directly(name, cell, params, xs, lengths):
     return run(params, xs, reverse=name == "reverse")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", slow_but_for("reverse", ["rnn", "reverse", "bidirectional", "deep"])
 )

@@ -80,6 +80,7 @@ def test_with_a_projection_of_one_it_is_the_lstm(x64):
     assert oracles.relative_error(rest, want_rest) < 1e-13
 
 
+@pytest.mark.slow
 def test_a_projection_folded_into_the_kernels_is_an_lstm(x64):
     """v = h U = m (R U), so an LSTM with kernel R U has the same c, and its m R is our h."""
     cell = LSTMP(H, P, param_dtype=jnp.float64)
@@ -152,6 +153,7 @@ def test_a_projection_of_no_size_is_refused(size):
         LSTMP(H, size)
 
 
+@pytest.mark.slow
 def test_jacobians_have_the_rank_that_the_docstring_says(x64):
     """d s' / d s has a part of rank P through h and, through c, the diagonal of forget gates."""
     cell = LSTMP(H, P, param_dtype=jnp.float64)

@@ -46,6 +46,7 @@ def test_of_equally_probable_tokens_the_lowest_are_kept():
     np.testing.assert_array_equal(nucleus(logits, 0.4), want)
 
 
+@pytest.mark.slow
 def test_the_whole_distribution_is_its_own_nucleus_to_the_bit():
     logits = jnp.array([[0.0, -20, -40, -60], [5.0, 5, 5, -200]])
     assert nucleus(logits, 1.0).all()  # though the first token has a probability of 1 by rounding

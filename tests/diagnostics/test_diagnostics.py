@@ -64,6 +64,7 @@ def test_a_scaled_orthogonal_linear_network_decays_by_exactly_ln_gain(gain, dtyp
     np.testing.assert_allclose(rate, -math.log(gain), atol=tolerance * abs(math.log(gain)) + 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
 def test_lstm_with_zero_weights_keeps_c_by_the_forget_gate(dtype, tolerance, x64):
     cell, forget = LSTM(4), jnp.array([-3.0, 0.0, 1.0, 7.0], dtype)
@@ -81,6 +82,7 @@ def test_lstm_with_zero_weights_keeps_c_by_the_forget_gate(dtype, tolerance, x64
         np.testing.assert_array_equal(joint, profile.c)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
 def test_gru_with_zero_weights_halves_at_every_step(dtype, tolerance, x64):
     cell = GRU(4)
@@ -92,6 +94,7 @@ def test_gru_with_zero_weights_halves_at_every_step(dtype, tolerance, x64):
     np.testing.assert_allclose(half_life(profile[::-1]), 1, rtol=tolerance)
 
 
+@pytest.mark.slow
 def test_irnn_at_initialisation_passes_the_gradient_unchanged():
     cell = Elman(4, activation_fn=jax.nn.relu, recurrent_kernel_init=Identity())
     params = cell.init(KEY, 1)._replace(input_kernel=jnp.full((1, 4), 1e-3))
@@ -117,6 +120,7 @@ def test_scalar_linear_adjoint_is_a_power(x64):
     np.testing.assert_allclose(slope, T * 0.7 * 0.9 ** (T - 1), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_step_never_grows_the_gradient_beyond_its_bound(x64):
     """||J|| <= gamma ||U||, gamma = 1 for tanh and 1/4 for the logistic (Pascanu et al. 2013)."""
     for activation, gamma in ((jnp.tanh, 1.0), (jax.nn.sigmoid, 0.25)):

@@ -13,7 +13,7 @@ CELLS = {"elman": Elman(H), "lstm": LSTM(H), "gru": GRU(H)}
 
 @pytest.mark.parametrize("cell", slow_but_for("lstm", CELLS))
 @pytest.mark.parametrize(("total", "batch"), [(0, 2), (5, 0), (0, 0)])
-@pytest.mark.parametrize("lengths", [False, True])
+@pytest.mark.parametrize("lengths", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_nothing_in_nothing_out(cell, total, batch, lengths):
     xs, params = jnp.zeros((total, batch, D)), cell.init(KEY, D)
     direction = jax.tree.map(jnp.ones_like, cell.initial_carry((batch,)))

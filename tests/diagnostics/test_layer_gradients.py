@@ -284,6 +284,7 @@ def test_any_flax_module():
     np.testing.assert_allclose(np.exp(found["middle"]), want, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_has_no_gradient_and_what_has_too_much():
     net = RNN(Elman(H, activation_fn=rnnjax.cells.identity))
     turned = jnp.swapaxes(XS, 0, 1)

@@ -32,6 +32,7 @@ def problem(cell, steps=60, dtype=jnp.float64):
     return params, jax.random.normal(KEY, (steps, 2, 3), dtype)
 
 
+@pytest.mark.slow
 def test_the_henon_map_has_the_published_exponents(x64):
     """0.41922 +- 0.00006 (Sprott 2003); the sum is ln 0.3, the map's constant contraction."""
     found = lyapunov_spectrum(Henon(), {}, jnp.zeros((20_000, 1)), transient=100)
@@ -272,6 +273,7 @@ def test_a_redundant_state_has_exponents_of_minus_infinity():
     assert alone.condition < 100
 
 
+@pytest.mark.slow
 def test_singular_values_of_a_redundant_state():
     """J = [[1 - a, a mu], [1 - a, a mu]] for each unit, so J^k = (1 - a + a mu)^(k-1) J."""
     cell, params, rates = quiet_rates()

@@ -124,6 +124,7 @@ def test_every_lag_of_a_scalar_linear_network_has_the_same_share(x64):
     np.testing.assert_array_equal(found.input_kernel, 0)
 
 
+@pytest.mark.slow
 def test_signal_and_noise_are_those_of_the_examples_gradients(x64):
     cell = CELLS["elman"]
     params, xs, start = problem(cell)

@@ -226,6 +226,7 @@ def test_parts_that_cancel_outgrow_the_whole(x64):
             assert (part[n, :, 1] == -np.inf).all()  # no gradient at all
 
 
+@pytest.mark.slow
 def test_padding_passes_everything_on_unchanged(x64):
     params, xs, carry, cotangent = draw("lstm", (2,))
     junk = jnp.concatenate([xs, jnp.full((3, 2, D), jnp.nan)])

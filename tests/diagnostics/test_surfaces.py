@@ -162,6 +162,7 @@ def test_an_entry_direction_moves_one_entry():
             surfaces.entry_direction(params, "cell.bias", index)
 
 
+@pytest.mark.slow
 def test_random_directions_are_as_long_as_the_filters():
     params = {
         "bias": jnp.array([3.0, 0.0, 4.0]),

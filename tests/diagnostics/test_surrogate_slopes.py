@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from own_cells import LIF, PlainLIF, spike, spike_in_reverse
+from slow import slow_but_for
 
 from rnnjax import diagnostics
 
 KEY = jax.random.key(0)
 T, B, D, H = 5, 2, 3, 4
-KINDS = [LIF, PlainLIF]
+KINDS = slow_but_for("LIF", {"LIF": LIF, "PlainLIF": PlainLIF})
 
 
 def problem(cell):

@@ -288,6 +288,7 @@ def test_a_saturated_network_has_the_same_profile_in_float32_as_in_float64(name,
     np.testing.assert_allclose(single, double, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_elman_unit_held_at_15_loses_28_nats_a_step(x64):
     """ln(1 - tanh(15)^2) = ln 4 - 30, to which the weight adds its logarithm."""
     cell, params, xs, cotangent = saturated("elman")

@@ -223,6 +223,7 @@ def test_histograms_refuse_what_they_cannot_count():
         diagnostics.log_histogram({"b": np.float64(1)})
 
 
+@pytest.mark.slow
 def test_the_median_spectral_radius_is_over_gates_and_seeds():
     cell = GRU(H)
     params = jax.vmap(lambda key: cell.init(key, D))(jax.random.split(jax.random.key(0), 3))

@@ -66,6 +66,7 @@ def test_members_may_have_sequences_of_their_own():
     np.testing.assert_allclose(part["median"], np.median(shares, axis=0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_lag_k_is_about_the_carry_that_enters_step_t_minus_k():
     """s_t enters step t and has lag T - t: the layer is cut open at every step."""
     layer, length = RNN(rnnjax.GRU(5)), 7

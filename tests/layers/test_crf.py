@@ -165,6 +165,7 @@ def test_the_loss_and_its_gradient_are_those_over_all_paths(forbidden, x64):
     assert not gradients[0][~VALID].any() and found[3] == 0
 
 
+@pytest.mark.slow
 def test_marginals_and_scores_can_be_differentiated(x64):
     mix = np.random.default_rng(0).normal(size=(B, T, K))
 
@@ -260,6 +261,7 @@ def test_samples_have_the_probabilities_of_the_paths():
 SHAPES = {f"{batch} {total}": (batch, total) for batch in ((), (0,), (2, 3)) for total in (0, 1, 3)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", slow_but_for(["() 0", "(2, 3) 3"], SHAPES))
 def test_any_batch_and_any_number_of_steps(shape):
     batch, total = shape
@@ -351,6 +353,7 @@ def random_params(model, xs):
     return structure.unflatten([jax.random.normal(k, a.shape) for k, a in pairs])
 
 
+@pytest.mark.slow
 def test_at_first_it_is_a_softmax_at_every_step():
     xs = jax.random.normal(KEY, (B, T, D))
     variables = jax.jit(tagger().init)(KEY, xs)
@@ -369,6 +372,7 @@ def test_at_first_it_is_a_softmax_at_every_step():
     np.testing.assert_array_equal(got["mode"], np.where(VALID, found.logits.argmax(-1), 0))
 
 
+@pytest.mark.slow
 def test_a_model_adds_its_parameters_and_ignores_the_padding():
     xs = jax.random.normal(KEY, (B, T, D))
     model = tagger(forbidden=[(1, 0), (None, 2)])
@@ -441,6 +445,7 @@ def test_it_learns_what_no_step_tells_by_itself():
 # --- what BIO rules out, and wrong arguments --------------------------------------------------
 
 
+@pytest.mark.slow
 def test_bio_labels_rule_out_what_their_definition_does():
     labels = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-X-Y"]
     pairs = bio_forbidden(labels)

@@ -64,6 +64,7 @@ def test_a_layer_is_exported_with_any_batch_and_length(layer):
         close(exported.call(variables, xs, lengths), run(variables, xs, lengths))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", slow_but_for("RNN", [*STEPWISE]))
 def test_masks_and_resets_are_exported(layer):
     layer = STEPWISE[layer]

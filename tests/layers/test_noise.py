@@ -29,6 +29,7 @@ def test_no_stream_no_noise():
     assert oracles.relative_error(noisy, other) > 0.01
 
 
+@pytest.mark.slow
 def test_dropout_between_layers_keeps_one_mask_over_time_if_asked():
     xs = jnp.ones((50, T, D))
     identity = Elman(H, activation_fn=cells.identity)

@@ -34,6 +34,7 @@ def test_the_transformer_sees_the_past_in_its_window(window, reach):
     assert np.array_equal(got, (lag >= 0) & (lag < reach))
 
 
+@pytest.mark.slow
 def test_the_transformers_attention_weights():
     layer = Transformer(8, num_heads=2, num_layers=1)
     variables = layer.init(KEY, XS)

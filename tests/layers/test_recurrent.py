@@ -198,6 +198,7 @@ def test_parameters_are_the_cells_own():
     assert jax.tree.structure(restored) == jax.tree.structure(variables)
 
 
+@pytest.mark.slow
 def test_any_number_of_batch_axes():
     layer = RNN(GRU(H))
     variables = layer.init(KEY, XS)

@@ -66,7 +66,7 @@ def taken(xs, b):
     return xs[b : b + 1, np.flatnonzero(MASK[b])]
 
 
-@pytest.mark.parametrize("name", slow_but_for(["rnn", "deep"], [*LAYERS]))
+@pytest.mark.parametrize("name", slow_but_for("rnn", [*LAYERS]))
 def test_layers_leave_masked_steps_out(name):
     layer = LAYERS[name]
     variables = layer.init(KEY, XS)
@@ -92,7 +92,8 @@ POOLING = {"last": layers.last_state, "mean": layers.mean_state}
 POOLING |= {"attention": layers.AttentionPooling(3)}
 
 
-@pytest.mark.parametrize("name", slow_but_for("mean", [*POOLING]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*POOLING])
 def test_many_to_one_leaves_masked_steps_out(name):
     model = models.ManyToOne(deep(GRU(H)), layers.LinearHead(2), layers.Embed(V, D), POOLING[name])
     tokens = np.where(MASK, TOKENS, V + 7)
@@ -108,7 +109,9 @@ def test_many_to_one_leaves_masked_steps_out(name):
     agree(masked, alone, variables, jnp.asarray(TOKENS))
 
 
-@pytest.mark.parametrize("output", [None, 2.5, "last"])
+@pytest.mark.parametrize(
+    "output", slow_but_for("last", {"zeros": None, "2.5": 2.5, "last": "last"})
+)
 def test_many_to_many_leaves_masked_steps_out(output):
     model = models.ManyToMany(RNN(LSTM(H)), layers.LinearHead(2), layers.Embed(V, D))
     variables = model.init(KEY, jnp.asarray(TOKENS))
@@ -129,7 +132,8 @@ ATTENTION = {"plain": None, "additive": layers.AdditiveAttention(3)}
 ATTENTION |= {"dot_product": layers.DotProductAttention(3)}
 
 
-@pytest.mark.parametrize("attention", slow_but_for("additive", ATTENTION))
+@pytest.mark.slow
+@pytest.mark.parametrize("attention", ATTENTION.values(), ids=ATTENTION)
 def test_encoders_leave_masked_steps_out(attention):
     decoder = models.OneToMany(RNN(GRU(H)), layers.SoftmaxHead(V), layers.Embed(V, D), attention)
     model = models.EncoderDecoder(both_directions(GRU(H)), decoder, layers.Embed(V, D))
@@ -171,6 +175,7 @@ def test_packed_sequences_equal_separate_ones(name):
     agree(packed, separate, variables, XS)
 
 
+@pytest.mark.slow
 def test_packed_sequences_in_a_model():
     model = models.ManyToMany(LAYERS["deep"], layers.LinearHead(2))
     variables = model.init(KEY, XS)
@@ -201,6 +206,7 @@ def test_the_carry_after_a_reset():
         deep.apply(variables, XS, resets=resets, reset_carry=(given,))
 
 
+@pytest.mark.slow
 def test_all_carries():
     cell, n = LSTM(H), jnp.array([T, 4])
     layer = RNN(cell)
@@ -232,7 +238,7 @@ def test_all_carries():
         np.testing.assert_array_equal(final.backward.c, every.backward.c[:, 0])
 
 
-@pytest.mark.parametrize("name", ["rnn", "bidirectional", "deep"])
+@pytest.mark.parametrize("name", slow_but_for("rnn", ["rnn", "bidirectional", "deep"]))
 def test_clipped_adjoints(name):
     cell = Elman(H)
     layer = {"rnn": RNN(cell), "bidirectional": both_directions(cell), "deep": Stack([RNN(cell)])}
@@ -270,6 +276,7 @@ def test_clipped_adjoints(name):
     assert relative_error(got, plain) > 1e-2  # the bound binds
 
 
+@pytest.mark.slow
 def test_what_masked_steps_emit():
     n, past = jnp.array([T, 4]), np.arange(T) >= np.array([[T], [4]])
     gap = ~MASK & ~past

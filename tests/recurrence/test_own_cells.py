@@ -160,6 +160,7 @@ def test_the_gradient_of_a_complex_carry_is_the_conjugate_of_the_direction_of_as
         assert float(slope) == pytest.approx(float((g[0, 0] * direction).real), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but_for("coRNN", ["sLSTM", "coRNN", "all three gru"]))
 def test_forward_mode_and_second_derivatives_are_those_of_the_plain_scan(name, x64):
     cell = CELLS[name]
