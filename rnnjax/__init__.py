@@ -9,7 +9,8 @@ if own_program():
     end_quietly()  # before anything slow is imported
 
 from rnnjax import cells, decoding, diagnostics, regularizers, tasks, testing
-from rnnjax.cells import GRU, LSTM, Cell, Elman, Gated, initializers
+from rnnjax.cells import GRU, LSTM, Cell, Elman, Gated, Linear, initializers
+from rnnjax.recurrence.parallel import unroll_parallel
 from rnnjax.recurrence.sequential import unroll
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = [
     "Cell",
     "Elman",
     "Gated",
+    "Linear",
     "cells",
     "decoding",
     "diagnostics",
@@ -34,6 +36,7 @@ __all__ = [
     "tasks",
     "testing",
     "unroll",
+    "unroll_parallel",
     "word_vectors",
 ]
 

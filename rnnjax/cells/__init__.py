@@ -7,8 +7,10 @@ from rnnjax.cells.elman import Elman, ElmanCarry, identity
 from rnnjax.cells.gated import Gated, GatedParams, GatedStep
 from rnnjax.cells.gru import GRU, GRUCarry, GRUParams
 from rnnjax.cells.layer_norm import LayerNorm, LayerNormParams
+from rnnjax.cells.linear import Linear
 from rnnjax.cells.lstm import LSTM, LSTMCarry
 from rnnjax.cells.lstmp import LSTMP, LSTMPCarry, LSTMPParams
+from rnnjax.cells.min_gru import MinGRU, MinGRUCarry, MinGRUParams
 from rnnjax.cells.variational_dropout import VariationalDropout
 from rnnjax.cells.wrapper import Wrapper
 from rnnjax.cells.zoneout import Zoneout
@@ -33,6 +35,10 @@ __all__ = [
     "LSTMPParams",
     "LayerNorm",
     "LayerNormParams",
+    "Linear",
+    "MinGRU",
+    "MinGRUCarry",
+    "MinGRUParams",
     "Noisy",
     "Stochastic",
     "VariationalDropout",

@@ -1,29 +1,10 @@
-"""Run a cell over time, step by step: `unroll`, a `lax.scan` of `cell.step`, or the fast path."""
+"""Run a cell over time, step by step: `unroll`."""
 
-import functools
-import math
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
-from jax import lax
-from jax.sharding import PartitionSpec as P
-
-from rnnjax.cells.base import Cell, check_size
-from rnnjax.recurrence.fast import fast_scan, served
-from rnnjax.recurrence.inputs import batch_shape, check_params
-from rnnjax.recurrence.meshes import splits_batch, varying_alike, with_explicit_axes
-from rnnjax.recurrence.options import (
-    checked_clip,
-    checked_flags,
-    checked_lengths,
-    checked_masked_output,
-    checked_perturbations,
-    checked_probe,
-    settle_dtypes,
-    start_carry,
-)
-from rnnjax.recurrence.steps import Now, enter, flags, leave, where
+from rnnjax.cells.base import Cell
+from rnnjax.recurrence.running import _unroll as _unroll
+from rnnjax.recurrence.running import checked_and_run
 
 PyTree = Any
 
@@ -117,178 +98,23 @@ def unroll(
         TypeError: the cell is not hashable, `xs` is a list of time steps, or `seq_lengths`, `mask`
             or `resets` have the wrong type.
     """
-    batch, total = batch_shape(cell, xs), jax.tree.leaves(xs)[0].shape[0]
-    check_params(cell, params, xs)
-    if checkpoint_every == "sqrt":
-        checkpoint_every = max(1, math.isqrt(total)) if isinstance(total, int) else None
-    check_size("unroll", unroll)
-    for name, every in (("checkpoint_every", checkpoint_every), ("truncate_every", truncate_every)):
-        if every is not None:
-            check_size(name, every)
-    if reset_carry is not None and resets is None:
-        raise ValueError("reset_carry was given without resets; give both or neither")
-    if masked_output is not None and mask is None:
-        raise ValueError("masked_output was given without mask; give both or neither")
-    hold = isinstance(masked_output, str)
-    emitted = None if hold else checked_masked_output(cell, masked_output, total, batch)
-    if hold and masked_output != "last":
-        raise ValueError(f'masked_output must be numbers or "last", got {masked_output!r}')
-    return _unroll(
-        cell.without_initialisers(),
+    return checked_and_run(
+        cell,
         params,
-        jax.tree.map(jnp.asarray, xs),
-        start_carry(cell, initial_carry, batch, "initial_carry"),
-        checked_lengths(seq_lengths, total, batch),
-        checked_flags("mask", mask, total, batch),
-        emitted,
-        checked_flags("resets", resets, total, batch),
-        None if resets is None else start_carry(cell, reset_carry, batch, "reset_carry"),
-        checked_clip(clip_adjoints),
-        checked_perturbations(cell, perturbations, total, batch),
-        checked_probe(norm_probe, total, batch),
-        hold=hold,
-        reverse=bool(reverse),
-        unroll=int(unroll),
+        xs,
+        initial_carry,
+        parallel=False,
+        seq_lengths=seq_lengths,
+        mask=mask,
+        masked_output=masked_output,
+        resets=resets,
+        reset_carry=reset_carry,
+        reverse=reverse,
+        unroll=unroll,
         checkpoint_every=checkpoint_every,
         truncate_every=truncate_every,
-        return_carries=bool(return_carries),
+        clip_adjoints=clip_adjoints,
+        perturbations=perturbations,
+        norm_probe=norm_probe,
+        return_carries=return_carries,
     )
-
-
-@functools.partial(
-    jax.jit,
-    static_argnames=(
-        "cell",
-        "hold",
-        "reverse",
-        "unroll",
-        "checkpoint_every",
-        "truncate_every",
-        "return_carries",
-    ),
-)
-def _unroll(cell, params, xs, carry, *options, return_carries, **static):
-    run = functools.partial(_run, cell, return_carries=return_carries, **static)
-    ndim = len(batch_shape(cell, xs))
-    run = with_explicit_axes(run, xs, carry, ndim, return_carries=return_carries)
-    return run(params, xs, carry, *options)
-
-
-def _run(
-    cell,
-    params,
-    xs,
-    carry,
-    lengths,
-    mask,
-    emitted,
-    resets,
-    reset_carry,
-    clip_adjoints,
-    perturbations,
-    norm_probe,
-    *,
-    hold,
-    reverse,
-    unroll,
-    checkpoint_every,
-    truncate_every,
-    return_carries,
-):
-    batch, total = batch_shape(cell, xs), jax.tree.leaves(xs)[0].shape[0]
-    given = params, xs, carry, lengths, mask, emitted, resets, reset_carry, clip_adjoints
-    alike, varying = varying_alike((*given, perturbations, norm_probe))
-    params, xs, carry, lengths, mask, emitted, resets, *alike = alike
-    reset_carry, clip_adjoints, perturbations, norm_probe = alike
-    ready = cell.prepare(params)
-    carry = settle_dtypes(cell, ready, xs, carry)
-    if resets is not None:
-        reset_carry = jax.tree.map(lambda r, c: r.astype(c.dtype), reset_carry, carry)
-    within, valid, resets, cut = flags(
-        total, len(batch), lengths, mask, resets, truncate_every=truncate_every, reverse=reverse
-    )
-    if valid is not None:  # what is left out, NaN included, must not reach a gradient as 0 * NaN
-        xs = jax.tree.map(lambda x: where(valid, x, jnp.zeros_like(x)), xs)
-    own = within if hold else valid  # where the outputs are the cell's own
-    if emitted is not None and within is not None:
-        emitted = where(within, emitted, jnp.zeros_like(emitted))
-    now = Now(valid, resets, cut, perturbations, norm_probe)
-    shared = reset_carry, clip_adjoints
-    enter_step = functools.partial(enter, len(batch))
-
-    def scan(read, ready, carry, xs, now, shared):
-        def step(carry, inputs):
-            u, now = inputs
-            carry = enter_step(shared, carry, now)
-            carry = leave(carry, cell.step(ready, carry, u), now)
-            return carry, read(carry)
-
-        us = cell.project(ready, xs)
-        return lax.scan(step, carry, (us, now), reverse=reverse, unroll=unroll)
-
-    def read(carry):
-        return cell.output(carry), carry if return_carries else None
-
-    fast = served(cell, ready, carry, xs) and not varying
-
-    def run(ready, shared, carry, inputs):
-        xs, now, own, emitted = inputs
-        arguments: Any = (ready, carry, xs, now, shared)
-        if fast:
-            plain = functools.partial(scan, lambda carry: carry)
-
-            def values(ready, carry, xs, now, shared):
-                return plain(ready, carry, xs, now._replace(probe=None), (shared[0], None))
-
-            walk = functools.partial(fast_scan, cell, plain, values, enter_step, leave)
-            final, carries = walk(arguments, reverse=reverse, lean=checkpoint_every == 1)
-            outputs, carries = read(carries)
-        else:
-            final, (outputs, carries) = scan(read, *arguments)
-        if own is not None:
-            others = jnp.zeros_like(outputs) if emitted is None else emitted.astype(outputs.dtype)
-            outputs = where(own, outputs, others)
-        return final, (outputs, carries)
-
-    def run_all(ready, shared, carry, inputs):
-        one = functools.partial(run, ready, shared)
-        if checkpoint_every is None or (fast and checkpoint_every == 1):
-            return one(carry, inputs)
-        return _scan_chunks(one, carry, inputs, total, checkpoint_every, reverse)
-
-    if splits_batch(batch):
-        over, over_time = P("batch"), P(None, "batch")
-        run_all = jax.shard_map(
-            run_all,
-            in_specs=(P(), (over, P()), over, over_time),
-            out_specs=(over, over_time),
-            axis_names={"batch"},
-            check_vma=False,
-        )
-    final, (outputs, carries) = run_all(ready, shared, carry, (xs, now, own, emitted))
-    return (final, outputs, carries) if return_carries else (final, outputs)
-
-
-def _scan_chunks(scan, carry, inputs, total, size, reverse):
-    """Run `scan(carry, inputs)` on chunks of `size` steps, each recomputed when differentiated.
-
-    The steps left over, less than a chunk, are not recomputed.
-    """
-    whole = total - total % size
-    chunks = jax.tree.map(lambda a: a[:whole].reshape(whole // size, size, *a.shape[1:]), inputs)
-    rest = jax.tree.map(lambda a: a[whole:], inputs)
-    chunk = jax.checkpoint(scan, prevent_cse=False)  # inside a scan there is no CSE to prevent
-
-    def scan_whole(carry):
-        carry, ys = lax.scan(chunk, carry, chunks, reverse=reverse)
-        return carry, jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), ys)
-
-    if whole == total:
-        return scan_whole(carry)
-    if reverse:
-        carry, late = scan(carry, rest)
-        carry, early = scan_whole(carry)
-    else:
-        carry, early = scan_whole(carry)
-        carry, late = scan(carry, rest)
-    return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), early, late)

@@ -28,7 +28,16 @@ from paths import (
 
 import rnnjax
 from rnnjax import GRU, LSTM, Elman, cells, diagnostics, layers
-from rnnjax.cells import LSTMP, Cell, ConvLSTM, LayerNorm, VariationalDropout, Zoneout
+from rnnjax.cells import (
+    LSTMP,
+    Cell,
+    ConvLSTM,
+    LayerNorm,
+    Linear,
+    MinGRU,
+    VariationalDropout,
+    Zoneout,
+)
 from rnnjax.cells.gated import is_gated
 from rnnjax.recurrence import fast
 from rnnjax.recurrence.sequential import _unroll
@@ -56,7 +65,7 @@ def then_bent(kind, name):
 
 NAMES = (  # each changes what every path computes
     *("prepare", "project", "recurrent_input", "recurrent_kernel", "elementwise", "gates", "step"),
-    *("output", "initial_carry", "init", "init_blocks"),
+    *("output", "initial_carry", "init", "init_blocks", "coefficients"),
 )
 OVERRIDES = dict.fromkeys(NAMES, then_bent)
 OVERRIDES["with_noise"] = lambda kind, name: (
@@ -91,6 +100,7 @@ MADE: dict[Any, Any] = {
     VariationalDropout: lambda kind: kind(GRU(H), 0.4),
     LSTMP: lambda kind: kind(H, 3),
     ConvLSTM: lambda kind: kind(2, (3,), kernel_size=2),
+    MinGRU: lambda kind: kind(H),
     Rate: lambda kind: kind(H),
 }
 ON = {
@@ -99,6 +109,7 @@ ON = {
     cells.GatedStep: [GRU, Zoneout, LayerNorm],
     cells.Gated: [GRU],
     cells.Wrapper: [Zoneout, VariationalDropout],
+    cells.Linear: [MinGRU],
 }
 NOTHING = {(Elman, "elementwise"), (LSTM, "elementwise")}  # their gates take no parameters
 
@@ -108,7 +119,8 @@ def cases():
     for kind in KINDS.values():
         for on in ON.get(kind, [kind]):
             for name in sorted(members(kind) & {*OVERRIDES}):
-                if (on, name) not in NOTHING:
+                refused = issubclass(kind, Linear) and name in ("project", "step")
+                if (on, name) not in NOTHING and not refused:
                     found[f"{on.__name__}.{name}"] = on, name
     return found
 
@@ -157,6 +169,10 @@ def test_every_path_honours_it(kind, name, x64):
     others = [cell, without_fast_path(cell)] if fast_before else [cell]
     for other in others:
         assert oracles.relative_error(unrolled(other)(*arguments), want) < 1e-10
+    if isinstance(cell, Linear):
+        at_once = functools.partial(rnnjax.unroll_parallel, cell, return_carries=True)
+        found = jax.jit(functools.partial(everything, at_once))(*arguments)
+        assert oracles.relative_error(found, want) < 1e-10
     plain = MADE[kind](kind)
     before = unrolled(plain)(*arguments_for(plain))
     assert oracles.relative_error(before[:1], want[:1]) > 1e-4 or name == "output"

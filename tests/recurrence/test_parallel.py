@@ -1,0 +1,213 @@
+"""`unroll_parallel`: a scan over time gives what step by step gives, values and gradients."""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import relative_error
+from paths import everything
+from slow import slow_but_for
+
+import rnnjax
+from rnnjax import LSTM, Linear, diagnostics, training
+from rnnjax.cells import MinGRU
+from rnnjax.testing import check_cell, python_loop
+from rnnjax.testing.problems import wide
+
+D, H, T, B = 3, 4, 7, 2
+KEY = jax.random.key(0)
+
+
+class Carry(NamedTuple):
+    z: Any  # complex [*batch, H]
+    memory: Any  # [*batch, 2, H, 3], two heads
+
+
+@dataclasses.dataclass(frozen=True)
+class Heads(Linear):
+    """A complex diagonal state with constant factors, and matrices with one factor a head."""
+
+    features: int
+
+    def init(self, key, input_size):
+        keys = jax.random.split(key, 5)
+        widths = self.features, 2, 2 * self.features, 6, self.features
+        return [
+            jax.random.normal(k, (input_size, n)) / 2 for k, n in zip(keys, widths, strict=True)
+        ]
+
+    def prepare(self, params):
+        rates = jnp.exp(-jnp.abs(params[0].sum(0)) + 1j * params[4].sum(0))
+        return rates, params
+
+    def initial_carry(self, batch_shape):
+        shape = (*batch_shape, self.features)
+        return Carry(
+            jnp.zeros(shape, jnp.complex64), jnp.zeros((*batch_shape, 2, self.features, 3))
+        )
+
+    def coefficients(self, ready, x):
+        rates, (w, decay, keys, values, u) = ready
+        key = (x @ keys).reshape(*x.shape[:-1], 2, self.features, 1)
+        value = (x @ values).reshape(*x.shape[:-1], 2, 1, 3)
+        a = Carry(rates, jax.nn.sigmoid(x @ decay)[..., None, None])
+        return a, Carry(jax.lax.complex(x @ w, x @ u), key * value)
+
+    def output(self, carry):
+        flat = carry.memory.reshape(*carry.z.shape[:-1], -1)
+        return jnp.concatenate([carry.z.real, carry.z.imag, flat], axis=-1)
+
+
+CELLS = {"minGRU": MinGRU(H), "heads": Heads(H)}
+LENGTHS = np.array([5, 0])
+RESETS = np.array([[0, 1, 0, 0, 1, 0, 0], [0, 0, 0, 1, 0, 0, 1]], bool).T
+MASK = np.array([[0, 1, 1, 0, 0, 1, 1], [1, 0, 1, 1, 1, 0, 1]], bool).T
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "lengths": {"seq_lengths": LENGTHS},
+    "reverse": {"reverse": True, "seq_lengths": LENGTHS},
+    "resets": {"resets": RESETS},
+    "mask": {"mask": MASK, "masked_output": "last"},
+    "truncated": {"truncate_every": 2},
+    "chunks": {"checkpoint_every": 3},
+    "everything": {
+        "seq_lengths": np.array([7, 4]),
+        "mask": MASK,
+        "masked_output": 0.5,
+        "resets": RESETS,
+        "reverse": True,
+        "truncate_every": 2,
+        "checkpoint_every": "sqrt",
+    },
+}
+NOT_IN_THE_LOOP = {"checkpoint_every"}
+
+
+@pytest.mark.parametrize("option", slow_but_for(["plain", "everything"], [*OPTIONS]))
+@pytest.mark.parametrize("name", slow_but_for("heads", [*CELLS]))
+def test_every_option_is_that_of_a_python_loop(name, option, x64):
+    cell, params, xs, carry = wide(CELLS[name], D, KEY)
+    options = OPTIONS[option]
+    loop = {k: v for k, v in options.items() if k not in NOT_IN_THE_LOOP}
+    want = everything(functools.partial(python_loop, cell, **loop), params, xs, carry)
+    run = functools.partial(rnnjax.unroll_parallel, cell, return_carries=True, **options)
+    got = jax.jit(functools.partial(everything, run))(params, xs, carry)
+    assert relative_error(got, want) < 1e-10
+
+
+@pytest.mark.parametrize(
+    "options", slow_but_for("resets", {"plain": {}, "resets": OPTIONS["everything"]})
+)
+@pytest.mark.parametrize("name", slow_but_for("heads", [*CELLS]))
+def test_perturbations_and_probes_are_those_of_unroll(name, options, x64):
+    cell, params, xs, carry = wide(CELLS[name], D, KEY)
+    moves = jax.tree.map(
+        lambda c: 0.1 * jnp.cos(jnp.arange(T * c.size)).reshape(T, *c.shape).astype(c.dtype), carry
+    )
+    probe = jnp.zeros((T, B))
+
+    def run(unroll, moves, probe, carry):
+        found = unroll(cell, params, xs, carry, perturbations=moves, norm_probe=probe, **options)
+        return found
+
+    got, want = (
+        jax.jit(functools.partial(everything, functools.partial(run, unroll)))(moves, probe, carry)
+        for unroll in (rnnjax.unroll_parallel, rnnjax.unroll)
+    )
+    assert relative_error(got, want) < 1e-10
+
+
+def test_forward_mode_and_second_derivatives(x64):
+    cell, params, xs, carry = wide(MinGRU(2), 1, KEY)
+
+    def loss(unroll, params):
+        return (unroll(cell, params, xs[:4, :, :1], carry)[1] ** 2).sum()
+
+    direction = jax.tree.map(jnp.cos, params)
+    for unroll in (rnnjax.unroll_parallel,):
+        found = jax.jvp(functools.partial(loss, unroll), (params,), (direction,))
+        want = jax.jvp(functools.partial(loss, rnnjax.unroll), (params,), (direction,))
+        assert relative_error(found, want) < 1e-12
+        found, want = (
+            jax.jit(jax.hessian(functools.partial(loss, run)))(params)
+            for run in (unroll, rnnjax.unroll)
+        )
+        assert relative_error(found, want) < 1e-10
+
+
+def test_ten_thousand_steps_in_float32():
+    cell, total = MinGRU(H, forget_bias=4.0), 10_000
+    params, xs = cell.init(KEY, D), jax.random.normal(KEY, (total, B, D))
+
+    def run(unroll, params, **options):
+        def loss(params):
+            ys = unroll(cell, params, xs, **options)[1]
+            return (ys[-1] ** 2).sum(), ys
+
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+
+    want = run(rnnjax.unroll, params)
+    assert relative_error(run(rnnjax.unroll_parallel, params), want) < 1e-4
+    got = run(rnnjax.unroll_parallel, params, checkpoint_every="sqrt")
+    assert relative_error(got, want) < 1e-4
+
+
+def test_no_loop_over_time_is_left():
+    cell = Heads(H)
+    params, xs = cell.init(KEY, D), jnp.ones((64, B, D))
+    text = jax.jit(jax.grad(lambda p: rnnjax.unroll_parallel(cell, p, xs)[1].sum())).lower(params)
+    assert "while" not in text.as_text()
+
+
+def test_no_steps_and_no_batch():
+    cell = MinGRU(H)
+    params = cell.init(KEY, D)
+    final, ys = rnnjax.unroll_parallel(cell, params, jnp.zeros((0, B, D)))
+    assert ys.shape == (0, B, H) and not final.h.any()
+    xs = jax.random.normal(KEY, (T, D))
+    got, want = (run(cell, params, xs) for run in (rnnjax.unroll_parallel, rnnjax.unroll))
+    assert relative_error(got, want) < 1e-6
+
+
+def test_a_split_batch_is_the_whole_one(x64):
+    cell, params, _, _ = wide(MinGRU(H), D, KEY)
+    xs = jax.random.normal(KEY, (T, 16, D), jnp.float64)
+    want = rnnjax.unroll_parallel(cell, params, xs, return_carries=True)
+    with jax.set_mesh(training.batch_mesh()):
+        got = jax.jit(functools.partial(rnnjax.unroll_parallel, cell, return_carries=True))(
+            params, xs
+        )
+    assert relative_error(jax.device_get(got), jax.device_get(want)) < 1e-12
+
+
+def test_the_closed_forms_of_a_linear_cell(x64):
+    """Adjoints are products of the factors; the exponents' sum is the mean of ln |det|."""
+    cell, params, xs, _ = wide(MinGRU(H), D, KEY)
+    a = np.asarray(cell.coefficients(params, xs)[0].h)
+    adjoints = diagnostics.adjoints(cell, params, xs, lambda ys: ys[-1].sum())
+    want = np.cumprod(a[::-1], axis=0)[::-1]
+    np.testing.assert_allclose(jax.tree.leaves(adjoints)[0], want, rtol=1e-12)
+    exponents = diagnostics.lyapunov_spectrum(cell, params, xs).exponents
+    np.testing.assert_allclose(exponents.sum(-1), np.log(a).mean(0).sum(-1), rtol=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CELLS)
+def test_linear_cells_pass_check_cell(name):
+    check_cell(CELLS[name], D)
+
+
+def test_what_is_refused():
+    with pytest.raises(TypeError, match="cell must be an rnnjax.Linear, got LSTM; rnnjax.unroll"):
+        rnnjax.unroll_parallel(LSTM(H), LSTM(H).init(KEY, D), jnp.ones((T, B, D)))
+    for name in ("project", "step"):
+        with pytest.raises(TypeError, match=f"Own must not override {name}.*override coefficients"):
+            type("Own", (MinGRU,), {name: lambda self, *a: None})
+    cell = MinGRU(H)
+    params, xs = cell.init(KEY, D), jnp.ones((T, B, D))
+    with pytest.raises(ValueError, match="checkpoint_every must be a positive integer, got 0"):
+        rnnjax.unroll_parallel(cell, params, xs, checkpoint_every=0)
