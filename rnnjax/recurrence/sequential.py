@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 from rnnjax.cells.base import Cell
-from rnnjax.recurrence.running import _unroll as _unroll
 from rnnjax.recurrence.running import checked_and_run
 
 PyTree = Any

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from rnnjax.recurrence.sequential import _unroll, unroll
+from rnnjax.recurrence.running import _unroll
+from rnnjax.recurrence.sequential import unroll
 from rnnjax.testing.comparing import CellError, name, same, with_gradients
 from rnnjax.testing.problems import BATCH, TIME, narrow, wide
 from rnnjax.testing.python_loop import python_loop
@@ -19,8 +20,11 @@ PyTree = Any
 OPTIONS: dict[str, dict[str, Any]] = {
     "no options": {},
     "seq_lengths": {"seq_lengths": (4, 0)},
-    "resets": {"resets": ((2, 5), (0, 3))},
-    "mask": {"mask": ((0, 1, 4), (3, 6)), "masked_output": "last"},
+    "mask and resets": {
+        "mask": ((0, 1, 4), (3, 6)),
+        "masked_output": "last",
+        "resets": ((2, 5), (0, 3)),
+    },
     "reverse": {"reverse": True},
     "truncate_every=3": {"truncate_every": 3},
     "checkpoint_every=3 and unroll=2": {"checkpoint_every": 3, "unroll": 2},

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import sys
 
 import architectures
 import flax.linen as nn
@@ -20,7 +19,7 @@ from slow import slow_but_for
 import rnnjax
 from rnnjax import GRU, LSTM, Elman, cells, training
 from rnnjax.layers import RNN, TCN, Bidirectional, Stack, Transformer
-from rnnjax.recurrence import sequential
+from rnnjax.recurrence import running
 
 
 def by_hand(cell, params, xs, carry=None, **options):
@@ -225,7 +224,7 @@ def test_an_empty_batch_and_no_steps(name):
 
 @pytest.fixture
 def fast_calls(monkeypatch):
-    module = sys.modules["rnnjax.recurrence.sequential"]
+    module = running
     calls = []
     original = module.fast_scan
     monkeypatch.setattr(
@@ -241,7 +240,7 @@ def test_every_layer_takes_the_fast_path_where_its_cell_does(fast_calls):
         fast_calls.clear()
         layer = recurrent(GRU(5))[name]
         variables = jax.eval_shape(layer.init, KEY, XS)
-        sys.modules["rnnjax.recurrence.sequential"]._unroll.clear_cache()
+        running._unroll.clear_cache()
         fast_calls.clear()
         jax.eval_shape(lambda v, m=layer: m.apply(v, XS, seq_lengths=LENGTHS), variables)
         # Layers of the same shape share one trace.
@@ -363,9 +362,9 @@ def test_a_layer_made_anew_with_a_fresh_initialiser_is_not_compiled_again(make):
         variables = layer.init(jax.random.key(0), xs)
         return layer.apply(variables, xs)
 
-    first, programs = run(0.5), sequential._unroll._cache_size()
+    first, programs = run(0.5), running._unroll._cache_size()
     others = [run(0.5 + i) for i in range(3)]
-    assert sequential._unroll._cache_size() == programs
+    assert running._unroll._cache_size() == programs
     np.testing.assert_array_equal(others[0], first)
     assert not np.allclose(others[1], first)  # init uses what apply leaves out
 

@@ -19,7 +19,7 @@ from rnnjax import GRU, LSTM, Elman, training
 from rnnjax.cells import Gated, GRUCarry, identity
 from rnnjax.recurrence import activations as halves
 from rnnjax.recurrence import fast
-from rnnjax.recurrence.sequential import _unroll
+from rnnjax.recurrence.running import _unroll
 
 KEY = jax.random.key(0)
 D, H = 3, 5

@@ -19,7 +19,6 @@ D, H, T, B = 3, 5, 7, 2
 CELLS = {"lstm": LSTM(H), "zoneout": Zoneout(GRU(H), 0.2), "leaky": Leaky(H)}
 MASK = np.array([[0, 1, 1, 0, 0, 1, 1], [1, 0, 1, 1, 1, 0, 1]], bool).T
 OPTIONS = {
-    "no options": {},
     "truncate_every": {"truncate_every": 2},
     "checkpoint_every=1": {"checkpoint_every": 1},
     "checkpoint_every=3": {"checkpoint_every": 3, "truncate_every": 3},

@@ -32,7 +32,7 @@ from rnnjax import GRU, LSTM, Elman, diagnostics
 from rnnjax.cells import LayerNorm, VariationalDropout, Zoneout
 from rnnjax.cells.gated import is_gated
 from rnnjax.recurrence import fast
-from rnnjax.recurrence.sequential import _unroll
+from rnnjax.recurrence.running import _unroll
 
 
 class Counted(own_cells.Odd):

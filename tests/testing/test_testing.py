@@ -14,7 +14,7 @@ import pytest
 from rnnjax import LSTM, Cell, Elman
 from rnnjax.cells import GatedStep, Zoneout
 from rnnjax.recurrence import backward
-from rnnjax.recurrence.sequential import _unroll
+from rnnjax.recurrence.running import _unroll
 from rnnjax.testing import CellError, check_cell
 from rnnjax.testing.precision import check_bfloat16, check_types
 from rnnjax.testing.unrolled import check_loop
