@@ -271,7 +271,7 @@ class Odd(LSTM):
 
     def gates(self, params, carry, u, v):
         new, raw = LSTM.gates(self, params, carry, u, v), params.raw
-        h = new.h * jax.nn.sigmoid(raw.scalar) + raw.single + raw.pair[0] * new.c
+        h = new.h * jax.nn.sigmoid(1.0 * raw.scalar) + raw.single + raw.pair[0] * new.c
         h = h + raw.vector[0] * raw.pair[params.index] + raw.column[:, 0]
         return new._replace(h=jnp.where(params.mask, jnp.tanh(h), h / 2) * raw.vector[::-1].sum())
 
