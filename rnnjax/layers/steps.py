@@ -74,7 +74,8 @@ def emitted(
     """
     if seq_lengths is None and mask is None:
         return outputs
-    shape = outputs.shape[: jnp.ndim(seq_lengths) + 1 if mask is None else jnp.ndim(mask)]
+    known: Any = seq_lengths if mask is None else mask
+    shape = outputs.shape[: jnp.ndim(known) + (mask is None)]
     if time_major:
         shape = *shape[1:], shape[0]
         mask = None if mask is None else jnp.moveaxis(jnp.asarray(mask), 0, -1)
