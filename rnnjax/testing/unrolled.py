@@ -74,7 +74,7 @@ def check_padding(cell: Any, input_size: PyTree, key: Array) -> None:
     """Check that padding changes nothing, that its outputs are zeros, and length 0 no step."""
     lengths = np.array([3, 0])
     padding = np.arange(TIME)[:, None] >= lengths
-    padding = np.expand_dims(padding, tuple(range(2, 2 + len(cell.input_shape(input_size)))))
+    padding = np.expand_dims(padding, tuple(range(2, 2 + len(cell.input_shape(1)))))
     with jax.enable_x64(True):
         cell, params, xs, carry = wide(cell, input_size, key)
         for reverse in (False, True):
