@@ -12,7 +12,8 @@ from rnnjax.layers.calls import Recurrent, asked, first_given, without_noise
 from rnnjax.layers.checks import check_layers
 from rnnjax.layers.padding import at_last_step
 from rnnjax.layers.recurrent import RNN
-from rnnjax.layers.steps import check_masked_output, emitted
+from rnnjax.layers.steps import emitted
+from rnnjax.recurrence.options import check_masked_output
 
 PyTree = Any
 

@@ -13,9 +13,9 @@ from rnnjax.layers.calls import first_given, without_noise
 from rnnjax.layers.marks import marked, watched
 from rnnjax.layers.padding import flip
 from rnnjax.layers.parameters import Parameters, from_dict
-from rnnjax.layers.steps import flags_first, last_steps, numbers, time_first
+from rnnjax.layers.steps import flags_first, last_steps, time_first
 from rnnjax.recurrence.inputs import batch_shape
-from rnnjax.recurrence.options import checked_lengths, output_shape
+from rnnjax.recurrence.options import checked_lengths, numbers, output_shape
 from rnnjax.recurrence.sequential import unroll
 
 PyTree = Any

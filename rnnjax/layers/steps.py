@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array
 
 from rnnjax.layers.padding import valid_steps
+from rnnjax.recurrence.options import numbers
 from rnnjax.recurrence.steps import where
 
 PyTree = Any
@@ -88,27 +89,3 @@ def emitted(
         others = value if within is None else where(within, value, others)
     counted: Any = valid
     return where(counted, outputs, others)
-
-
-def check_masked_output(masked_output: Any, mask: Any) -> None:
-    """Raise a ValueError unless it is numbers or "last", and comes with a mask."""
-    if masked_output is not None and mask is None:
-        raise ValueError("masked_output was given without mask; give both or neither")
-    if isinstance(masked_output, str) and masked_output != "last":
-        raise ValueError(f'masked_output must be numbers or "last", got {masked_output!r}')
-
-
-def numbers(masked_output: Any, shape: tuple[int, ...]) -> Array:
-    """Return `masked_output`, broadcast to the shape of outputs.
-
-    Raises:
-        ValueError: it does not broadcast.
-    """
-    value = jnp.asarray(masked_output)
-    try:
-        return jnp.broadcast_to(value, shape)
-    except ValueError:
-        raise ValueError(
-            f'masked_output must be "last" or numbers that broadcast to {shape}, got shape '
-            f"{value.shape}"
-        ) from None

@@ -15,8 +15,8 @@ from rnnjax.layers.checks import check_layers
 from rnnjax.layers.composed import final_output, reads_backwards
 from rnnjax.layers.crf import CRFHead, check_answers_alone
 from rnnjax.layers.padding import valid_steps
-from rnnjax.layers.steps import check_masked_output, emitted
-from rnnjax.recurrence.options import known
+from rnnjax.layers.steps import emitted
+from rnnjax.recurrence.options import check_masked_output, known
 
 
 class ManyToOne(nn.Module):

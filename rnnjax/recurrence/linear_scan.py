@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array
 
 from rnnjax.cells.linear import Linear
-from rnnjax.recurrence.carries import norm
+from rnnjax.recurrence.carries import probe_norm
 from rnnjax.recurrence.steps import Now
 
 PyTree = Any
@@ -100,7 +100,7 @@ def _added(now, structure, pairs, batch_ndim):
         leaves = structure.flatten_up_to(now.perturbation)
         added = [p.astype(b.dtype) for p, b in zip(leaves, terms, strict=True)]
     if now.probe is not None:
-        nothing = _probe(now.probe, [jnp.zeros_like(b) for b in terms], batch_ndim + 1)
+        nothing = probe_norm([jnp.zeros_like(b) for b in terms], now.probe, batch_ndim + 1)
         added = nothing if added is None else [p + q for p, q in zip(added, nothing, strict=True)]
     return added
 
@@ -143,22 +143,3 @@ def _complex_after(first, second):
     (ar, ai, br, bi), (cr, ci, dr, di) = first, second
     product = cr * ar - ci * ai, cr * ai + ci * ar
     return *product, cr * br - ci * bi + dr, cr * bi + ci * br + di
-
-
-def _nothing(probe, zeros, batch_ndim):
-    """Return zeros; the gradient with respect to `probe` is the norm of theirs."""
-    del probe, batch_ndim
-    return zeros
-
-
-def _probe_forward(probe, zeros, batch_ndim):
-    del batch_ndim
-    return zeros, probe
-
-
-def _probe_backward(batch_ndim, probe, gradient):
-    return norm(gradient, batch_ndim).astype(probe.dtype), gradient
-
-
-_probe: Any = jax.custom_vjp(_nothing, nondiff_argnums=(2,))
-_probe.defvjp(_probe_forward, _probe_backward)

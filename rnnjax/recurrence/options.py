@@ -137,11 +137,21 @@ def output_shape(cell: Cell, batch: tuple[int, ...]) -> tuple[int, ...]:
     return jax.eval_shape(lambda: cell.output(cell.initial_carry(batch))).shape
 
 
-def checked_masked_output(cell: Cell, value: Any, total: int, batch: tuple[int, ...]) -> Any:
-    """Return what masked steps emit as an array `[T, *batch, output_size]`."""
-    if value is None:
-        return None
-    shape, value = output_shape(cell, (total, *batch)), jnp.asarray(value)
+def check_masked_output(masked_output: Any, mask: Any) -> None:
+    """Raise a ValueError unless it is None, numbers or "last", and comes with a mask."""
+    if masked_output is not None and mask is None:
+        raise ValueError("masked_output was given without mask; give both or neither")
+    if isinstance(masked_output, str) and masked_output != "last":
+        raise ValueError(f'masked_output must be numbers or "last", got {masked_output!r}')
+
+
+def numbers(masked_output: Any, shape: tuple[int, ...]) -> Any:
+    """Return `masked_output`, broadcast to the shape of outputs.
+
+    Raises:
+        ValueError: it does not broadcast.
+    """
+    value = jnp.asarray(masked_output)
     try:
         return jnp.broadcast_to(value, shape)
     except ValueError:

@@ -15,12 +15,14 @@ from rnnjax.recurrence.inputs import batch_shape, check_params
 from rnnjax.recurrence.linear_scan import scan_linear
 from rnnjax.recurrence.meshes import splits_batch, varying_alike, with_explicit_axes
 from rnnjax.recurrence.options import (
+    check_masked_output,
     checked_clip,
     checked_flags,
     checked_lengths,
-    checked_masked_output,
     checked_perturbations,
     checked_probe,
+    numbers,
+    output_shape,
     settle_dtypes,
     start_carry,
 )
@@ -66,12 +68,10 @@ def checked_and_run(
             check_size(name, every)
     if reset_carry is not None and resets is None:
         raise ValueError("reset_carry was given without resets; give both or neither")
-    if masked_output is not None and mask is None:
-        raise ValueError("masked_output was given without mask; give both or neither")
-    hold = isinstance(masked_output, str)
-    emitted = None if hold else checked_masked_output(cell, masked_output, total, batch)
-    if hold and masked_output != "last":
-        raise ValueError(f'masked_output must be numbers or "last", got {masked_output!r}')
+    check_masked_output(masked_output, mask)
+    hold, emitted = isinstance(masked_output, str), None
+    if not (hold or masked_output is None):
+        emitted = numbers(masked_output, output_shape(cell, (total, *batch)))
     return _unroll(
         cell.without_initialisers(),
         params,
