@@ -5,9 +5,10 @@ T time, B batch, D input features, H hidden features, G gates, L layers, S seeds
 """
 
 import abc
+import dataclasses
 from collections.abc import Sequence
 from operator import index
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, ClassVar, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,8 @@ class Cell(abc.ABC):
     `NamedTuple`, so that every leaf has a name. `rnnjax.testing.check_cell(cell, input_size)`
     checks all of this.
     """
+
+    init_only: ClassVar[tuple[str, ...]] = ()  # fields with defaults that only `init` uses
 
     def __init_subclass__(cls):
         """Refuse what would set a field of a base class without effect."""
@@ -80,12 +83,18 @@ class Cell(abc.ABC):
         """
 
     def without_initialisers(self) -> "Cell":
-        """Return the cell under which `rnnjax.unroll` caches its program; by default this one.
+        """Return the cell under which `rnnjax.unroll` caches its program.
 
-        The library's own cells leave out what only `init` uses, so that a cell that is made anew
-        with a fresh initialiser is not compiled again.
+        It has the defaults of the fields that `init_only` names, so that a cell that is made anew
+        with a fresh initialiser is not compiled again. A subclass of a class that sets `init_only`
+        may use these fields for something else, and keeps them, unless it sets `init_only` too.
         """
-        return self
+        names = type(self).__dict__.get("init_only", ())
+        if not names:
+            return self
+        cell: Any = self
+        defaults = {f.name: f.default for f in dataclasses.fields(cell) if f.name in names}
+        return dataclasses.replace(cell, **defaults)
 
     def input_shape(self, input_size: int) -> tuple[int, ...]:
         """Return the shape of one example's input at one step; by default `(input_size,)`.
@@ -137,6 +146,24 @@ def input_sizes(xs: Any) -> PyTree:
     while isinstance(xs, Noisy):
         xs = xs.x
     return jax.tree.map(lambda x: jnp.shape(x)[-1], xs)
+
+
+def in_types_of(carry: PyTree, after: PyTree) -> PyTree:
+    """Return the next carry in the types of `carry`, so that `lax.scan` can carry it.
+
+    Then wider inputs or parameters do not change the types from one step to the next. A tree of
+    another structure, or a leaf of another kind, stays as it is: `rnnjax.unroll` says what is
+    wrong.
+    """
+    if jax.tree.structure(after) != jax.tree.structure(carry):
+        return after
+    return jax.tree.map(_in_type_of, carry, after)
+
+
+def _in_type_of(before, after):
+    kinds = jnp.floating, jnp.complexfloating
+    same = any(jnp.issubdtype(before.dtype, k) and jnp.issubdtype(after.dtype, k) for k in kinds)
+    return after.astype(before.dtype) if same else after
 
 
 def check_size(name: str, size: Any) -> None:

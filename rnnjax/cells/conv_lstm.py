@@ -13,7 +13,7 @@ from jax.nn import sigmoid
 from jaxtyping import Array, Inexact
 
 from rnnjax.cells import initializers
-from rnnjax.cells.base import Cell, check_size
+from rnnjax.cells.base import Cell, check_size, in_types_of
 from rnnjax.cells.gated import INITIALISERS
 from rnnjax.cells.initializers import Chrono, Initializer
 from rnnjax.cells.lstm import with_forget_bias
@@ -69,6 +69,8 @@ class ConvLSTM(Cell):
         ValueError: a size is not a positive integer, or `kernel_size` or a tuple of initialisers
             has not as many entries as there are spatial axes or gates.
     """
+
+    init_only = *INITIALISERS, "forget_bias"
 
     features: int
     spatial_shape: Sequence[int]
@@ -127,14 +129,6 @@ class ConvLSTM(Cell):
         """Return `(*spatial_shape, input_size)`."""
         return *self.spatial_shape, input_size
 
-    def without_initialisers(self) -> "ConvLSTM":
-        """Return the cell with default initialisers; a subclass stays as it is."""
-        if type(self) is not ConvLSTM:
-            return self
-        names = *INITIALISERS, "forget_bias"
-        defaults = {f.name: f.default for f in dataclasses.fields(self) if f.name in names}
-        return dataclasses.replace(self, **defaults)
-
     def initial_carry(self, batch_shape: Sequence[int]) -> ConvLSTMCarry:
         """Return c = h = 0."""
         state = jnp.zeros((*batch_shape, *self.input_shape(self.features)), self.param_dtype)
@@ -158,7 +152,7 @@ class ConvLSTM(Cell):
         i, f, g, o = jnp.split(packed, 4, axis=-1)
         i, f, o = name(sigmoid(i), "i"), name(sigmoid(f), "f"), name(sigmoid(o), "o")
         c = f * carry.c + i * jnp.tanh(g)
-        return ConvLSTMCarry(c, o * jnp.tanh(c))
+        return in_types_of(carry, ConvLSTMCarry(c, o * jnp.tanh(c)))
 
     def output(self, carry: ConvLSTMCarry) -> Inexact[Array, "*batch H"]:
         """Return the hidden state h, `[*batch, *spatial_shape, H]`."""

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from rnnjax.cells import initializers
-from rnnjax.cells.base import Cell, check_size
+from rnnjax.cells.base import Cell, check_size, in_types_of
 from rnnjax.cells.fields import check_fields
 from rnnjax.cells.initializers import Initializer
 from rnnjax.cells.kernels import matmul, product
@@ -97,10 +97,7 @@ class GatedStep(Cell):
 
         So wider inputs or parameters do not change the carry's type from one step to the next.
         """
-        after = self.gates(params, carry, u, v)
-        if jax.tree.structure(after) != jax.tree.structure(carry):
-            return after  # `unroll` says what is wrong
-        return jax.tree.map(_in_type_of, carry, after)
+        return in_types_of(carry, self.gates(params, carry, u, v))
 
     def recur(self, ready: Any, carry: Any, u: Any) -> tuple[Array, ...]:
         """Return the recurrent product v, split by gate. Final."""
@@ -110,12 +107,6 @@ class GatedStep(Cell):
     def split(self, packed: Inexact[Array, "*batch GH"]) -> tuple[Array, ...]:
         """Cut gate blocks that lie side by side into a tuple of G arrays `[*batch, H]`. Final."""
         return tuple(jnp.split(packed, len(self.gate_names), axis=-1))
-
-
-def _in_type_of(before, after):
-    kinds = jnp.floating, jnp.complexfloating
-    same = any(jnp.issubdtype(before.dtype, k) and jnp.issubdtype(after.dtype, k) for k in kinds)
-    return after.astype(before.dtype) if same else after
 
 
 _FINAL = {
@@ -215,16 +206,6 @@ class Gated(GatedStep):
             ),
             initializers.blocks(self.bias_init, bias_key, (width,), gates, self.param_dtype),
         )
-
-    def without_initialisers(self) -> "Gated":
-        """Return the cell with default initialisers; a subclass that names none stays as it is.
-
-        `init_only` has the names of the fields that only `init` uses, in the class that defines
-        `gates`. A subclass of that class may use them for something else, and keeps them.
-        """
-        names = type(self).__dict__.get("init_only", ())
-        defaults = {f.name: f.default for f in dataclasses.fields(self) if f.name in names}
-        return dataclasses.replace(self, **defaults) if names else self
 
     def project(self, ready: Any, x: Array) -> tuple[Array, ...]:
         """Return `x W + b`, split by gate.

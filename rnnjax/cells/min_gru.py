@@ -54,6 +54,8 @@ class MinGRU(Linear):
         ValueError: `features` is not a positive integer.
     """
 
+    init_only = "kernel_init", "forget_bias"
+
     features: int
     _: dataclasses.KW_ONLY
     kernel_init: Initializer = initializers.Gaussian()
@@ -63,12 +65,6 @@ class MinGRU(Linear):
 
     def __post_init__(self):
         check_size("features", self.features)
-
-    def without_initialisers(self) -> "MinGRU":
-        """Return the cell with default initialisers; a subclass stays as it is."""
-        if type(self) is not MinGRU:
-            return self
-        return MinGRU(self.features, dtype=self.dtype, param_dtype=self.param_dtype)
 
     def init(self, key: Array, input_size: int) -> MinGRUParams:
         """Draw the parameters for inputs `[*batch, input_size]`."""

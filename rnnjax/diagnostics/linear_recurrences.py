@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from rnnjax.cells.base import Cell
+from rnnjax.cells.linear import Linear
 from rnnjax.recurrence.sequential import unroll
 
 
@@ -64,7 +64,7 @@ class Carry(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Diagonal(Cell):
+class Diagonal(Linear):
     """H scalar recurrences side by side, each on the sum of the inputs.
 
     The parameters are their thetas, `[H]`.
@@ -83,13 +83,10 @@ class Diagonal(Cell):
         """Return h = 0."""
         return Carry(jnp.zeros((*batch_shape, self.features)))
 
-    def project(self, ready: Any, x: Any) -> Any:
-        """Return gamma x."""
-        return self.recurrence.gain(ready) * x.sum(-1, keepdims=True)
-
-    def step(self, ready: Any, carry: Carry, u: Any) -> Carry:
-        """Return lambda h + u."""
-        return Carry(self.recurrence.decay(ready) * carry.h + u)
+    def coefficients(self, ready: Any, x: Any) -> tuple[Carry, Carry]:
+        """Return lambda and gamma x."""
+        b = self.recurrence.gain(ready) * x.sum(-1, keepdims=True)
+        return Carry(self.recurrence.decay(ready)), Carry(b)
 
     def output(self, carry: Carry) -> Any:
         """Return h."""

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from rnnjax.cells.base import Cell
+from rnnjax.cells.base import Cell, in_types_of
 from rnnjax.diagnostics.searches import bisect
 from rnnjax.recurrence.sequential import unroll
 
@@ -77,7 +77,7 @@ class Unit(Cell):
 
     def step(self, ready: Params, carry: State, u: Array) -> State:
         """Return w s(x) + b + u."""
-        return State(ready.w * jax.nn.sigmoid(carry.x) + u)
+        return in_types_of(carry, State(ready.w * jax.nn.sigmoid(carry.x) + u))
 
     def output(self, carry: State) -> Array:
         """Return s(x) as the only feature."""

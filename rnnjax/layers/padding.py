@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from rnnjax.recurrence.options import checked_lengths
+from rnnjax.recurrence.options import checked_flags, checked_lengths
 
 
 def valid_steps(
@@ -27,14 +27,8 @@ def valid_steps(
     *batch, total = shape
     lengths = checked_lengths(seq_lengths, total, tuple(batch), name)
     within = None if lengths is None else jnp.arange(total) < lengths[..., None]
-    if mask is None:
-        return within
-    mask = jnp.asarray(mask)
-    if mask.dtype != jnp.bool_:
-        raise TypeError(f"mask must be booleans, got {mask.dtype}")
-    if mask.shape != tuple(shape):
-        raise ValueError(f"mask must have shape {tuple(shape)}, got {mask.shape}")
-    return mask if within is None else mask & within
+    mask = checked_flags("mask", mask, tuple(shape))
+    return within if mask is None else mask if within is None else mask & within
 
 
 def zero_padding(xs: Array, valid: Any) -> Array:

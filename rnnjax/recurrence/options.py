@@ -118,17 +118,17 @@ def checked_lengths(
     return lengths
 
 
-def checked_flags(name: str, flags: Any, total: int, batch: tuple[int, ...]) -> Any:
-    """Return flags, the argument called `name`, as booleans `[T, *batch]`."""
+def checked_flags(name: str, flags: Any, shape: tuple[int, ...]) -> Any:
+    """Return flags, the argument called `name`, as booleans of a shape."""
     if flags is None:
         return None
     flags = jnp.asarray(flags)
     if flags.dtype != jnp.bool_:
         raise TypeError(f"{name} must be booleans, got {flags.dtype}")
-    if flags.shape != (total, *batch):
-        swapped = flags.shape == (*batch[:1], total, *batch[1:])
+    if flags.shape != shape:
+        swapped = sorted(flags.shape) == sorted(shape)
         hint = "; are the axes of time and batch swapped?" if swapped else ""
-        raise ValueError(f"{name} must have shape {(total, *batch)}, got {flags.shape}{hint}")
+        raise ValueError(f"{name} must have shape {shape}, got {flags.shape}{hint}")
     return flags
 
 

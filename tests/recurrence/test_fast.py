@@ -18,8 +18,8 @@ import rnnjax
 from rnnjax import GRU, LSTM, Elman, training
 from rnnjax.cells import Gated, GRUCarry, identity
 from rnnjax.recurrence import activations as halves
-from rnnjax.recurrence import fast
-from rnnjax.recurrence.running import _unroll
+
+pytestmark = pytest.mark.usefixtures("small_chunks")
 
 KEY = jax.random.key(0)
 D, H = 3, 5
@@ -57,15 +57,6 @@ CELLS = {
     "gru": GRU(H),
     "peephole": Peephole(H),
 }
-
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch):
-    """Chunks of four steps, so that short sequences have several, and one that is not whole."""
-    monkeypatch.setattr(fast, "CHUNK_BYTES", 1)
-    _unroll.clear_cache()
-    yield
-    _unroll.clear_cache()
 
 
 def plain(cell, params, xs, carry, seq_lengths=None, reverse=False):

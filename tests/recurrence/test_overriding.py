@@ -39,8 +39,8 @@ from rnnjax.cells import (
     Zoneout,
 )
 from rnnjax.cells.gated import is_gated
-from rnnjax.recurrence import fast
-from rnnjax.recurrence.running import _unroll
+
+pytestmark = pytest.mark.usefixtures("small_chunks")
 
 H = 4
 KINDS = {
@@ -133,15 +133,6 @@ CASES = cases()
 def some(quick):
     marks = {name: () if name == quick else pytest.mark.slow for name in CASES}
     return [pytest.param(*case, id=name, marks=marks[name]) for name, case in CASES.items()]
-
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch):
-    """Chunks of four steps: seven steps then need two, and the second overlaps the first."""
-    monkeypatch.setattr(fast, "CHUNK_BYTES", 1)
-    _unroll.clear_cache()
-    yield
-    _unroll.clear_cache()
 
 
 def overridden(kind, name):

@@ -31,8 +31,8 @@ import rnnjax
 from rnnjax import GRU, LSTM, Elman, diagnostics
 from rnnjax.cells import LayerNorm, VariationalDropout, Zoneout
 from rnnjax.cells.gated import is_gated
-from rnnjax.recurrence import fast
-from rnnjax.recurrence.running import _unroll
+
+pytestmark = pytest.mark.usefixtures("small_chunks")
 
 
 class Counted(own_cells.Odd):
@@ -74,15 +74,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "checkpoint_every": "sqrt",
     },
 }
-
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch):
-    """Chunks of four steps: seven steps then need two, and the second overlaps the first."""
-    monkeypatch.setattr(fast, "CHUNK_BYTES", 1)
-    _unroll.clear_cache()
-    yield
-    _unroll.clear_cache()
 
 
 @pytest.mark.parametrize(
