@@ -10,6 +10,7 @@ if own_program():
 
 from rnnjax import cells, decoding, diagnostics, regularizers, tasks, testing
 from rnnjax.cells import GRU, LSTM, Cell, Elman, Gated, Linear, initializers
+from rnnjax.recurrence.newton import unroll_newton
 from rnnjax.recurrence.parallel import unroll_parallel
 from rnnjax.recurrence.sequential import unroll
 
@@ -36,6 +37,7 @@ __all__ = [
     "tasks",
     "testing",
     "unroll",
+    "unroll_newton",
     "unroll_parallel",
     "word_vectors",
 ]

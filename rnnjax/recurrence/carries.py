@@ -42,16 +42,19 @@ def partition(tree: PyTree, like: PyTree = None) -> tuple[list[Any], Callable]:
 
 @dataclasses.dataclass(frozen=True)
 class RealLeaves:
-    """Which leaves of a pytree are real floating arrays: takes them out and puts others in."""
+    """Which leaves of a pytree are real floating arrays: takes them out and puts others in.
+
+    Or those of another kind of type, such as `jnp.inexact`.
+    """
 
     structure: Any
     real: tuple[bool, ...]
 
     @classmethod
-    def of(cls, tree: PyTree) -> "RealLeaves":
+    def of(cls, tree: PyTree, kind: Any = jnp.floating) -> "RealLeaves":
         """Return those of a pytree of arrays or shapes."""
         leaves, structure = jax.tree.flatten(tree)
-        return cls(structure, tuple(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves))
+        return cls(structure, tuple(jnp.issubdtype(leaf.dtype, kind) for leaf in leaves))
 
     def split(self, tree: PyTree) -> tuple[list[Any], list[Any]]:
         """Return the real leaves of a tree of this structure, and the other ones."""

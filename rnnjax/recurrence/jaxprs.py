@@ -69,6 +69,53 @@ def elementwise_vectors(jaxpr: Any) -> list[bool]:
     return [v in sources and i not in others for i, v in enumerate(jaxpr.invars)]
 
 
+def unitwise(jaxpr: Any) -> bool:
+    """Return whether every entry of the results depends on the arguments' entries at its own place.
+
+    All arguments have one shape, and so have the results. Constants may have any. It is certain
+    where it says yes: of the equations that depend on the arguments, each is elementwise.
+    """
+    return _elementwise_outputs(jaxpr, [True] * len(jaxpr.invars)) is not None
+
+
+def _elementwise_outputs(jaxpr, dependent):
+    """Return which outputs depend on the dependent inputs; None if some do not entry by entry."""
+    live = {v for v, is_live in zip(jaxpr.invars, dependent, strict=True) if is_live}
+    shapes = {v.aval.shape for v in live}
+
+    def is_live(atom):
+        return not isinstance(atom, Literal) and atom in live
+
+    for equation in jaxpr.eqns:
+        inputs = [is_live(atom) for atom in equation.invars]
+        if not any(inputs):
+            continue
+        inner = _called(equation)
+        if inner is not None:
+            outputs = _elementwise_outputs(inner, inputs[len(inputs) - len(inner.invars) :])
+            if outputs is None:
+                return None
+        elif equation.primitive.name in _ELEMENTWISE | _CHOOSING:
+            outputs = [True] * len(equation.outvars)
+        else:
+            return None
+        live |= {v for v, own in zip(equation.outvars, outputs, strict=True) if own}
+        if not {v.aval.shape for v in equation.outvars if v in live} <= shapes:
+            return None
+    return [is_live(atom) for atom in jaxpr.outvars]
+
+
+def _called(equation):
+    """Return the jaxpr that an equation calls with its own arguments, or None."""
+    for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        if equation.primitive.name in _CALLS and key in equation.params:
+            inner = equation.params[key]
+            return getattr(inner, "jaxpr", inner)
+    return None
+
+
+_CALLS = {"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "remat2"}
+_CHOOSING = {"select_n", "clamp", "name", "stop_gradient", "ge", "gt", "le", "lt", "eq", "ne"}
 _NAMES = (
     "add sub mul div neg exp exp2 expm1 log log1p tanh logistic abs sign sqrt rsqrt cbrt pow "
     "integer_pow square max min sin cos erf convert_element_type copy"

@@ -26,21 +26,22 @@ def explicit_spec(xs: PyTree, batch_ndim: int) -> tuple[Any, tuple[Any, ...]] | 
 
 
 def with_explicit_axes(
-    run: Callable, xs: PyTree, carry: PyTree, batch_ndim: int, *, return_carries: bool
+    run: Callable, xs: PyTree, final: PyTree, carries: PyTree, batch_ndim: int
 ) -> Any:
     """Return `run`, within which the compiler shards everything, as it does along other axes.
 
     Its results, `(final, outputs)` or `(final, outputs, carries)`, are split like the batch of the
-    inputs. Without explicit axes it is `run` itself.
+    inputs. `final` and `carries` are trees of their structure, `carries` None if they are not
+    returned. Without explicit axes it is `run` itself.
     """
     found = explicit_spec(xs, batch_ndim)
     if found is None:
         return run
     mesh, axes = found
     once, each = NamedSharding(mesh, P(*axes)), NamedSharding(mesh, P(None, *axes))
-    out = jax.tree.map(lambda _: once, carry), each
-    if return_carries:
-        out = *out, jax.tree.map(lambda _: each, carry)
+    out = jax.tree.map(lambda _: once, final), each
+    if carries is not None:
+        out = *out, jax.tree.map(lambda _: each, carries)
     return jax.sharding.auto_axes(run, out_sharding=out)
 
 

@@ -171,16 +171,16 @@ def checked_clip(largest: Any) -> Any:
     return jnp.asarray(largest, float)
 
 
-def checked_perturbations(
-    cell: Cell, perturbations: PyTree, total: int, batch: tuple[int, ...]
+def checked_over_time(
+    name: str, cell: Cell, values: PyTree, total: int, batch: tuple[int, ...]
 ) -> PyTree:
-    """Return perturbations as a pytree like the carry with a leading T."""
-    if perturbations is None:
+    """Return values, the argument called `name`, as a pytree like the carry with a leading T."""
+    if values is None:
         return None
     carry = jax.eval_shape(lambda: cell.initial_carry(batch))
     over_time = jax.tree.map(lambda c: jax.ShapeDtypeStruct((total, *c.shape), c.dtype), carry)
-    check_like(perturbations, over_time, "perturbations")
-    return jax.tree.map(jnp.asarray, perturbations)
+    check_like(values, over_time, name)
+    return jax.tree.map(jnp.asarray, values)
 
 
 def checked_probe(probe: Any, total: int, batch: tuple[int, ...]) -> Any:

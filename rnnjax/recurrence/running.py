@@ -1,4 +1,4 @@
-"""The compiled program of `unroll` and `unroll_parallel`: a scan of steps, or the fast path."""
+"""The compiled program of `unroll` and its two siblings: a scan of steps, or all steps at once."""
 
 import functools
 import math
@@ -14,12 +14,13 @@ from rnnjax.recurrence.fast import fast_scan, served
 from rnnjax.recurrence.inputs import batch_shape, check_params
 from rnnjax.recurrence.linear_scan import scan_linear
 from rnnjax.recurrence.meshes import splits_batch, varying_alike, with_explicit_axes
+from rnnjax.recurrence.newton_solve import Newton, NewtonReport, no_report, scan_newton
 from rnnjax.recurrence.options import (
     check_masked_output,
     checked_clip,
     checked_flags,
     checked_lengths,
-    checked_perturbations,
+    checked_over_time,
     checked_probe,
     numbers,
     output_shape,
@@ -51,11 +52,15 @@ def checked_and_run(
     perturbations: PyTree,
     norm_probe: Any,
     return_carries: bool,
+    newton: Newton | None = None,
+    guess: PyTree = None,
 ) -> tuple[PyTree, ...]:
     """Check all arguments, and run the compiled program.
 
     Args:
         parallel: all steps at once, by an associative scan of a `Linear` cell.
+        newton: all steps at once, by Newton's method; a report is returned as well.
+        guess: of the carries after each step, leaves `[T, *batch, ...]`; for Newton's method.
         others: as in `unroll`.
     """
     batch, total = batch_shape(cell, xs), jax.tree.leaves(xs)[0].shape[0]
@@ -83,9 +88,11 @@ def checked_and_run(
         checked_flags("resets", resets, (total, *batch)),
         None if resets is None else start_carry(cell, reset_carry, batch, "reset_carry"),
         checked_clip(clip_adjoints),
-        checked_perturbations(cell, perturbations, total, batch),
+        checked_over_time("perturbations", cell, perturbations, total, batch),
         checked_probe(norm_probe, total, batch),
+        checked_over_time("guess", cell, guess, total, batch),
         parallel=parallel,
+        newton=newton,
         hold=hold,
         reverse=bool(reverse),
         unroll=int(unroll),
@@ -100,6 +107,7 @@ def checked_and_run(
     static_argnames=(
         "cell",
         "parallel",
+        "newton",
         "hold",
         "reverse",
         "unroll",
@@ -108,10 +116,11 @@ def checked_and_run(
         "return_carries",
     ),
 )
-def _unroll(cell, params, xs, carry, *options, return_carries, **static):
-    run = functools.partial(_run, cell, return_carries=return_carries, **static)
+def _unroll(cell, params, xs, carry, *options, newton, return_carries, **static):
+    run = functools.partial(_run, cell, newton=newton, return_carries=return_carries, **static)
+    final = carry if newton is None else (carry, NewtonReport(0, 0, 0))
     ndim = len(batch_shape(cell, xs))
-    run = with_explicit_axes(run, xs, carry, ndim, return_carries=return_carries)
+    run = with_explicit_axes(run, xs, final, carry if return_carries else None, ndim)
     return run(params, xs, carry, *options)
 
 
@@ -128,8 +137,10 @@ def _run(
     clip_adjoints,
     perturbations,
     norm_probe,
+    guess,
     *,
     parallel,
+    newton,
     hold,
     reverse,
     unroll,
@@ -139,9 +150,10 @@ def _run(
 ):
     batch, total = batch_shape(cell, xs), jax.tree.leaves(xs)[0].shape[0]
     given = params, xs, carry, lengths, mask, emitted, resets, reset_carry, clip_adjoints
-    alike, varying = varying_alike((*given, perturbations, norm_probe))
+    others = perturbations, norm_probe, guess
+    alike, varying = varying_alike((*given, *others))
     params, xs, carry, lengths, mask, emitted, resets, *alike = alike
-    reset_carry, clip_adjoints, perturbations, norm_probe = alike
+    reset_carry, clip_adjoints, perturbations, norm_probe, guess = alike
     ready = cell.prepare(params)
     carry = settle_dtypes(cell, ready, xs, carry)
     if resets is not None:
@@ -171,10 +183,12 @@ def _run(
     def read(carry):
         return cell.output(carry), carry if return_carries else None
 
-    fast = not parallel and served(cell, ready, carry, xs) and not varying
+    if newton is not None:
+        carry = carry, no_report(batch, carry)
+    fast = not parallel and newton is None and served(cell, ready, carry, xs) and not varying
 
     def run(ready, shared, carry, inputs):
-        xs, now, own, emitted = inputs
+        xs, now, own, emitted, guess = inputs
         arguments: Any = (ready, carry, xs, now, shared)
         if fast:
             plain = functools.partial(scan, lambda carry: carry)
@@ -187,6 +201,10 @@ def _run(
             outputs, carries = read(carries)
         elif parallel:
             final, carries = scan_linear(cell, *arguments, batch_ndim=len(batch), reverse=reverse)
+            outputs, carries = read(carries)
+        elif newton is not None:
+            options: Any = {"options": newton, "guess": guess, "reverse": reverse}
+            final, carries = scan_newton(cell, *arguments, batch_ndim=len(batch), **options)
             outputs, carries = read(carries)
         else:
             final, (outputs, carries) = scan(read, *arguments)
@@ -210,7 +228,7 @@ def _run(
             axis_names={"batch"},
             check_vma=False,
         )
-    final, (outputs, carries) = run_all(ready, shared, carry, (xs, now, own, emitted))
+    final, (outputs, carries) = run_all(ready, shared, carry, (xs, now, own, emitted, guess))
     return (final, outputs, carries) if return_carries else (final, outputs)
 
 
