@@ -144,12 +144,14 @@ def check_batches(cell: Any, input_size: PyTree, key: Array) -> None:
         xs = random_inputs(cell, input_size, (TIME, *batch), key, jnp.float64)
         carry, ready = random_carry(cell, batch, key), cell.prepare(params)
 
+        @jax.jit
         def run(xs, carry):
             u = cell.project(ready, xs)
             new = cell.step(ready, carry, u)
             return u, new, cell.output(new)
 
-        whole = run(at(xs, 0), carry)
+        xs, carry = _on_host((xs, carry))  # where an index is no program to compile
+        whole = _on_host(run(at(xs, 0), carry))
         names = "project", "step", "output"
         for index in np.ndindex(batch):
             alone = run(at(at(xs, 0), index), at(carry, index))
@@ -163,7 +165,12 @@ def check_batches(cell: Any, input_size: PyTree, key: Array) -> None:
                 here = at(all_, index)
                 problem = f"{name(cell)}.{method} mixes the examples of a batch"
                 same(here, one, 1e-9, f"{problem}: an example alone gives another result")
-        many = cell.project(ready, xs)
-        single = stack([cell.project(ready, at(xs, t)) for t in range(TIME)])
+        project = jax.jit(lambda xs: cell.project(ready, xs))
+        many = project(xs)
+        single = stack([project(at(xs, t)) for t in range(TIME)])
         problem = f"{name(cell)}.project mixes time steps"
         same(many, single, 1e-9, f"{problem}: all steps at once differ from one at a time")
+
+
+def _on_host(tree):
+    return jax.tree.map(np.asarray, tree)

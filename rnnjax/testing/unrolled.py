@@ -19,19 +19,20 @@ PyTree = Any
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "no options": {},
-    "seq_lengths": {"seq_lengths": (4, 0)},
-    "mask and resets": {
+    "mask, resets and checkpoint_every=1": {
         "mask": ((0, 1, 4), (3, 6)),
         "masked_output": "last",
         "resets": ((2, 5), (0, 3)),
+        "checkpoint_every": 1,
     },
-    "reverse": {"reverse": True},
-    "truncate_every=3": {"truncate_every": 3},
-    "checkpoint_every=3 and unroll=2": {"checkpoint_every": 3, "unroll": 2},
-    "checkpoint_every=1": {"checkpoint_every": 1},
+    "truncate_every=3, checkpoint_every=3 and unroll=2": {
+        "truncate_every": 3,
+        "checkpoint_every": 3,
+        "unroll": 2,
+    },
     "reverse, seq_lengths and resets": {
         "reverse": True,
-        "seq_lengths": (7, 3),
+        "seq_lengths": (7, 0),
         "resets": ((1, 6), (2,)),
     },
     "all options": {
