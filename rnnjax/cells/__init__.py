@@ -6,6 +6,7 @@ from rnnjax.cells.conv_lstm import ConvLSTM, ConvLSTMCarry, ConvLSTMParams
 from rnnjax.cells.elman import Elman, ElmanCarry, identity
 from rnnjax.cells.gated import Gated, GatedParams, GatedStep
 from rnnjax.cells.gru import GRU, GRUCarry, GRUParams
+from rnnjax.cells.ind_rnn import IndRNN, IndRNNCarry
 from rnnjax.cells.layer_norm import LayerNorm, LayerNormParams
 from rnnjax.cells.linear import Linear
 from rnnjax.cells.lstm import LSTM, LSTMCarry
@@ -30,6 +31,8 @@ __all__ = [
     "Gated",
     "GatedParams",
     "GatedStep",
+    "IndRNN",
+    "IndRNNCarry",
     "LSTMCarry",
     "LSTMPCarry",
     "LSTMPParams",
