@@ -1,6 +1,7 @@
 """Cells: one file each, pure JAX. Your own cell needs no entry here."""
 
 from rnnjax.cells import initializers
+from rnnjax.cells.antisymmetric_rnn import AntisymmetricRNN, AntisymmetricRNNCarry
 from rnnjax.cells.base import Cell, Noisy, Stochastic
 from rnnjax.cells.conv_lstm import ConvLSTM, ConvLSTMCarry, ConvLSTMParams
 from rnnjax.cells.elman import Elman, ElmanCarry, identity
@@ -20,6 +21,8 @@ __all__ = [
     "GRU",
     "LSTM",
     "LSTMP",
+    "AntisymmetricRNN",
+    "AntisymmetricRNNCarry",
     "Cell",
     "ConvLSTM",
     "ConvLSTMCarry",
