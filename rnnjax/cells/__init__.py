@@ -3,6 +3,7 @@
 from rnnjax.cells import initializers
 from rnnjax.cells.antisymmetric_rnn import AntisymmetricRNN, AntisymmetricRNNCarry
 from rnnjax.cells.base import Cell, Noisy, Stochastic
+from rnnjax.cells.co_rnn import CoRNN, CoRNNCarry
 from rnnjax.cells.conv_lstm import ConvLSTM, ConvLSTMCarry, ConvLSTMParams
 from rnnjax.cells.elman import Elman, ElmanCarry, identity
 from rnnjax.cells.gated import Gated, GatedParams, GatedStep
@@ -24,6 +25,8 @@ __all__ = [
     "AntisymmetricRNN",
     "AntisymmetricRNNCarry",
     "Cell",
+    "CoRNN",
+    "CoRNNCarry",
     "ConvLSTM",
     "ConvLSTMCarry",
     "ConvLSTMParams",
