@@ -10,6 +10,7 @@ from rnnjax.cells.gated import Gated, GatedParams, GatedStep
 from rnnjax.cells.gru import GRU, GRUCarry, GRUParams
 from rnnjax.cells.ind_rnn import IndRNN, IndRNNCarry
 from rnnjax.cells.layer_norm import LayerNorm, LayerNormParams
+from rnnjax.cells.lem import LEM, LEMCarry, LEMParams
 from rnnjax.cells.linear import Linear
 from rnnjax.cells.lstm import LSTM, LSTMCarry
 from rnnjax.cells.lstmp import LSTMP, LSTMPCarry, LSTMPParams
@@ -20,6 +21,7 @@ from rnnjax.cells.zoneout import Zoneout
 
 __all__ = [
     "GRU",
+    "LEM",
     "LSTM",
     "LSTMP",
     "AntisymmetricRNN",
@@ -39,6 +41,8 @@ __all__ = [
     "GatedStep",
     "IndRNN",
     "IndRNNCarry",
+    "LEMCarry",
+    "LEMParams",
     "LSTMCarry",
     "LSTMPCarry",
     "LSTMPParams",
