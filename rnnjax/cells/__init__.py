@@ -14,6 +14,7 @@ from rnnjax.cells.lem import LEM, LEMCarry, LEMParams
 from rnnjax.cells.linear import Linear
 from rnnjax.cells.lstm import LSTM, LSTMCarry
 from rnnjax.cells.lstmp import LSTMP, LSTMPCarry, LSTMPParams
+from rnnjax.cells.mgu import MGU, MGUCarry, MGUParams
 from rnnjax.cells.min_gru import MinGRU, MinGRUCarry, MinGRUParams
 from rnnjax.cells.variational_dropout import VariationalDropout
 from rnnjax.cells.wrapper import Wrapper
@@ -24,6 +25,7 @@ __all__ = [
     "LEM",
     "LSTM",
     "LSTMP",
+    "MGU",
     "AntisymmetricRNN",
     "AntisymmetricRNNCarry",
     "Cell",
@@ -49,6 +51,8 @@ __all__ = [
     "LayerNorm",
     "LayerNormParams",
     "Linear",
+    "MGUCarry",
+    "MGUParams",
     "MinGRU",
     "MinGRUCarry",
     "MinGRUParams",
