@@ -9,6 +9,7 @@ from rnnjax.cells.elman import Elman, ElmanCarry, identity
 from rnnjax.cells.gated import Gated, GatedParams, GatedStep
 from rnnjax.cells.gru import GRU, GRUCarry, GRUParams
 from rnnjax.cells.ind_rnn import IndRNN, IndRNNCarry
+from rnnjax.cells.janet import JANET, JANETCarry
 from rnnjax.cells.layer_norm import LayerNorm, LayerNormParams
 from rnnjax.cells.lem import LEM, LEMCarry, LEMParams
 from rnnjax.cells.linear import Linear
@@ -22,6 +23,7 @@ from rnnjax.cells.zoneout import Zoneout
 
 __all__ = [
     "GRU",
+    "JANET",
     "LEM",
     "LSTM",
     "LSTMP",
@@ -43,6 +45,7 @@ __all__ = [
     "GatedStep",
     "IndRNN",
     "IndRNNCarry",
+    "JANETCarry",
     "LEMCarry",
     "LEMParams",
     "LSTMCarry",
