@@ -17,6 +17,7 @@ from rnnjax.cells.lstm import LSTM, LSTMCarry
 from rnnjax.cells.lstmp import LSTMP, LSTMPCarry, LSTMPParams
 from rnnjax.cells.mgu import MGU, MGUCarry, MGUParams
 from rnnjax.cells.min_gru import MinGRU, MinGRUCarry, MinGRUParams
+from rnnjax.cells.ur_lstm import URLSTM, URLSTMCarry
 from rnnjax.cells.variational_dropout import VariationalDropout
 from rnnjax.cells.wrapper import Wrapper
 from rnnjax.cells.zoneout import Zoneout
@@ -28,6 +29,7 @@ __all__ = [
     "LSTM",
     "LSTMP",
     "MGU",
+    "URLSTM",
     "AntisymmetricRNN",
     "AntisymmetricRNNCarry",
     "Cell",
@@ -61,6 +63,7 @@ __all__ = [
     "MinGRUParams",
     "Noisy",
     "Stochastic",
+    "URLSTMCarry",
     "VariationalDropout",
     "Wrapper",
     "Zoneout",

@@ -123,6 +123,21 @@ class Chrono:
 
 
 @dataclasses.dataclass(frozen=True)
+class UniformGate:
+    """The logit of U[1/H, 1 - 1/H]: biases with which a gate's values are spread evenly over 0..1.
+
+    H is the number of columns. With one or two of them the range is a point, and the bias zero.
+    Source: Gu et al. 2020, "Improving the gating mechanism of recurrent neural networks",
+    arXiv:1910.09890 (uniform gate initialisation).
+    """
+
+    def __call__(self, key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+        low = 1 / max(2, shape[-1])
+        u = jax.random.uniform(key, shape, dtype, low, 1 - low)
+        return jnp.log(u) - jnp.log1p(-u)
+
+
+@dataclasses.dataclass(frozen=True)
 class Fused:
     """Draw the blocks of all G gates as one `[rows, G*H]` matrix from `init`.
 
