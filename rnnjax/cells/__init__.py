@@ -17,6 +17,11 @@ from rnnjax.cells.lstm import LSTM, LSTMCarry
 from rnnjax.cells.lstmp import LSTMP, LSTMPCarry, LSTMPParams
 from rnnjax.cells.mgu import MGU, MGUCarry, MGUParams
 from rnnjax.cells.min_gru import MinGRU, MinGRUCarry, MinGRUParams
+from rnnjax.cells.orthogonal_rnn import (
+    OrthogonalRNN,
+    OrthogonalRNNCarry,
+    OrthogonalRNNParams,
+)
 from rnnjax.cells.ur_lstm import URLSTM, URLSTMCarry
 from rnnjax.cells.variational_dropout import VariationalDropout
 from rnnjax.cells.wrapper import Wrapper
@@ -62,6 +67,9 @@ __all__ = [
     "MinGRUCarry",
     "MinGRUParams",
     "Noisy",
+    "OrthogonalRNN",
+    "OrthogonalRNNCarry",
+    "OrthogonalRNNParams",
     "Stochastic",
     "URLSTMCarry",
     "VariationalDropout",
