@@ -50,7 +50,9 @@ def test_without_recurrent_weights_the_gradient_is_a_product_of_forget_gates(x64
     params = params._replace(recurrent_kernel=np.zeros((H, 2 * H)))
     cell = JANET(H, param_dtype=jnp.float64)
     arrays = jax.tree.map(jnp.asarray, (params, xs, JANETCarry(c)))
-    profile = diagnostics.gradient_profile(cell, *arrays[:2], lambda ys: ys[-1].sum(), arrays[2])
+    profile = diagnostics.gradient_profile(
+        cell, arrays[0], arrays[1], lambda ys: ys[-1].sum(), arrays[2]
+    )
     f = sigmoid((xs @ params.input_kernel + params.bias)[..., :H])
     for lag in range(1, T + 1):
         want = np.log(np.linalg.norm(np.prod(f[T - lag :], axis=0), axis=-1))
