@@ -35,9 +35,9 @@ class OrthogonalRNN(Gated):
 
     S is antisymmetric, so U is orthogonal whatever A is: every singular value of U is 1, and only
     phi and its bias change the norm of a gradient. In a linear network it is the same at every lag.
-    phi is modReLU, z / |z| max(0, |z| + b), unless `activation_fn` is given; where it is active it
-    keeps the phase of z, and with b = 0 it is the identity. Its slope at z = 0 is set to 1 for
-    b >= 0, and to 0 otherwise.
+    phi is modReLU, z / |z| max(0, |z| + b), unless `activation_fn` is given: it keeps the phase of
+    z, a real one has slope 1 where it is active, and with b = 0 it is the identity. The slope at
+    z = 0 is set to 1 for b >= 0, and to 0 otherwise.
 
     If `unitary`, h is H/2 complex numbers, U the real form of a unitary matrix, with
 

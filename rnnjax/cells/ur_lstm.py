@@ -36,8 +36,8 @@ class URLSTM(Gated):
     Parameters: `input_kernel [D, 4H]`, `recurrent_kernel [H, 4H]`, `bias [4H]`, gate blocks in the
     order f, r, n, o. The names of the gates' values are f, r, o, and g for the effective one.
     Source: Gu, Gulcehre, Paine, Hoffman, Pascanu 2020, "Improving the gating mechanism of recurrent
-    neural networks", arXiv:1910.09890. There one vector is added to f and subtracted
-    from r for good; here it is where their two biases begin.
+    neural networks", arXiv:1910.09890. There one vector is added to f and subtracted from r
+    throughout; here it is where their two biases begin.
 
     Args:
         forget_bias: added to the bias of f and subtracted from that of r at initialisation: a
