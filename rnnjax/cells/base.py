@@ -172,6 +172,12 @@ def check_size(name: str, size: Any) -> None:
         raise ValueError(f"{name} must be a positive integer, got {size!r}")
 
 
+def check_positive(name: str, value: float | int) -> None:
+    """Raise a ValueError that names the argument unless `value` is a positive number."""
+    if not value > 0:
+        raise ValueError(f"{name} must be positive, got {value!r}")
+
+
 def zeros(batch_shape: Sequence[int], features: int, dtype: Any) -> Float[Array, "*batch H"]:
     """Return a zero state `[*batch_shape, features]`."""
     return jnp.zeros((*batch_shape, features), dtype)

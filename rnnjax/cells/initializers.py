@@ -123,6 +123,65 @@ class Chrono:
 
 
 @dataclasses.dataclass(frozen=True)
+class UniformGate:
+    """The logit of U[1/H, 1 - 1/H]: biases with which a gate's values are spread evenly over 0..1.
+
+    H is the number of columns. With one or two of them the range is a point, and the bias zero.
+    Source: Gu et al. 2020, "Improving the gating mechanism of recurrent neural networks",
+    arXiv:1910.09890 (uniform gate initialisation).
+    """
+
+    def __call__(self, key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+        low = 1 / max(2, shape[-1])
+        u = jax.random.uniform(key, shape, dtype, low, 1 - low)
+        return jnp.log(u) - jnp.log1p(-u)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rotations:
+    """The raw kernel A of an `OrthogonalRNN` whose U = expm(A - A^T) rotates planes by U[-pi, pi].
+
+    `[H, H]`: A[2i, 2i+1] is the angle of coordinates 2i and 2i+1, and the other entries are zero.
+    `[H/2, H]`, of a unitary kernel: the imaginary part is diagonal, half the angle that turns each
+    complex number. The Cayley transform turns by 2 arctan(angle) instead.
+    Source: Henaff, Szlam, LeCun 2016, "Recurrent orthogonal networks and long-memory tasks",
+    arXiv:1602.06662; as used by Lezcano-Casado, Martinez-Rubio 2019, arXiv:1901.08428.
+    """
+
+    def __call__(self, key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+        return _rotations(jax.random.uniform(key, _planes(shape), dtype, -math.pi, math.pi), shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class CayleyRotations:
+    """`Rotations` with entries -tan(angle / 2), angles U[0, pi/2]: what the Cayley transform turns.
+
+    Source: Helfrich, Willmott, Ye 2018, "Orthogonal recurrent neural networks with scaled Cayley
+    transform", arXiv:1707.09520; as used with expm, too, by Lezcano-Casado,
+    Martinez-Rubio 2019, arXiv:1901.08428.
+    """
+
+    def __call__(self, key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+        angles = jax.random.uniform(key, _planes(shape), dtype, 0, math.pi / 2)
+        return _rotations(-jnp.tan(angles / 2), shape)
+
+
+def _planes(shape):
+    """Return the shape of the angles: one for each pair of coordinates, or complex number."""
+    rows, columns = shape
+    if columns not in (rows, 2 * rows):
+        raise ValueError(f"rotations need a block [H, H] or [H/2, H], got {rows} x {columns}")
+    return (rows // 2 if columns == rows else rows,)
+
+
+def _rotations(angles, shape):
+    kernel, first = jnp.zeros(shape, angles.dtype), jnp.arange(len(angles))
+    if shape[0] == shape[1]:
+        return kernel.at[2 * first, 2 * first + 1].set(angles)
+    return kernel.at[first, shape[0] + first].set(angles / 2)
+
+
+@dataclasses.dataclass(frozen=True)
 class Fused:
     """Draw the blocks of all G gates as one `[rows, G*H]` matrix from `init`.
 
