@@ -2,6 +2,7 @@
 
 from rnnjax.cells import initializers
 from rnnjax.cells.base import Cell, Noisy, Stochastic
+from rnnjax.cells.brc import BRC, NBRC, BRCCarry, BRCParams
 from rnnjax.cells.conv_lstm import ConvLSTM, ConvLSTMCarry, ConvLSTMParams
 from rnnjax.cells.elman import Elman, ElmanCarry, identity
 from rnnjax.cells.gated import Gated, GatedParams, GatedStep
@@ -16,9 +17,13 @@ from rnnjax.cells.wrapper import Wrapper
 from rnnjax.cells.zoneout import Zoneout
 
 __all__ = [
+    "BRC",
     "GRU",
     "LSTM",
     "LSTMP",
+    "NBRC",
+    "BRCCarry",
+    "BRCParams",
     "Cell",
     "ConvLSTM",
     "ConvLSTMCarry",
