@@ -10,6 +10,7 @@ from rnnjax.cells.gru import GRU, GRUCarry, GRUParams
 from rnnjax.cells.layer_norm import LayerNorm, LayerNormParams
 from rnnjax.cells.linear import Linear
 from rnnjax.cells.lstm import LSTM, LSTMCarry
+from rnnjax.cells.lstm1997 import LSTM1997, LSTM1997Carry, LSTM1997Params
 from rnnjax.cells.lstmp import LSTMP, LSTMPCarry, LSTMPParams
 from rnnjax.cells.min_gru import MinGRU, MinGRUCarry, MinGRUParams
 from rnnjax.cells.variational_dropout import VariationalDropout
@@ -20,6 +21,7 @@ __all__ = [
     "BRC",
     "GRU",
     "LSTM",
+    "LSTM1997",
     "LSTMP",
     "NBRC",
     "BRCCarry",
@@ -35,6 +37,8 @@ __all__ = [
     "Gated",
     "GatedParams",
     "GatedStep",
+    "LSTM1997Carry",
+    "LSTM1997Params",
     "LSTMCarry",
     "LSTMPCarry",
     "LSTMPParams",
