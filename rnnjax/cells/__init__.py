@@ -13,6 +13,7 @@ from rnnjax.cells.lstm import LSTM, LSTMCarry
 from rnnjax.cells.lstm1997 import LSTM1997, LSTM1997Carry, LSTM1997Params
 from rnnjax.cells.lstmp import LSTMP, LSTMPCarry, LSTMPParams
 from rnnjax.cells.min_gru import MinGRU, MinGRUCarry, MinGRUParams
+from rnnjax.cells.slstm import SLSTM, SLSTMCarry
 from rnnjax.cells.variational_dropout import VariationalDropout
 from rnnjax.cells.wrapper import Wrapper
 from rnnjax.cells.zoneout import Zoneout
@@ -24,6 +25,7 @@ __all__ = [
     "LSTM1997",
     "LSTMP",
     "NBRC",
+    "SLSTM",
     "BRCCarry",
     "BRCParams",
     "Cell",
@@ -49,6 +51,7 @@ __all__ = [
     "MinGRUCarry",
     "MinGRUParams",
     "Noisy",
+    "SLSTMCarry",
     "Stochastic",
     "VariationalDropout",
     "Wrapper",

@@ -99,7 +99,8 @@ def test_units_of_a_brc_hear_only_themselves_and_those_of_an_nbrc_the_others(nam
     assert others.any() == (name == "nbrc")
 
 
-@pytest.mark.parametrize("name", slow_but_for("nbrc", [*CELLS]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CELLS)
 def test_the_fast_backward_equals_the_plain_one(name, x64):
     cell = CELLS[name](H, param_dtype=jnp.float64)
     given = problem(cell)

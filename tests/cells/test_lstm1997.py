@@ -7,7 +7,6 @@ import oracles
 import pytest
 from jax.nn.initializers import constant
 from paths import problem, unrolled, uses_fast_path, without_fast_path
-from slow import slow_but_for
 
 import rnnjax
 from rnnjax import diagnostics
@@ -118,7 +117,8 @@ def test_truncated_weights_learn_as_if_previous_activations_were_inputs(x64):
     assert oracles.relative_error(got, want) < 1e-12
 
 
-@pytest.mark.parametrize("cell", slow_but_for("truncated", {"truncated": TRUNCATED, "full": CELL}))
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", [TRUNCATED, CELL], ids=["truncated", "full"])
 def test_the_fast_backward_equals_the_plain_one(cell, x64):
     given = problem(cell)
     assert uses_fast_path(cell, *given)
