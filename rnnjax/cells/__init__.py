@@ -13,6 +13,8 @@ from rnnjax.cells.lstm import LSTM, LSTMCarry
 from rnnjax.cells.lstm1997 import LSTM1997, LSTM1997Carry, LSTM1997Params
 from rnnjax.cells.lstmp import LSTMP, LSTMPCarry, LSTMPParams
 from rnnjax.cells.min_gru import MinGRU, MinGRUCarry, MinGRUParams
+from rnnjax.cells.para_gru import ParaGRU, ParaGRUCarry, ParaGRUParams
+from rnnjax.cells.para_lstm import ParaLSTM, ParaLSTMCarry, ParaLSTMParams
 from rnnjax.cells.slstm import SLSTM, SLSTMCarry
 from rnnjax.cells.variational_dropout import VariationalDropout
 from rnnjax.cells.wrapper import Wrapper
@@ -51,6 +53,12 @@ __all__ = [
     "MinGRUCarry",
     "MinGRUParams",
     "Noisy",
+    "ParaGRU",
+    "ParaGRUCarry",
+    "ParaGRUParams",
+    "ParaLSTM",
+    "ParaLSTMCarry",
+    "ParaLSTMParams",
     "SLSTMCarry",
     "Stochastic",
     "VariationalDropout",
