@@ -4,8 +4,10 @@ from rnnjax.cells import initializers
 from rnnjax.cells.base import Cell, Noisy, Stochastic
 from rnnjax.cells.brc import BRC, NBRC, BRCCarry, BRCParams
 from rnnjax.cells.conv_lstm import ConvLSTM, ConvLSTMCarry, ConvLSTMParams
+from rnnjax.cells.delta_net import DeltaNet, DeltaNetCarry, DeltaNetParams
 from rnnjax.cells.elman import Elman, ElmanCarry, identity
 from rnnjax.cells.gated import Gated, GatedParams, GatedStep
+from rnnjax.cells.gated_delta_net import GatedDeltaNet, GatedDeltaNetParams
 from rnnjax.cells.gru import GRU, GRUCarry, GRUParams
 from rnnjax.cells.layer_norm import LayerNorm, LayerNormParams
 from rnnjax.cells.linear import Linear
@@ -34,11 +36,16 @@ __all__ = [
     "ConvLSTM",
     "ConvLSTMCarry",
     "ConvLSTMParams",
+    "DeltaNet",
+    "DeltaNetCarry",
+    "DeltaNetParams",
     "Elman",
     "ElmanCarry",
     "GRUCarry",
     "GRUParams",
     "Gated",
+    "GatedDeltaNet",
+    "GatedDeltaNetParams",
     "GatedParams",
     "GatedStep",
     "LSTM1997Carry",

@@ -67,8 +67,8 @@ class _Bistable(Gated):
     def with_candidate(self, params: GatedParams, key: Array) -> BRCParams:
         """Return the parameters with U drawn beside those of the gates."""
         shape = params.input_kernel.shape[0], self.features
-        candidate = self.candidate_kernel_init(jax.random.fold_in(key, 0), shape, self.param_dtype)
-        return BRCParams(*params, candidate)
+        apart = jax.random.fold_in(key, 3)  # init_blocks takes 0, 1 and 2, which split returns
+        return BRCParams(*params, self.candidate_kernel_init(apart, shape, self.param_dtype))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

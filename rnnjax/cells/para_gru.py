@@ -67,7 +67,7 @@ class ParaGRU(Gated):
         """Draw the parameters for inputs `[*batch, input_size]`."""
         kernel, recurrent, bias = self.init_blocks(key, input_size, recurrent_size=1)
         r, z, n = jnp.split(bias, 3)
-        z = z - draw(self.forget_bias, jax.random.fold_in(key, 0), z.shape, z.dtype)
+        z = z - draw(self.forget_bias, jax.random.fold_in(key, 3), z.shape, z.dtype)
         return ParaGRUParams(kernel, recurrent[0], jnp.concatenate([r, z, n]))
 
     def initial_carry(self, batch_shape: Sequence[int]) -> ParaGRUCarry:

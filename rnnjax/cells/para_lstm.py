@@ -86,7 +86,7 @@ class ParaLSTM(Gated):
     def init(self, key: Array, input_size: int) -> ParaLSTMParams:
         """Draw the parameters for inputs `[*batch, input_size]`."""
         kernel, recurrent, bias = self.init_blocks(key, input_size, recurrent_size=1)
-        keys = (jax.random.fold_in(key, i) for i in range(2))
+        keys = (jax.random.fold_in(key, i) for i in (3, 4))  # split returns 0, 1 and 2
         f, g, o = jnp.split(bias, 3)
         f = f + draw(self.forget_bias, next(keys), f.shape, f.dtype)
         shape = 1, self.features

@@ -127,6 +127,8 @@ def test_init_draws_what_the_docstring_says():
     w_a, w_c = np.split(both.recurrent_kernel, 2)
     assert not w_a.any() and np.unique(w_c).size == H and (np.abs(w_c) <= 0.5).all()
     dense = NBRC(H).init(KEY, D)
+    drawn = np.concatenate([dense.input_kernel, dense.candidate_kernel], axis=1)
+    assert np.unique(drawn).size == drawn.size
     assert isinstance(dense, BRCParams)
     for block in np.split(np.asarray(dense.recurrent_kernel), 2, axis=1):
         np.testing.assert_allclose(block @ block.T, np.eye(H), atol=1e-6)

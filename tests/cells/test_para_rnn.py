@@ -141,6 +141,9 @@ def test_init_draws_what_the_docstring_says():
     assert not f.any() and g.all() and not o.any()
     f, o = np.split(params.peephole, 2)
     assert not f.any() and o.all() and np.abs(o).max() <= 0.2
+    params = ParaLSTM(H).init(KEY, D)
+    drawn = np.concatenate([np.split(params.recurrent_kernel, 3), np.split(params.peephole, 2)])
+    assert np.unique(drawn).size == drawn.size
     f = ParaLSTM(H, forget_bias=Chrono(9.0)).init(KEY, D).bias[:H]
     assert (f > 0).all() and (f <= np.log(8)).all()
 
