@@ -79,11 +79,11 @@ class DeltaRule(Cell):
         check_size("input_size", input_size)
         keys = self.num_heads * self.key_size
         widths = keys, keys, self.features, self.num_heads
-        kernels = (
-            self.kernel_init(k, (input_size, width), self.param_dtype)
-            for k, width in zip(jax.random.split(key, 4), widths, strict=True)
+        q, k, v, beta = (
+            self.kernel_init(key, (input_size, width), self.param_dtype)
+            for key, width in zip(jax.random.split(key, 4), widths, strict=True)
         )
-        return DeltaNetParams(*kernels, jnp.zeros(self.num_heads, self.param_dtype))
+        return DeltaNetParams(q, k, v, beta, jnp.zeros(self.num_heads, self.param_dtype))
 
     def initial_carry(self, batch_shape: Sequence[int]) -> DeltaNetCarry:
         """Return S = 0 and q = 0."""

@@ -109,6 +109,7 @@ def test_the_fast_backward_equals_the_plain_one(name, x64):
     assert oracles.relative_error(unrolled(cell)(*given), plain) < 1e-12
 
 
+@pytest.mark.slow
 def test_gates_are_found_by_name():
     cell = BRC(H)
     found = diagnostics.gates(cell, with_gates(cell, 1.6, 0.3), jnp.ones((T, B, D)))

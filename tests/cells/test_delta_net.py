@@ -79,7 +79,7 @@ def test_values_are_those_of_the_papers_equations(name, x64):
     np.testing.assert_allclose(ys, outputs, rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", slow_but_for("gated", [*CELLS]))
 def test_with_beta_one_the_value_of_the_key_is_stored_exactly(name, x64):
     cell = CELLS[name](H, num_heads=N, key_features=K, param_dtype=jnp.float64)
     params = with_beta_one(cell)
@@ -93,7 +93,7 @@ def test_with_beta_one_the_value_of_the_key_is_stored_exactly(name, x64):
     np.testing.assert_allclose(asked, np.ravel(delta.v), rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", slow_but_for("gated", [*CELLS]))
 @pytest.mark.parametrize("max_beta", slow_but_for("two", {"one": 1.0, "two": 2.0}))
 def test_eigenvalues_along_the_key_and_across(name, max_beta, x64):
     """d S' / d S on a row: alpha (1 - beta) along k, alpha across; negative for beta above 1."""
@@ -102,9 +102,8 @@ def test_eigenvalues_along_the_key_and_across(name, max_beta, x64):
     u, carry = one_step(cell, params)
     delta, alpha = (u[0], u[1][0]) if name == "gated" else (u, 1.0)
     k, beta = delta.k[0], delta.beta[0]
-    jacobian = np.asarray(
-        jax.jacfwd(lambda S: cell.step(params, carry._replace(S=S), u).S)(carry.S)
-    )[0, :, :, 0]
+    step = jax.jit(jax.jacfwd(lambda S: cell.step(params, carry._replace(S=S), u).S))
+    jacobian = np.asarray(step(carry.S))[0, :, :, 0]
     for row in range(3):
         for other in range(3):
             if row != other:
@@ -136,6 +135,7 @@ def test_the_gradient_at_a_key_that_is_not_written_again_does_not_decay(x64):
     np.testing.assert_allclose(adjoint[0], 0, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_beta_of_two_reflects():
     cell = DeltaNet(2, activation_fn=identity)
     params = cell.init(KEY, D)._replace(
@@ -148,7 +148,7 @@ def test_beta_of_two_reflects():
     np.testing.assert_array_equal(carries[2].S[:, 0, 0], np.stack([signs, np.ones(5)], axis=1))
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", slow_but_for("gated", [*CELLS]))
 def test_gradients_are_finite_where_keys_and_queries_vanish(name):
     cell = CELLS[name](H, num_heads=N)
     params = cell.init(KEY, D)
@@ -189,10 +189,12 @@ def test_init_draws_what_the_docstring_says():
     assert len({kernel.tobytes() for kernel in kernels}) == 5
 
 
+@pytest.mark.slow
 def test_gates_are_found_by_name():
     cell = GatedDeltaNet(H, num_heads=N)
-    found = diagnostics.gates(cell, with_beta_one(cell), jnp.ones((T, B, D)))
-    assert {key: value.shape for key, value in found.items()} == {
+    params = with_beta_one(cell)
+    found = diagnostics.gates(cell, params, jnp.ones((T, B, D)))
+    assert {gate: values.shape for gate, values in found.items()} == {
         "alpha": (T, B, N),
         "beta": (T, B, N),
     }

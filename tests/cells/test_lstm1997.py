@@ -139,6 +139,7 @@ def test_init_draws_what_the_docstring_says():
     assert not any(leaf.any() for leaf in cell.initial_carry((B,)))
 
 
+@pytest.mark.slow
 def test_gates_of_a_block_are_shared_and_found_by_name():
     cell = LSTM1997(6, cells_per_block=3)
     params = jax.tree.map(jnp.zeros_like, cell.init(KEY, D))

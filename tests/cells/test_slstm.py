@@ -181,6 +181,7 @@ def test_init_draws_what_the_docstring_says():
     assert not any(leaf.any() for leaf in cell.initial_carry(()))
 
 
+@pytest.mark.slow
 def test_gates_are_found_by_name():
     cell = SLSTM(H, forget_gate="exponential", forget_bias=0.0)
     found = diagnostics.gates(cell, constant_gates(cell), jnp.zeros((T, B, D)))
