@@ -76,11 +76,11 @@ class BRC(_Bistable):
     """a = 1 + tanh(U_a x + w_a * h + b_a);  c = s(U_c x + w_c * h + b_c);
     h' = c h + (1 - c) tanh(U x + a h).
 
-    A unit hears no other unit; it remembers because its own feedback a, which lies between 0 and 2,
-    can make it bistable. With x = 0 and fixed a, the stable states solve h = tanh(a h): h = 0 alone
-    if a <= 1, two others of opposite sign if a > 1. The slope of the step at h = 0 is
-    c + (1 - c) a, so there the gradient grows as (c + (1 - c) a)^k over k steps if a > 1, while at
-    each stable state it decays: the unit is sensitive only between the two, where it decides.
+    Units are connected to themselves only. A unit remembers because its feedback a, which lies
+    between 0 and 2, can make it bistable: with x = 0 and fixed a, the stable states solve
+    h = tanh(a h), which are h = 0 alone if a <= 1, and two others of opposite sign if a > 1. The
+    slope of the step at h = 0 is c + (1 - c) a. So there the gradient grows as (c + (1 - c) a)^k
+    over k steps if a > 1, while it decays at both stable states.
 
     Parameters: `input_kernel [D, 2H]` (U_a, U_c), `recurrent_kernel [2H]` (w_a, w_c), `bias [2H]`,
     gate blocks in the order a, c, and `candidate_kernel [D, H]`, which is U.
@@ -110,10 +110,9 @@ class NBRC(_Bistable):
     """a = 1 + tanh(U_a x + W_a h + b_a);  c = s(U_c x + W_c h + b_c);
     h' = c h + (1 - c) tanh(U x + a h).
 
-    A `BRC` whose units set each other's feedback a and update gate c ("neuromodulation"), and still
-    hold their own state: h' has no other term in the other units. So where a and c do not change,
-    the gradient stays in its unit, with the slope c + (1 - c) a at h = 0; between units it passes
-    through the gates alone.
+    A `BRC` whose gates see the states of all units ("neuromodulation"), while the candidate of a
+    unit sees its own state only. So the gradient passes from one unit to another through the gates
+    alone; within a unit the slope of the step at h = 0 is c + (1 - c) a where a and c are constant.
 
     Parameters: `input_kernel [D, 2H]` (U_a, U_c), `recurrent_kernel [H, 2H]` (W_a, W_c),
     `bias [2H]`, gate blocks in the order a, c, and `candidate_kernel [D, H]`, which is U.

@@ -45,7 +45,7 @@ class LSTM1997(GatedStep):
     state is added to and never multiplied, so the gradient passes from c' to c unchanged: the
     constant error carousel. With `truncated=True` this is its only way back, as in the paper: the
     derivatives of all net inputs with respect to previous activations are set to zero, and
-    d L / d c is the same at every lag. Without it the gradient also takes the ways through U. (h is
+    d L / d c is the same at every lag. Otherwise the gradient also passes through U. (h is
     a function of c and o, so C of the Lyapunov exponents are -inf.)
 
     Cell j of block b has the index j B + b: S groups of B cells, so that gates and cells are 2 + S

@@ -1,4 +1,4 @@
-"""The ParaGRU: a gated recurrent unit whose units hear only themselves."""
+"""The ParaGRU: a GRU whose units are connected to themselves only."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The ParaLSTM: a long short-term memory whose units hear only themselves."""
+"""The ParaLSTM: an LSTM whose units are connected to themselves only."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -46,8 +46,8 @@ class ParaLSTM(Gated):
         d h' / d c = a d c' / d c,   a = o (1 - tanh(c')^2) + o (1 - o) p_o tanh(c')
         d h' / d h = a d c' / d h + o (1 - o) w_o tanh(c')
 
-    With w = 0 and p = 0 it is triangular with eigenvalues f and 0: c is a carousel that its inputs
-    alone turn.
+    With w = 0 and p = 0 it is triangular with eigenvalues f and 0: the factors of
+    the gradient then depend on the inputs alone.
 
     Parameters: `input_kernel [D, 3H]`, `recurrent_kernel [3H]` (w), `bias [3H]`, blocks in the
     order f, g, o, and `peephole [2H]` (p), blocks in the order f, o.

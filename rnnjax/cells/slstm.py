@@ -31,8 +31,8 @@ class SLSTMCarry(NamedTuple):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SLSTM(Gated):
     """c' = f c + i tanh(z~);  n' = f n + i;  h' = s(o~) c' / n';
-    i = exp(i~ - m');  f = exp(ln f~ + m - m');  m' = max(ln f~ + m, i~);
-    (i~, f~, z~, o~) = W x + U h + b,  ln f~ = ln s(f~) or f~.
+    i = exp(i~ - m');  f = exp(l + m - m');  m' = max(l + m, i~);  l = ln s(f~) or l = f~;
+    (i~, f~, z~, o~) = W x + U h + b.
 
     c / n is a mean of all past tanh(z~), weighted by exponential gates, so a later input can
     outweigh everything stored before it. The gradient of c' / n' with respect to c / n is the share
@@ -41,13 +41,14 @@ class SLSTM(Gated):
     which neither vanishes nor grows with the lag.
 
     The stabiliser m keeps the exponentials finite and cancels in h: (c e^-d, n e^-d, m + d) is the
-    same state for any d. Units hear each other within their head only. Parameters:
+    same state for any d. (So one number of each unit is redundant, and H of the Lyapunov exponents
+    say nothing about the network.) Units are connected within their head only. Parameters:
     `input_kernel [D, 4H]`, `recurrent_kernel [N, H/N, 4H/N]` for N heads, and `bias [4H]`, gate
     blocks in the order i, f, z, o (of U within each head).
     Source: Beck et al. 2024, "xLSTM: extended long short-term memory", arXiv:2405.04517, equations
-    8-17. While n = 0, m' = i~, whatever m, as in the authors' code (NX-AI/xlstm), which asks this
-    of a whole batch, and this cell of each unit. There the biases of the forget gate depend on the
-    depth of the layer in its network.
+    8-17. While n = 0, m' = i~, whatever m, as in the authors' code (NX-AI/xlstm), which tests
+    n = 0 for the whole batch, where this cell tests it for each unit. There the biases of the
+    forget gate depend on the depth of the layer in its network.
 
     Args:
         num_heads: N, the number of heads.

@@ -90,7 +90,7 @@ def test_slopes_at_the_origin_and_at_a_stable_state(name, x64):
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_units_of_a_brc_hear_only_themselves_and_those_of_an_nbrc_the_others(name, x64):
+def test_units_are_connected_through_the_gates_of_an_nbrc_alone(name, x64):
     cell = CELLS[name](H, param_dtype=jnp.float64)
     params, xs, carry = problem(cell)
     u, h = cell.project(params, xs[0, 0]), carry.h[0]
