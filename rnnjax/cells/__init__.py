@@ -3,10 +3,13 @@
 from rnnjax.cells import initializers
 from rnnjax.cells.antisymmetric_rnn import AntisymmetricRNN, AntisymmetricRNNCarry
 from rnnjax.cells.base import Cell, Noisy, Stochastic
+from rnnjax.cells.brc import BRC, NBRC, BRCCarry, BRCParams
 from rnnjax.cells.co_rnn import CoRNN, CoRNNCarry
 from rnnjax.cells.conv_lstm import ConvLSTM, ConvLSTMCarry, ConvLSTMParams
+from rnnjax.cells.delta_net import DeltaNet, DeltaNetCarry, DeltaNetParams
 from rnnjax.cells.elman import Elman, ElmanCarry, identity
 from rnnjax.cells.gated import Gated, GatedParams, GatedStep
+from rnnjax.cells.gated_delta_net import GatedDeltaNet, GatedDeltaNetParams
 from rnnjax.cells.gru import GRU, GRUCarry, GRUParams
 from rnnjax.cells.ind_rnn import IndRNN, IndRNNCarry
 from rnnjax.cells.janet import JANET, JANETCarry
@@ -14,6 +17,7 @@ from rnnjax.cells.layer_norm import LayerNorm, LayerNormParams
 from rnnjax.cells.lem import LEM, LEMCarry, LEMParams
 from rnnjax.cells.linear import Linear
 from rnnjax.cells.lstm import LSTM, LSTMCarry
+from rnnjax.cells.lstm1997 import LSTM1997, LSTM1997Carry, LSTM1997Params
 from rnnjax.cells.lstmp import LSTMP, LSTMPCarry, LSTMPParams
 from rnnjax.cells.mgu import MGU, MGUCarry, MGUParams
 from rnnjax.cells.min_gru import MinGRU, MinGRUCarry, MinGRUParams
@@ -22,32 +26,46 @@ from rnnjax.cells.orthogonal_rnn import (
     OrthogonalRNNCarry,
     OrthogonalRNNParams,
 )
+from rnnjax.cells.para_gru import ParaGRU, ParaGRUCarry, ParaGRUParams
+from rnnjax.cells.para_lstm import ParaLSTM, ParaLSTMCarry, ParaLSTMParams
+from rnnjax.cells.slstm import SLSTM, SLSTMCarry
 from rnnjax.cells.ur_lstm import URLSTM, URLSTMCarry
 from rnnjax.cells.variational_dropout import VariationalDropout
 from rnnjax.cells.wrapper import Wrapper
 from rnnjax.cells.zoneout import Zoneout
 
 __all__ = [
+    "BRC",
     "GRU",
     "JANET",
     "LEM",
     "LSTM",
+    "LSTM1997",
     "LSTMP",
     "MGU",
+    "NBRC",
+    "SLSTM",
     "URLSTM",
     "AntisymmetricRNN",
     "AntisymmetricRNNCarry",
+    "BRCCarry",
+    "BRCParams",
     "Cell",
     "CoRNN",
     "CoRNNCarry",
     "ConvLSTM",
     "ConvLSTMCarry",
     "ConvLSTMParams",
+    "DeltaNet",
+    "DeltaNetCarry",
+    "DeltaNetParams",
     "Elman",
     "ElmanCarry",
     "GRUCarry",
     "GRUParams",
     "Gated",
+    "GatedDeltaNet",
+    "GatedDeltaNetParams",
     "GatedParams",
     "GatedStep",
     "IndRNN",
@@ -55,6 +73,8 @@ __all__ = [
     "JANETCarry",
     "LEMCarry",
     "LEMParams",
+    "LSTM1997Carry",
+    "LSTM1997Params",
     "LSTMCarry",
     "LSTMPCarry",
     "LSTMPParams",
@@ -70,6 +90,13 @@ __all__ = [
     "OrthogonalRNN",
     "OrthogonalRNNCarry",
     "OrthogonalRNNParams",
+    "ParaGRU",
+    "ParaGRUCarry",
+    "ParaGRUParams",
+    "ParaLSTM",
+    "ParaLSTMCarry",
+    "ParaLSTMParams",
+    "SLSTMCarry",
     "Stochastic",
     "URLSTMCarry",
     "VariationalDropout",
