@@ -207,6 +207,9 @@ def test_what_is_refused():
     for name in ("project", "step"):
         with pytest.raises(TypeError, match=f"Own must not override {name}.*override coefficients"):
             type("Own", (MinGRU,), {name: lambda self, *a: None})
+        mixin = type("Mixin", (), {name: lambda self, *a: None})
+        with pytest.raises(TypeError, match=f"Own must not override {name}"):
+            type("Own", (mixin, MinGRU), {})
     cell = MinGRU(H)
     params, xs = cell.init(KEY, D), jnp.ones((T, B, D))
     with pytest.raises(ValueError, match="checkpoint_every must be a positive integer, got 0"):
