@@ -8,6 +8,7 @@ from rnnjax.cells.gated import Gated, GatedParams, GatedStep
 from rnnjax.cells.gru import GRU, GRUCarry, GRUParams
 from rnnjax.cells.layer_norm import LayerNorm, LayerNormParams
 from rnnjax.cells.linear import Linear
+from rnnjax.cells.lru import LRU, LRUCarry, LRUParams
 from rnnjax.cells.lstm import LSTM, LSTMCarry
 from rnnjax.cells.lstmp import LSTMP, LSTMPCarry, LSTMPParams
 from rnnjax.cells.min_gru import MinGRU, MinGRUCarry, MinGRUParams
@@ -17,6 +18,7 @@ from rnnjax.cells.zoneout import Zoneout
 
 __all__ = [
     "GRU",
+    "LRU",
     "LSTM",
     "LSTMP",
     "Cell",
@@ -30,6 +32,8 @@ __all__ = [
     "Gated",
     "GatedParams",
     "GatedStep",
+    "LRUCarry",
+    "LRUParams",
     "LSTMCarry",
     "LSTMPCarry",
     "LSTMPParams",
