@@ -12,6 +12,7 @@ from rnnjax.cells.lru import LRU, LRUCarry, LRUParams
 from rnnjax.cells.lstm import LSTM, LSTMCarry
 from rnnjax.cells.lstmp import LSTMP, LSTMPCarry, LSTMPParams
 from rnnjax.cells.min_gru import MinGRU, MinGRUCarry, MinGRUParams
+from rnnjax.cells.s5 import S5, S5Carry, S5Params
 from rnnjax.cells.variational_dropout import VariationalDropout
 from rnnjax.cells.wrapper import Wrapper
 from rnnjax.cells.zoneout import Zoneout
@@ -21,6 +22,7 @@ __all__ = [
     "LRU",
     "LSTM",
     "LSTMP",
+    "S5",
     "Cell",
     "ConvLSTM",
     "ConvLSTMCarry",
@@ -44,6 +46,8 @@ __all__ = [
     "MinGRUCarry",
     "MinGRUParams",
     "Noisy",
+    "S5Carry",
+    "S5Params",
     "Stochastic",
     "VariationalDropout",
     "Wrapper",

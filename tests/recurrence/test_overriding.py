@@ -31,6 +31,7 @@ from rnnjax import GRU, LSTM, Elman, cells, diagnostics, layers
 from rnnjax.cells import (
     LRU,
     LSTMP,
+    S5,
     Cell,
     ConvLSTM,
     LayerNorm,
@@ -104,6 +105,7 @@ MADE: dict[Any, Any] = {
     ConvLSTM: lambda kind: kind(2, (3,), kernel_size=2),
     MinGRU: lambda kind: kind(H),
     LRU: lambda kind: kind(H),
+    S5: lambda kind: kind(H, a_init="s4d-real"),
     Rate: lambda kind: kind(H),
 }
 ON = {
