@@ -12,6 +12,7 @@ from rnnjax.cells.lru import LRU, LRUCarry, LRUParams
 from rnnjax.cells.lstm import LSTM, LSTMCarry
 from rnnjax.cells.lstmp import LSTMP, LSTMPCarry, LSTMPParams
 from rnnjax.cells.min_gru import MinGRU, MinGRUCarry, MinGRUParams
+from rnnjax.cells.min_lstm import MinLSTM, MinLSTMCarry, MinLSTMParams
 from rnnjax.cells.s5 import S5, S5Carry, S5Params
 from rnnjax.cells.variational_dropout import VariationalDropout
 from rnnjax.cells.wrapper import Wrapper
@@ -45,6 +46,9 @@ __all__ = [
     "MinGRU",
     "MinGRUCarry",
     "MinGRUParams",
+    "MinLSTM",
+    "MinLSTMCarry",
+    "MinLSTMParams",
     "Noisy",
     "S5Carry",
     "S5Params",

@@ -37,6 +37,7 @@ from rnnjax.cells import (
     LayerNorm,
     Linear,
     MinGRU,
+    MinLSTM,
     VariationalDropout,
     Zoneout,
 )
@@ -104,6 +105,7 @@ MADE: dict[Any, Any] = {
     LSTMP: lambda kind: kind(H, 3),
     ConvLSTM: lambda kind: kind(2, (3,), kernel_size=2),
     MinGRU: lambda kind: kind(H),
+    MinLSTM: lambda kind: kind(H),
     LRU: lambda kind: kind(H),
     S5: lambda kind: kind(H, a_init="s4d-real"),
     Rate: lambda kind: kind(H),

@@ -14,7 +14,7 @@ from slow import slow_but_for
 
 import rnnjax
 from rnnjax import LSTM, Linear, diagnostics, training
-from rnnjax.cells import LRU, S5, MinGRU
+from rnnjax.cells import LRU, S5, MinGRU, MinLSTM
 from rnnjax.testing import check_cell, python_loop
 from rnnjax.testing.problems import wide
 
@@ -67,6 +67,7 @@ CELLS: dict[str, Linear] = {
     "heads": Heads(H),
     "LRU": LRU(H),
     "S5": S5(H),
+    "minLSTM": MinLSTM(H),
 }
 LENGTHS = np.array([5, 0])
 RESETS = np.array([[0, 1, 0, 0, 1, 0, 0], [0, 0, 0, 1, 0, 0, 1]], bool).T
