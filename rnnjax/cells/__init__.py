@@ -13,6 +13,7 @@ from rnnjax.cells.lstm import LSTM, LSTMCarry
 from rnnjax.cells.lstmp import LSTMP, LSTMPCarry, LSTMPParams
 from rnnjax.cells.min_gru import MinGRU, MinGRUCarry, MinGRUParams
 from rnnjax.cells.min_lstm import MinLSTM, MinLSTMCarry, MinLSTMParams
+from rnnjax.cells.rg_lru import RGLRU, RGLRUCarry, RGLRUParams
 from rnnjax.cells.s5 import S5, S5Carry, S5Params
 from rnnjax.cells.variational_dropout import VariationalDropout
 from rnnjax.cells.wrapper import Wrapper
@@ -23,6 +24,7 @@ __all__ = [
     "LRU",
     "LSTM",
     "LSTMP",
+    "RGLRU",
     "S5",
     "Cell",
     "ConvLSTM",
@@ -50,6 +52,8 @@ __all__ = [
     "MinLSTMCarry",
     "MinLSTMParams",
     "Noisy",
+    "RGLRUCarry",
+    "RGLRUParams",
     "S5Carry",
     "S5Params",
     "Stochastic",

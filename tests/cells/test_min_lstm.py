@@ -79,7 +79,7 @@ def test_init_draws_what_the_docstring_says():
 def test_its_gates_are_found_and_add_up_to_one(x64):
     cell, params, xs, carry = wide(MinLSTM(H), D, KEY)
     found = diagnostics.gates(cell, params, xs, carry)
-    assert [*found] == ["f", "i"]
+    assert {*found} == {"f", "i"}
     np.testing.assert_allclose(found["f"] + found["i"], 1, rtol=1e-14)
 
 

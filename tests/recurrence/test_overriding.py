@@ -31,6 +31,7 @@ from rnnjax import GRU, LSTM, Elman, cells, diagnostics, layers
 from rnnjax.cells import (
     LRU,
     LSTMP,
+    RGLRU,
     S5,
     Cell,
     ConvLSTM,
@@ -107,6 +108,7 @@ MADE: dict[Any, Any] = {
     MinGRU: lambda kind: kind(H),
     MinLSTM: lambda kind: kind(H),
     LRU: lambda kind: kind(H),
+    RGLRU: lambda kind: kind(H, num_heads=2),
     S5: lambda kind: kind(H, a_init="s4d-real"),
     Rate: lambda kind: kind(H),
 }
