@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from linear_problems import B, D, T, problem
 
 import rnnjax
 from rnnjax import diagnostics
 from rnnjax.cells import LRU
-from rnnjax.testing.problems import wide
 
-T, B, D, H = 7, 2, 3, 5
+H = 5
 KEY = jax.random.key(0)
 
 
@@ -25,7 +25,7 @@ def eigenvalues(params):
 
 def test_values_are_those_of_the_papers_equations(x64):
     """x_k = lambda x_(k-1) + exp(gamma_log) B u_k; Re(C x_k) is a dense layer on the outputs."""
-    cell, params, xs, carry = wide(LRU(H), D, KEY)
+    cell, params, xs, carry = problem(LRU(H))
     kernel = np.asarray(params.real_kernel) + 1j * np.asarray(params.imaginary_kernel)
     s, want = np.asarray(carry.s), []
     for x in np.asarray(xs):
@@ -44,7 +44,7 @@ def test_values_are_those_of_the_papers_equations(x64):
 
 def test_the_gradient_decays_as_the_modulus_and_turns_by_the_phase(x64):
     """d Re s_T / d s_(T-k) is the row (Re lambda^k, -Im lambda^k), whatever the inputs."""
-    cell, params, xs, _ = wide(LRU(H, r_min=0.5, max_phase=1.0), D, KEY)
+    cell, params, xs, _ = problem(LRU(H, r_min=0.5, max_phase=1.0))
     profile = diagnostics.gradient_profile(cell, params, xs, lambda ys: ys[-1, :, 0].sum())
     lags = np.arange(1, T + 1)
     modulus = abs(eigenvalues(params)[0])
@@ -57,7 +57,7 @@ def test_the_gradient_decays_as_the_modulus_and_turns_by_the_phase(x64):
 
 @pytest.mark.slow
 def test_without_inputs_the_state_itself_decays_so(x64):
-    cell, params, xs, carry = wide(LRU(H), D, KEY)
+    cell, params, xs, carry = problem(LRU(H))
     still = params._replace(gamma_log=jnp.full(H, -jnp.inf))  # gamma B = 0
     _, _, carries = rnnjax.unroll(cell, still, xs, carry, return_carries=True)
     modulus = np.abs(eigenvalues(params)) ** np.arange(1, T + 1)[:, None, None]

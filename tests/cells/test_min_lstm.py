@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from linear_problems import B, D, T, problem
 
 import rnnjax
 from rnnjax import diagnostics
 from rnnjax.cells import MinLSTM, MinLSTMParams
 from rnnjax.cells.initializers import Chrono, Identity
-from rnnjax.testing.problems import wide
 
-T, B, D, H = 7, 2, 3, 5
+H = 5
 KEY = jax.random.key(0)
 
 
@@ -23,7 +23,7 @@ def sigmoid(x):
 
 
 def test_values_are_those_of_the_papers_equations(x64):
-    cell, params, xs, carry = wide(MinLSTM(H, forget_bias=1.0), D, KEY)
+    cell, params, xs, carry = problem(MinLSTM(H, forget_bias=1.0))
     h, want = np.asarray(carry.h), []
     for x in np.asarray(xs):
         f, i, g = np.split(x @ np.asarray(params.kernel) + np.asarray(params.bias), 3, axis=-1)
@@ -37,7 +37,7 @@ def test_values_are_those_of_the_papers_equations(x64):
 
 
 def test_where_the_gates_agree_the_gradient_halves_whatever_the_input(x64):
-    cell, params, xs, _ = wide(MinLSTM(H), D, KEY)
+    cell, params, xs, _ = problem(MinLSTM(H))
     _, i, g = jnp.split(params.kernel, 3, axis=-1)
     equal = MinLSTMParams(jnp.concatenate([i, i, g], axis=-1), jnp.full(3 * H, 0.7))
     profile = diagnostics.gradient_profile(cell, equal, xs, lambda ys: ys[-1].sum())
@@ -77,7 +77,7 @@ def test_init_draws_what_the_docstring_says():
 
 @pytest.mark.slow
 def test_its_gates_are_found_and_add_up_to_one(x64):
-    cell, params, xs, carry = wide(MinLSTM(H), D, KEY)
+    cell, params, xs, carry = problem(MinLSTM(H))
     found = diagnostics.gates(cell, params, xs, carry)
     assert {*found} == {"f", "i"}
     np.testing.assert_allclose(found["f"] + found["i"], 1, rtol=1e-14)

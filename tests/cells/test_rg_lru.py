@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from linear_problems import B, D, T, problem
 
 import rnnjax
 from rnnjax import diagnostics
 from rnnjax.cells import RGLRU
 from rnnjax.cells.initializers import Identity
-from rnnjax.testing.problems import wide
 
-T, B, D, H, N = 7, 2, 3, 6, 2
+H, N = 6, 2
 KEY = jax.random.key(0)
 
 
@@ -29,7 +29,7 @@ def least(params):
 
 def test_values_are_those_of_the_papers_equations(x64):
     """With dense W_r and W_i, which have the heads' blocks on their diagonals; a = s(.)^(c r)."""
-    cell, params, xs, carry = wide(RGLRU(H, num_heads=N), D, KEY)
+    cell, params, xs, carry = problem(RGLRU(H, num_heads=N))
     dense, width = np.zeros((2, H, H)), H // N
     for head, block in enumerate(np.asarray(params.gate_kernel)):
         place = slice(head * width, (head + 1) * width)
@@ -50,7 +50,7 @@ def test_values_are_those_of_the_papers_equations(x64):
 
 def test_the_gradient_lies_between_the_least_factor_and_one(x64):
     """With no weights of the gates r = 1/2, and a is the root of the least factor, exactly."""
-    cell, params, xs, _ = wide(RGLRU(H, num_heads=N), D, KEY)
+    cell, params, xs, _ = problem(RGLRU(H, num_heads=N))
     lags = np.arange(1, T + 1)[:, None]
 
     def first(ys):
@@ -119,7 +119,7 @@ def test_wrong_arguments(options, message):
 
 @pytest.mark.slow
 def test_its_gates_are_found(x64):
-    cell, params, xs, carry = wide(RGLRU(H, num_heads=N), D, KEY)
+    cell, params, xs, carry = problem(RGLRU(H, num_heads=N))
     found = diagnostics.gates(cell, params, xs, carry)
     assert {*found} == {"r", "i"} and found["r"].shape == (T, B, H)
     a = cell.coefficients(cell.prepare(params), xs)[0].h

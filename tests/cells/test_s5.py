@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from linear_problems import B, D, T, problem
 from scipy.linalg import expm
 from slow import slow_but_for
 
@@ -14,9 +15,8 @@ import rnnjax
 from rnnjax import diagnostics
 from rnnjax.cells import S5
 from rnnjax.testing import check_cell
-from rnnjax.testing.problems import wide
 
-T, B, D, P = 7, 2, 3, 5
+P = 5
 KEY = jax.random.key(0)
 
 
@@ -31,7 +31,7 @@ def continuous(params):
 @pytest.mark.parametrize("a_init", slow_but_for("hippo", ["hippo", "s4d-real"]))
 def test_values_are_those_of_the_differential_equation(a_init, x64):
     """ds/dt = A s + B x over Delta with x constant, by the exponential of [[A, B x], [0, 0]]."""
-    cell, params, xs, carry = wide(S5(P, a_init=a_init, dt_max=1.0), D, KEY)
+    cell, params, xs, carry = problem(S5(P, a_init=a_init, dt_max=1.0))
     A, kernel, step = continuous(params)
     s, want = np.asarray(carry.s), []
     for x in np.asarray(xs):
@@ -50,7 +50,7 @@ def test_values_are_those_of_the_differential_equation(a_init, x64):
 
 def test_half_the_step_twice_as_often_is_the_same(x64):
     """States, and gradients: exp(2k Delta/2 A) = exp(k Delta A)."""
-    cell, params, xs, carry = wide(S5(P, dt_max=1.0), D, KEY)
+    cell, params, xs, carry = problem(S5(P, dt_max=1.0))
     halved = params._replace(step_log=params.step_log - np.log(2))
     twice = jnp.repeat(xs, 2, axis=0)
     want = rnnjax.unroll(cell, params, xs, carry)[1]
