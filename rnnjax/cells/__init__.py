@@ -13,6 +13,7 @@ from rnnjax.cells.lstm import LSTM, LSTMCarry
 from rnnjax.cells.lstmp import LSTMP, LSTMPCarry, LSTMPParams
 from rnnjax.cells.min_gru import MinGRU, MinGRUCarry, MinGRUParams
 from rnnjax.cells.min_lstm import MinLSTM, MinLSTMCarry, MinLSTMParams
+from rnnjax.cells.mlstm import MLSTM, MLSTMCarry, MLSTMParams
 from rnnjax.cells.rg_lru import RGLRU, RGLRUCarry, RGLRUParams
 from rnnjax.cells.s5 import S5, S5Carry, S5Params
 from rnnjax.cells.variational_dropout import VariationalDropout
@@ -24,6 +25,7 @@ __all__ = [
     "LRU",
     "LSTM",
     "LSTMP",
+    "MLSTM",
     "RGLRU",
     "S5",
     "Cell",
@@ -45,6 +47,8 @@ __all__ = [
     "LayerNorm",
     "LayerNormParams",
     "Linear",
+    "MLSTMCarry",
+    "MLSTMParams",
     "MinGRU",
     "MinGRUCarry",
     "MinGRUParams",

@@ -123,6 +123,19 @@ class Chrono:
 
 
 @dataclasses.dataclass(frozen=True)
+class Linspace:
+    """Numbers at equal distances from `start` to `stop` along the last axis, nothing random."""
+
+    start: float | int | Array
+    stop: float | int | Array
+
+    def __call__(self, key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+        del key
+        numbers = jnp.linspace(self.start, self.stop, shape[-1], dtype=dtype)
+        return jnp.broadcast_to(numbers, shape)
+
+
+@dataclasses.dataclass(frozen=True)
 class Fused:
     """Draw the blocks of all G gates as one `[rows, G*H]` matrix from `init`.
 
