@@ -8,6 +8,11 @@ from rnnjax.cells.gated import Gated, GatedParams, GatedStep
 from rnnjax.cells.gru import GRU, GRUCarry, GRUParams
 from rnnjax.cells.layer_norm import LayerNorm, LayerNormParams
 from rnnjax.cells.linear import Linear
+from rnnjax.cells.linear_attention import (
+    LinearAttention,
+    LinearAttentionCarry,
+    LinearAttentionParams,
+)
 from rnnjax.cells.lru import LRU, LRUCarry, LRUParams
 from rnnjax.cells.lstm import LSTM, LSTMCarry
 from rnnjax.cells.lstmp import LSTMP, LSTMPCarry, LSTMPParams
@@ -47,6 +52,9 @@ __all__ = [
     "LayerNorm",
     "LayerNormParams",
     "Linear",
+    "LinearAttention",
+    "LinearAttentionCarry",
+    "LinearAttentionParams",
     "MLSTMCarry",
     "MLSTMParams",
     "MinGRU",

@@ -38,6 +38,7 @@ from rnnjax.cells import (
     ConvLSTM,
     LayerNorm,
     Linear,
+    LinearAttention,
     MinGRU,
     MinLSTM,
     VariationalDropout,
@@ -109,6 +110,7 @@ MADE: dict[Any, Any] = {
     MinGRU: lambda kind: kind(H),
     MinLSTM: lambda kind: kind(H),
     LRU: lambda kind: kind(H),
+    LinearAttention: lambda kind: kind(2, num_heads=2, key_size=1, decay="scalar"),
     MLSTM: lambda kind: kind(2, num_heads=2, key_size=1),
     RGLRU: lambda kind: kind(H, num_heads=2),
     S5: lambda kind: kind(H, a_init="s4d-real"),
@@ -229,7 +231,7 @@ def test_diagnostics_and_layers_honour_it(kind, name, x64):
         vector = np.einsum("bij,bi->bj", found[T - lag], vector)
         want = np.log(np.linalg.norm(vector, axis=-1))
         np.testing.assert_allclose(profile.log_norms[lag - 1], want, rtol=1e-8)
-    if kind not in (Rate, MLSTM):  # whose Jacobians are singular
+    if kind not in (Rate, MLSTM, LinearAttention):  # whose Jacobians are singular
         exponents = diagnostics.lyapunov_spectrum(cell, params, xs, initial_carry=carry).exponents
         volume = np.linalg.slogdet(found)[1].mean(0)
         np.testing.assert_allclose(exponents.sum(-1), volume, rtol=1e-8)

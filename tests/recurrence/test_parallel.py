@@ -14,7 +14,7 @@ from slow import slow_but_for
 
 import rnnjax
 from rnnjax import LSTM, Linear, diagnostics, training
-from rnnjax.cells import LRU, MLSTM, RGLRU, S5, MinGRU, MinLSTM
+from rnnjax.cells import LRU, MLSTM, RGLRU, S5, LinearAttention, MinGRU, MinLSTM
 from rnnjax.testing import check_cell, python_loop
 from rnnjax.testing.problems import wide
 
@@ -69,6 +69,7 @@ CELLS: dict[str, Linear] = {
     "S5": S5(H),
     "minLSTM": MinLSTM(H),
     "RG-LRU": RGLRU(H, num_heads=2),
+    "linear attention": LinearAttention(H, num_heads=2, key_size=3, decay="vector"),
     "mLSTM": MLSTM(H, num_heads=2, key_size=3),
 }
 LENGTHS = np.array([5, 0])
