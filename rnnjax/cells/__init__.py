@@ -16,11 +16,18 @@ from rnnjax.cells.janet import JANET, JANETCarry
 from rnnjax.cells.layer_norm import LayerNorm, LayerNormParams
 from rnnjax.cells.lem import LEM, LEMCarry, LEMParams
 from rnnjax.cells.linear import Linear
+from rnnjax.cells.linear_attention import (
+    LinearAttention,
+    LinearAttentionCarry,
+    LinearAttentionParams,
+)
+from rnnjax.cells.lru import LRU, LRUCarry, LRUParams
 from rnnjax.cells.lstm import LSTM, LSTMCarry
 from rnnjax.cells.lstm1997 import LSTM1997, LSTM1997Carry, LSTM1997Params
 from rnnjax.cells.lstmp import LSTMP, LSTMPCarry, LSTMPParams
 from rnnjax.cells.mgu import MGU, MGUCarry, MGUParams
 from rnnjax.cells.min_gru import MinGRU, MinGRUCarry, MinGRUParams
+<<<<<<< HEAD
 from rnnjax.cells.orthogonal_rnn import (
     OrthogonalRNN,
     OrthogonalRNNCarry,
@@ -30,6 +37,12 @@ from rnnjax.cells.para_gru import ParaGRU, ParaGRUCarry, ParaGRUParams
 from rnnjax.cells.para_lstm import ParaLSTM, ParaLSTMCarry, ParaLSTMParams
 from rnnjax.cells.slstm import SLSTM, SLSTMCarry
 from rnnjax.cells.ur_lstm import URLSTM, URLSTMCarry
+=======
+from rnnjax.cells.min_lstm import MinLSTM, MinLSTMCarry, MinLSTMParams
+from rnnjax.cells.mlstm import MLSTM, MLSTMCarry, MLSTMParams
+from rnnjax.cells.rg_lru import RGLRU, RGLRUCarry, RGLRUParams
+from rnnjax.cells.s5 import S5, S5Carry, S5Params
+>>>>>>> linearcells
 from rnnjax.cells.variational_dropout import VariationalDropout
 from rnnjax.cells.wrapper import Wrapper
 from rnnjax.cells.zoneout import Zoneout
@@ -37,11 +50,16 @@ from rnnjax.cells.zoneout import Zoneout
 __all__ = [
     "BRC",
     "GRU",
+<<<<<<< HEAD
     "JANET",
     "LEM",
+=======
+    "LRU",
+>>>>>>> linearcells
     "LSTM",
     "LSTM1997",
     "LSTMP",
+<<<<<<< HEAD
     "MGU",
     "NBRC",
     "SLSTM",
@@ -50,6 +68,11 @@ __all__ = [
     "AntisymmetricRNNCarry",
     "BRCCarry",
     "BRCParams",
+=======
+    "MLSTM",
+    "RGLRU",
+    "S5",
+>>>>>>> linearcells
     "Cell",
     "CoRNN",
     "CoRNNCarry",
@@ -68,6 +91,7 @@ __all__ = [
     "GatedDeltaNetParams",
     "GatedParams",
     "GatedStep",
+<<<<<<< HEAD
     "IndRNN",
     "IndRNNCarry",
     "JANETCarry",
@@ -75,18 +99,34 @@ __all__ = [
     "LEMParams",
     "LSTM1997Carry",
     "LSTM1997Params",
+=======
+    "LRUCarry",
+    "LRUParams",
+>>>>>>> linearcells
     "LSTMCarry",
     "LSTMPCarry",
     "LSTMPParams",
     "LayerNorm",
     "LayerNormParams",
     "Linear",
+<<<<<<< HEAD
     "MGUCarry",
     "MGUParams",
+=======
+    "LinearAttention",
+    "LinearAttentionCarry",
+    "LinearAttentionParams",
+    "MLSTMCarry",
+    "MLSTMParams",
+>>>>>>> linearcells
     "MinGRU",
     "MinGRUCarry",
     "MinGRUParams",
+    "MinLSTM",
+    "MinLSTMCarry",
+    "MinLSTMParams",
     "Noisy",
+<<<<<<< HEAD
     "OrthogonalRNN",
     "OrthogonalRNNCarry",
     "OrthogonalRNNParams",
@@ -97,6 +137,12 @@ __all__ = [
     "ParaLSTMCarry",
     "ParaLSTMParams",
     "SLSTMCarry",
+=======
+    "RGLRUCarry",
+    "RGLRUParams",
+    "S5Carry",
+    "S5Params",
+>>>>>>> linearcells
     "Stochastic",
     "URLSTMCarry",
     "VariationalDropout",

@@ -29,7 +29,7 @@ class Linear(Cell):
     def __init_subclass__(cls):
         """Refuse to override what the scan over time does not call: `project` and `step`."""
         for name in ("project", "step"):
-            if name in cls.__dict__:
+            if getattr(cls, name) is not getattr(Linear, name):  # a mixin's, too
                 raise TypeError(
                     f"{cls.__name__} must not override {name}, because a scan over time does not "
                     "call it; override coefficients"

@@ -37,7 +37,7 @@ def gates(
     *,
     names: Sequence[str] | None = None,
 ) -> dict[str, Float[Array, "T *batch H"]]:
-    """Return the values that the cell's step names, at every step: an LSTM's i, f, o, a GRU's r, z.
+    """Return the values that the cell names, at every step: an LSTM's i, f, o, a GRU's r, z.
 
     A cell of your own names a gate where it computes it, by
     `jax.ad_checkpoint.checkpoint_name(sigmoid(a), "f")`.
@@ -51,14 +51,14 @@ def gates(
         FloatingPointError: a carry is not finite.
     """
     trajectory = run(cell, params, xs, initial_carry)
-    return gates_along(cell, trajectory.ready, trajectory.steps, names)
+    return gates_along(cell, trajectory.ready, xs, trajectory.steps, names)
 
 
 def gates_along(
-    cell: Any, ready: PyTree, steps: Any, names: Sequence[str] | None = None
+    cell: Any, ready: PyTree, xs: PyTree, steps: Any, names: Sequence[str] | None = None
 ) -> dict[str, Array]:
-    """Return `gates` at given steps `(carry, u, v)` of a trajectory, all at once."""
-    found = _gates(cell, ready, steps)
+    """Return `gates` at given steps `(carry, u, v)`, with inputs `xs`, all at once."""
+    found = _gates(cell, ready, xs, steps)
     if unknown := [name for name in names or () if name not in found]:
         known = f"its gates are {', '.join(found)}" if found else "it names none"
         raise ValueError(f"{type(cell).__name__} has no gate {unknown[0]!r}; {known}")
@@ -66,11 +66,12 @@ def gates_along(
 
 
 @functools.partial(jax.jit, static_argnames="cell")
-def _gates(cell, ready, steps):
+def _gates(cell, ready, xs, steps):
     carry, u, v = steps  # time is one more batch axis
     if is_gated(cell):
         return named_values(cell.gates)(cell.elementwise(ready), carry, u, v)
-    return named_values(cell.step)(ready, carry, u)
+    # Gates that need no carry are computed in `project`: all those of a linear cell.
+    return named_values(cell.project)(ready, xs) | named_values(cell.step)(ready, carry, u)
 
 
 @functools.partial(jax.jit, static_argnames="bins")

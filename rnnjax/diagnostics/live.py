@@ -118,10 +118,11 @@ def gate_saturation(
     steps = jnp.array([total - lag for lag in lags])
     carry = jax.tree.map(lambda s: s[steps - 1], carries)
     ready = cell.prepare(params)
-    u = cell.project(ready, jax.tree.map(lambda x: x[steps], xs))
+    xs = jax.tree.map(lambda x: x[steps], xs)
+    u = cell.project(ready, xs)
     v = recurrent_products(cell, ready, carry, u)
     found = {}
-    for name, values in gates_along(cell, ready, (carry, u, v)).items():
+    for name, values in gates_along(cell, ready, xs, (carry, u, v)).items():
         found[f"gate_{name}_mean"] = values.mean()
         found[f"gate_{name}_low"] = (values < LOW).mean()
         found[f"gate_{name}_high"] = (values > HIGH).mean()

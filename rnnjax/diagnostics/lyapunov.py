@@ -10,6 +10,7 @@ from jax import lax
 from jax.core import Tracer
 
 from rnnjax.cells.base import Cell, check_size
+from rnnjax.cells.linear import Linear
 from rnnjax.diagnostics import products
 from rnnjax.diagnostics.jacobians import carry_size
 from rnnjax.diagnostics.linear import linearise, precise, run
@@ -47,6 +48,11 @@ def lyapunov_spectrum(
     ln |det J_t|. N counts real dimensions: a complex entry of the carry has two exponents, so
     z' = a z with complex a has ln |a| twice.
 
+    The Jacobians of a `Linear` cell, s' = a s + b, are diagonal. Its vectors are the axes of the
+    state, which stay orthogonal: lambda_i is the mean over t of ln |a_i|, exactly, after any number
+    of steps, and nothing is factorised. (Random vectors would have to find these axes first.) The
+    condition number is then that of the stretched axes, and large ones do no harm.
+
     Args:
         cell, params, xs, initial_carry: as for `rnnjax.unroll`, xs `[T, *batch, D]`.
             With zeros the network runs by itself.
@@ -54,7 +60,8 @@ def lyapunov_spectrum(
         interval: steps between two factorisations. Q deteriorates by exp((lambda_1 - lambda_num)
             interval) between them.
         transient: number of first steps that are not counted, while the carry approaches the
-            attractor and Q its directions; rounded up to a multiple of `interval`.
+            attractor and Q its directions; rounded up to a multiple of `interval`. A `Linear` cell
+            needs none.
 
     Returns:
         Exponents, their standard errors and the largest condition number of Q. The errors come
@@ -63,7 +70,7 @@ def lyapunov_spectrum(
         direction to zero within one step, exactly or up to rounding, its exponent is -inf, with a
         standard error of NaN, and the condition number is infinite; the other exponents are right.
         A carry of redundant states, such as x and r = tanh(x), has as many of them as it has
-        entries that follow from the others.
+        entries that follow from the others; that of a `Linear` cell as many as entries with a = 0.
 
     Raises:
         ValueError: `num` is not in 1..N, `interval` is not positive, `transient` does not leave a
@@ -93,10 +100,16 @@ def lyapunov_spectrum(
         raise ValueError(
             f"num must lie in 1..N = 1..{size} (the carry's real dimensions), got {num}"
         )
-    found, worst = _spectrum(
-        cell, len(batch), num or size, interval, skipped, trajectory.ready, trajectory.steps
-    )
-    if not isinstance(worst, Tracer):
+    if isinstance(cell, Linear):
+        factors = partition(trajectory.inputs[0], trajectory.entering)[0]
+        leaves = partition(trajectory.entering)[0]
+        found = _of_factors(leaves, factors, len(batch), num or size, interval, skipped)
+        worst, interval = jnp.ones(()), 1  # the axes stay orthogonal whatever their lengths
+    else:
+        found, worst = _spectrum(
+            cell, len(batch), num or size, interval, skipped, trajectory.ready, trajectory.steps
+        )
+    if not isinstance(found.exponents, Tracer):
         _warn(found.exponents, float(jnp.max(worst, initial=1)), interval)
     return found
 
@@ -109,8 +122,8 @@ def _warn(exponents, worst, interval):
         _say(
             f"{lost} of {num} exponents are -inf: Jacobians are singular, they contract these "
             "directions to zero within one step, as of states that follow from others in the carry "
-            "(x and tanh(x)) or of dead units; the other exponents are right, and "
-            f"num={num - lost} leaves these out"
+            "(x and tanh(x)) or from the input alone, or of dead units; the other exponents are "
+            f"right, and num={num - lost} leaves these out"
         )
     elif lost:
         _say(
@@ -154,7 +167,39 @@ def _spectrum(cell, batch_ndim, num, interval, skipped, ready, steps):
     if whole < total:  # the remaining steps, fewer than an interval
         _, last = factor(vectors, jax.tree.map(lambda a: a[whole:], steps))
         every = jnp.concatenate([every, last[None]])
-    logs, counted = every[skipped:], total - skipped * interval
+    return _summary(every, skipped, total - skipped * interval)
+
+
+@functools.partial(jax.jit, static_argnames=("batch_ndim", "num", "interval", "skipped"))
+def _of_factors(leaves, factors, batch_ndim, num, interval, skipped):
+    """Return the spectrum of s' = a s + b, of leaves s and factors a `[T, *batch, ...]`."""
+    moduli = []
+    for s, a in zip(leaves, factors, strict=True):
+        modulus = jnp.abs(a).astype(jnp.finfo(s.dtype).dtype)
+        moduli.append(lax.complex(modulus, modulus) if jnp.iscomplexobj(s) else modulus)
+    flat = flatten(moduli, 1 + batch_ndim)
+    alive = flat > 0  # at zero the logarithm has no slope
+    logs = jnp.where(alive, jnp.log(jnp.where(alive, flat, 1)), -jnp.inf)
+    total = logs.shape[0]
+    whole = total - total % interval
+    chunks = logs[:whole].reshape(whole // interval, interval, *logs.shape[1:])
+    every = jnp.sum(chunks, axis=1)
+    if whole < total:
+        every = jnp.concatenate([every, jnp.sum(logs[whole:], axis=0, keepdims=True)])
+    order = jnp.argsort(-jnp.sum(every[skipped:], axis=0), axis=-1)[..., :num]
+    every = jnp.take_along_axis(every, order[None], axis=-1)
+    return _summary(every, skipped, total - skipped * interval)[0]
+
+
+def _summary(every, skipped, counted):
+    """Return the spectrum, and the condition number of the directions that last.
+
+    Args:
+        every: logs of the growth of each vector in each interval, `[intervals, *batch, num]`.
+        skipped: number of first intervals that are not counted.
+        counted: number of steps in the others.
+    """
+    logs = every[skipped:]
     exponents = jnp.sum(logs, axis=0) / counted
     lasting = exponents > -jnp.inf
     largest = jnp.max(every, axis=-1, where=lasting, initial=-jnp.inf)

@@ -10,8 +10,8 @@ import pytest
 from jax.ad_checkpoint import checkpoint_name
 
 import rnnjax
-from rnnjax import GRU, LSTM, Cell, Elman, Gated
-from rnnjax.cells import GatedParams, GRUCarry, GRUParams, LSTMCarry
+from rnnjax import GRU, LSTM, Cell, Elman, Gated, diagnostics
+from rnnjax.cells import GatedParams, GRUCarry, GRUParams, LSTMCarry, MinGRU
 from rnnjax.diagnostics import gate_statistics, gates
 
 T, D, H = 7, 3, 5
@@ -136,6 +136,18 @@ def test_the_values_are_those_that_the_step_computes(cell, count, advance, batch
     only = gates(cell, params, xs, carry, names=[last])
     assert list(only) == [last]
     np.testing.assert_array_equal(only[last], found[last])
+
+
+def test_gates_of_a_linear_cell_are_those_of_its_coefficients(x64):
+    cell = MinGRU(H, param_dtype=jnp.float64)
+    params, xs = cell.init(KEY, D), jax.random.normal(KEY, (T, 2, D), jnp.float64)
+    found = gates(cell, params, xs)
+    want = logistic(np.asarray(xs) @ np.asarray(params.kernel) + np.asarray(params.bias))[..., :H]
+    assert list(found) == ["z"]
+    np.testing.assert_allclose(found["z"], want, rtol=1e-12)
+    _, _, carries = rnnjax.unroll(cell, params, xs, return_carries=True)
+    saturated = diagnostics.gate_saturation(cell, params, xs, carries, [1, 3])
+    np.testing.assert_allclose(saturated["gate_z_mean"], want[[-1, -3]].mean(), rtol=1e-12)
 
 
 def test_a_cell_that_names_nothing_has_no_gates():

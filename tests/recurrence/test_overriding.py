@@ -37,6 +37,7 @@ from rnnjax.cells import (
     Zoneout,
 )
 from rnnjax.cells.gated import is_gated
+from rnnjax.recurrence.carries import flatten, unflatten
 
 pytestmark = pytest.mark.usefixtures("small_chunks")
 
@@ -49,10 +50,10 @@ KINDS = {
 
 
 def bent(tree):
-    """Return a tree with other numbers: x + cos(x) / 10 for each floating x."""
+    """Return a tree with other numbers: x + cos(x) / 10 for each floating or complex x."""
 
     def bend(x):
-        return x + 0.1 * jnp.cos(x) if jnp.issubdtype(x.dtype, jnp.floating) else x
+        return x + 0.1 * jnp.cos(x) if jnp.issubdtype(x.dtype, jnp.inexact) else x
 
     return jax.tree.map(bend, tree)
 
@@ -148,11 +149,10 @@ def overridden(kind, name):
 def arguments_for(cell):
     """Return parameters, inputs and the cell's own initial carry, all in float64."""
     params, xs, _ = problem(cell)
-    wide = jax.tree.map(
-        lambda a: a.astype(jnp.float64) if a.dtype == jnp.float32 else a,
-        (params, xs, cell.initial_carry((B,))),
-    )
-    return wide
+    types = {jnp.float32: jnp.float64, jnp.complex64: jnp.complex128}
+    types = {jnp.dtype(narrow): wide for narrow, wide in types.items()}
+    given = params, xs, cell.initial_carry((B,))
+    return jax.tree.map(lambda a: a.astype(types.get(a.dtype, a.dtype)), given)
 
 
 @pytest.mark.parametrize(("kind", "name"), some("Zoneout.recurrent_kernel"))
@@ -210,10 +210,7 @@ def test_diagnostics_and_layers_honour_it(kind, name, x64):
 
     @jax.jit
     def advance(flat):
-        leaves = jax.tree.leaves(carry)
-        ends = np.cumsum([leaf[0].size for leaf in leaves])
-        parts = zip(jnp.split(flat, ends[:-1], axis=-1), leaves, strict=True)
-        parts = [part.reshape(T, *leaf.shape) for part, leaf in parts]
+        parts = unflatten(flat, jax.tree.leaves(entering), 2)
         return flattened(cell.step(ready, jax.tree.structure(carry).unflatten(parts), us), 2)
 
     flat = flattened(entering, 2)  # [T, B, N]
@@ -229,7 +226,7 @@ def test_diagnostics_and_layers_honour_it(kind, name, x64):
 
     profile = diagnostics.gradient_profile(cell, params, xs, loss, carry)
     last = jax.grad(lambda s: (cell.output(s) ** 2).sum())(final)
-    vector = flattened(last, 1)
+    vector = flattened(jax.tree.map(jnp.conj, last), 1)  # JAX's gradient is dL/dx - i dL/dy
     for lag in range(1, T + 1):
         vector = np.einsum("bij,bi->bj", found[T - lag], vector)
         want = np.log(np.linalg.norm(vector, axis=-1))
@@ -248,9 +245,8 @@ def test_diagnostics_and_layers_honour_it(kind, name, x64):
 
 
 def flattened(tree, leading):
-    """Return the leaves side by side, `[..., N]`, of arrays with so many leading axes."""
-    leaves = [a.reshape(*a.shape[:leading], -1) for a in jax.tree.leaves(tree)]
-    return jnp.concatenate(leaves, axis=-1)
+    """Return the leaves side by side, real `[..., N]`, of arrays with so many leading axes."""
+    return flatten(jax.tree.leaves(tree), leading)
 
 
 def at(tree, t):

@@ -14,7 +14,7 @@ from slow import slow_but_for
 
 import rnnjax
 from rnnjax import LSTM, Linear, diagnostics, training
-from rnnjax.cells import MinGRU
+from rnnjax.cells import LRU, MLSTM, RGLRU, S5, LinearAttention, MinGRU, MinLSTM
 from rnnjax.testing import check_cell, python_loop
 from rnnjax.testing.problems import wide
 
@@ -62,7 +62,16 @@ class Heads(Linear):
         return jnp.concatenate([carry.z.real, carry.z.imag, flat], axis=-1)
 
 
-CELLS = {"minGRU": MinGRU(H), "heads": Heads(H)}
+CELLS: dict[str, Linear] = {
+    "minGRU": MinGRU(H),
+    "heads": Heads(H),
+    "LRU": LRU(H),
+    "S5": S5(H),
+    "minLSTM": MinLSTM(H),
+    "RG-LRU": RGLRU(H, num_heads=2),
+    "linear attention": LinearAttention(H, num_heads=2, key_size=3, decay="vector"),
+    "mLSTM": MLSTM(H, num_heads=2, key_size=3),
+}
 LENGTHS = np.array([5, 0])
 RESETS = np.array([[0, 1, 0, 0, 1, 0, 0], [0, 0, 0, 1, 0, 0, 1]], bool).T
 MASK = np.array([[0, 1, 1, 0, 0, 1, 1], [1, 0, 1, 1, 1, 0, 1]], bool).T
@@ -184,15 +193,21 @@ def test_a_split_batch_is_the_whole_one(x64):
     assert relative_error(jax.device_get(got), jax.device_get(want)) < 1e-12
 
 
-def test_the_closed_forms_of_a_linear_cell(x64):
-    """Adjoints are products of the factors; the exponents' sum is the mean of ln |det|."""
-    cell, params, xs, _ = wide(MinGRU(H), D, KEY)
-    a = np.asarray(cell.coefficients(params, xs)[0].h)
-    adjoints = diagnostics.adjoints(cell, params, xs, lambda ys: ys[-1].sum())
-    want = np.cumprod(a[::-1], axis=0)[::-1]
-    np.testing.assert_allclose(jax.tree.leaves(adjoints)[0], want, rtol=1e-12)
-    exponents = diagnostics.lyapunov_spectrum(cell, params, xs).exponents
-    np.testing.assert_allclose(exponents.sum(-1), np.log(a).mean(0).sum(-1), rtol=1e-10)
+@pytest.mark.parametrize("name", slow_but_for("heads", [*CELLS]))
+def test_adjoints_are_products_of_the_factors(name, x64):
+    """d s_T / d s_t = prod a, entry by entry, times the gradient with respect to s_T."""
+    cell, params, xs, carry = wide(CELLS[name], D, KEY)
+
+    def loss(ys):
+        return (ys[-1] ** 2).sum()
+
+    adjoints = diagnostics.adjoints(cell, params, xs, loss, carry)
+    final = rnnjax.unroll(cell, params, xs, carry)[0]
+    last = jax.grad(lambda s: loss(cell.output(s)[None]))(final)
+    factors = cell.project(cell.prepare(params), xs)[0]
+    for got, a, g in zip(*map(jax.tree.leaves, (adjoints, factors, last)), strict=True):
+        want = np.cumprod(np.asarray(a)[::-1], axis=0)[::-1] * np.asarray(g)
+        np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.slow
@@ -207,6 +222,9 @@ def test_what_is_refused():
     for name in ("project", "step"):
         with pytest.raises(TypeError, match=f"Own must not override {name}.*override coefficients"):
             type("Own", (MinGRU,), {name: lambda self, *a: None})
+        mixin = type("Mixin", (), {name: lambda self, *a: None})
+        with pytest.raises(TypeError, match=f"Own must not override {name}"):
+            type("Own", (mixin, MinGRU), {})
     cell = MinGRU(H)
     params, xs = cell.init(KEY, D), jnp.ones((T, B, D))
     with pytest.raises(ValueError, match="checkpoint_every must be a positive integer, got 0"):
