@@ -27,7 +27,8 @@ from rnnjax.cells.lstm1997 import LSTM1997, LSTM1997Carry, LSTM1997Params
 from rnnjax.cells.lstmp import LSTMP, LSTMPCarry, LSTMPParams
 from rnnjax.cells.mgu import MGU, MGUCarry, MGUParams
 from rnnjax.cells.min_gru import MinGRU, MinGRUCarry, MinGRUParams
-<<<<<<< HEAD
+from rnnjax.cells.min_lstm import MinLSTM, MinLSTMCarry, MinLSTMParams
+from rnnjax.cells.mlstm import MLSTM, MLSTMCarry, MLSTMParams
 from rnnjax.cells.orthogonal_rnn import (
     OrthogonalRNN,
     OrthogonalRNNCarry,
@@ -35,14 +36,10 @@ from rnnjax.cells.orthogonal_rnn import (
 )
 from rnnjax.cells.para_gru import ParaGRU, ParaGRUCarry, ParaGRUParams
 from rnnjax.cells.para_lstm import ParaLSTM, ParaLSTMCarry, ParaLSTMParams
-from rnnjax.cells.slstm import SLSTM, SLSTMCarry
-from rnnjax.cells.ur_lstm import URLSTM, URLSTMCarry
-=======
-from rnnjax.cells.min_lstm import MinLSTM, MinLSTMCarry, MinLSTMParams
-from rnnjax.cells.mlstm import MLSTM, MLSTMCarry, MLSTMParams
 from rnnjax.cells.rg_lru import RGLRU, RGLRUCarry, RGLRUParams
 from rnnjax.cells.s5 import S5, S5Carry, S5Params
->>>>>>> linearcells
+from rnnjax.cells.slstm import SLSTM, SLSTMCarry
+from rnnjax.cells.ur_lstm import URLSTM, URLSTMCarry
 from rnnjax.cells.variational_dropout import VariationalDropout
 from rnnjax.cells.wrapper import Wrapper
 from rnnjax.cells.zoneout import Zoneout
@@ -50,29 +47,23 @@ from rnnjax.cells.zoneout import Zoneout
 __all__ = [
     "BRC",
     "GRU",
-<<<<<<< HEAD
     "JANET",
     "LEM",
-=======
     "LRU",
->>>>>>> linearcells
     "LSTM",
     "LSTM1997",
     "LSTMP",
-<<<<<<< HEAD
     "MGU",
+    "MLSTM",
     "NBRC",
+    "RGLRU",
+    "S5",
     "SLSTM",
     "URLSTM",
     "AntisymmetricRNN",
     "AntisymmetricRNNCarry",
     "BRCCarry",
     "BRCParams",
-=======
-    "MLSTM",
-    "RGLRU",
-    "S5",
->>>>>>> linearcells
     "Cell",
     "CoRNN",
     "CoRNNCarry",
@@ -91,34 +82,28 @@ __all__ = [
     "GatedDeltaNetParams",
     "GatedParams",
     "GatedStep",
-<<<<<<< HEAD
     "IndRNN",
     "IndRNNCarry",
     "JANETCarry",
     "LEMCarry",
     "LEMParams",
-    "LSTM1997Carry",
-    "LSTM1997Params",
-=======
     "LRUCarry",
     "LRUParams",
->>>>>>> linearcells
+    "LSTM1997Carry",
+    "LSTM1997Params",
     "LSTMCarry",
     "LSTMPCarry",
     "LSTMPParams",
     "LayerNorm",
     "LayerNormParams",
     "Linear",
-<<<<<<< HEAD
-    "MGUCarry",
-    "MGUParams",
-=======
     "LinearAttention",
     "LinearAttentionCarry",
     "LinearAttentionParams",
+    "MGUCarry",
+    "MGUParams",
     "MLSTMCarry",
     "MLSTMParams",
->>>>>>> linearcells
     "MinGRU",
     "MinGRUCarry",
     "MinGRUParams",
@@ -126,7 +111,6 @@ __all__ = [
     "MinLSTMCarry",
     "MinLSTMParams",
     "Noisy",
-<<<<<<< HEAD
     "OrthogonalRNN",
     "OrthogonalRNNCarry",
     "OrthogonalRNNParams",
@@ -136,13 +120,11 @@ __all__ = [
     "ParaLSTM",
     "ParaLSTMCarry",
     "ParaLSTMParams",
-    "SLSTMCarry",
-=======
     "RGLRUCarry",
     "RGLRUParams",
     "S5Carry",
     "S5Params",
->>>>>>> linearcells
+    "SLSTMCarry",
     "Stochastic",
     "URLSTMCarry",
     "VariationalDropout",

@@ -172,19 +172,18 @@ def check_size(name: str, size: Any) -> None:
         raise ValueError(f"{name} must be a positive integer, got {size!r}")
 
 
-<<<<<<< HEAD
 def check_positive(name: str, value: float | int) -> None:
     """Raise a ValueError that names the argument unless `value` is a positive number."""
     if not value > 0:
         raise ValueError(f"{name} must be positive, got {value!r}")
-=======
+
+
 def check_heads(features: Any, num_heads: Any) -> None:
     """Raise a ValueError unless `features` is a positive multiple of a positive `num_heads`."""
     check_size("features", features)
     check_size("num_heads", num_heads)
     if features % num_heads:
         raise ValueError(f"features must be a multiple of num_heads = {num_heads}, got {features}")
->>>>>>> linearcells
 
 
 def zeros(batch_shape: Sequence[int], features: int, dtype: Any) -> Float[Array, "*batch H"]:

@@ -67,7 +67,7 @@ class CoRNN(Gated):
         params = self.init_blocks(key, input_size)
         square = self.features, self.features
         of_z = initializers.blocks(
-            self.recurrent_kernel_init, jax.random.fold_in(key, 0), square, 1, self.param_dtype
+            self.recurrent_kernel_init, jax.random.fold_in(key, 3), square, 1, self.param_dtype
         )
         both = jnp.concatenate([params.recurrent_kernel, of_z])
         return params._replace(recurrent_kernel=both)

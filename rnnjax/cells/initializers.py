@@ -123,7 +123,6 @@ class Chrono:
 
 
 @dataclasses.dataclass(frozen=True)
-<<<<<<< HEAD
 class UniformGate:
     """The logit of U[1/H, 1 - 1/H]: biases with which a gate's values are spread evenly over 0..1.
 
@@ -180,7 +179,9 @@ def _rotations(angles, shape):
     if shape[0] == shape[1]:
         return kernel.at[2 * first, 2 * first + 1].set(angles)
     return kernel.at[first, shape[0] + first].set(angles / 2)
-=======
+
+
+@dataclasses.dataclass(frozen=True)
 class Linspace:
     """Numbers at equal distances from `start` to `stop` along the last axis, nothing random."""
 
@@ -191,7 +192,6 @@ class Linspace:
         del key
         numbers = jnp.linspace(self.start, self.stop, shape[-1], dtype=dtype)
         return jnp.broadcast_to(numbers, shape)
->>>>>>> linearcells
 
 
 @dataclasses.dataclass(frozen=True)

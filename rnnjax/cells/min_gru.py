@@ -70,9 +70,10 @@ class MinGRU(Linear):
         """Draw the parameters for inputs `[*batch, input_size]`."""
         check_size("input_size", input_size)
         shape = input_size, self.features
-        kernel = initializers.blocks(self.kernel_init, key, shape, 2, self.param_dtype)
+        of_kernel, of_bias = jax.random.split(key)
+        kernel = initializers.blocks(self.kernel_init, of_kernel, shape, 2, self.param_dtype)
         z = jnp.zeros(self.features, self.param_dtype)
-        z = z - draw(self.forget_bias, jax.random.fold_in(key, 0), z.shape, z.dtype)
+        z = z - draw(self.forget_bias, of_bias, z.shape, z.dtype)
         return MinGRUParams(kernel, jnp.concatenate([z, jnp.zeros_like(z)]))
 
     def initial_carry(self, batch_shape: Sequence[int]) -> MinGRUCarry:
