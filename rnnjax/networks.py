@@ -1,7 +1,9 @@
 """Cells and networks by name, built in or from a file of your own: mapped once, here.
 
-A cell is named `elman`, `lstm` or `gru`, or `linear`, which is `elman` without tanh; and a cell of
-your own by where its class is:
+A cell is named by its class in lower case: `elman`, `lstm`, `gru`, `mingru`, `slstm`, `lru`. Some
+names are a cell with certain arguments: `linear` is `elman` without tanh, `irnn` with rectified
+units and U = I; `retnet`, `gla` and `mamba2` are the three decays of `LinearAttention`. A cell of
+your own is named by where its class is:
 
     ./mine.py:MyCell        a file, relative to the current directory
     my_cells:MyCell         a module beside the script, in the current directory, or installed
@@ -21,10 +23,30 @@ from importlib import machinery
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from rnnjax import cells
 from rnnjax.cells import Cell, Gated
 
 CELLS: dict[str, type[Cell]] = {"elman": cells.Elman, "lstm": cells.LSTM, "gru": cells.GRU}
+_CLASSES: tuple[type[Cell], ...] = (
+    *(cells.IndRNN, cells.AntisymmetricRNN, cells.CoRNN, cells.LEM, cells.OrthogonalRNN),
+    *(cells.MGU, cells.JANET, cells.URLSTM, cells.BRC, cells.NBRC, cells.LSTM1997, cells.SLSTM),
+    *(cells.ParaGRU, cells.ParaLSTM, cells.LRU, cells.S5, cells.MinGRU, cells.MinLSTM),
+    *(cells.RGLRU, cells.MLSTM, cells.DeltaNet, cells.GatedDeltaNet),
+)
+_IRNN = {
+    "activation_fn": jax.nn.relu,
+    "recurrent_kernel_init": cells.initializers.Identity(),
+}
+OTHER_CELLS: dict[str, tuple[type[Cell], dict[str, Any]]] = {
+    "linear": (cells.Elman, {"activation_fn": cells.identity}),
+    "irnn": (cells.Elman, _IRNN),
+    **{kind.__name__.lower(): (kind, {}) for kind in _CLASSES},
+    "retnet": (cells.LinearAttention, {"decay": "fixed"}),
+    "gla": (cells.LinearAttention, {"decay": "vector"}),
+    "mamba2": (cells.LinearAttention, {"decay": "scalar"}),
+}
 FORMS = {
     "": "",
     "deep_bidirectional_": "deep bidirectional",
@@ -41,6 +63,11 @@ LABELS = {
     "elman": "Elman",
     "lstm": "LSTM",
     "gru": "GRU",
+    **{kind.__name__.lower(): kind.__name__ for kind in _CLASSES},
+    "irnn": "IRNN",
+    "retnet": "RetNet",
+    "gla": "GLA",
+    "mamba2": "Mamba-2",
     "tcn": "causal CNN",
     "transformer": "Transformer",
 }
@@ -57,9 +84,11 @@ def cell_class(name: str) -> type[Cell]:
     """
     if name in CELLS:
         return CELLS[name]
+    if name in OTHER_CELLS:
+        return OTHER_CELLS[name][0]
     place, colon, attribute = name.rpartition(":")
     if not (colon and place and attribute):
-        known = ", ".join((*CELLS, "linear"))
+        known = ", ".join((*CELLS, *OTHER_CELLS))
         raise ValueError(f"must be {known}, or {OWN} for a cell of your own, got {name}")
     try:
         module = _load(place)
@@ -88,15 +117,14 @@ def make_cell(name: str, features: int, **options: Any) -> Cell:
     Raises:
         ValueError: as `cell_class`; or the class cannot be constructed.
     """
-    if name == "linear":
-        return cells.Elman(features, activation_fn=cells.identity, **options)
     cls = cell_class(name)
+    options = OTHER_CELLS.get(name, (cls, {}))[1] | options
     takes = inspect.signature(cls).parameters
     given = {"features": features} if "features" in takes else {}
     try:
         return cls(**given, **options)
     except (TypeError, ValueError) as error:
-        if name in CELLS:
+        if name in CELLS or name in OTHER_CELLS:
             raise
         arguments = ", ".join(f"{key}={value!r}" for key, value in (given | options).items())
         raise ValueError(f"{name}: {cls.__name__}({arguments}) failed: {error}") from error
@@ -150,10 +178,11 @@ def check_network(name: str) -> None:
     if name in ("tcn", "transformer"):
         return
     _, cell = split(name)
-    if cell not in CELLS and ":" not in cell:
+    if cell not in CELLS and cell not in OTHER_CELLS and ":" not in cell:
+        known = ", ".join((*NETWORKS, *OTHER_CELLS))
         raise ValueError(
-            f"must be {', '.join(NETWORKS)}, or {OWN} for a cell of your own, alone or after "
-            f"deep_, bidirectional_ or deep_bidirectional_, got {name}"
+            f"must be {known}, or {OWN} for a cell of your own, alone or after deep_, "
+            f"bidirectional_ or deep_bidirectional_, got {name}"
         )
     cell_class(cell)
 

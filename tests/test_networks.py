@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -108,8 +109,11 @@ def test_a_cell_of_an_installed_module():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mamba", "must be elman, lstm, gru, linear, or FILE.py:CLASS or MODULE:CLASS for a cell"),
-        ("mine.py", "must be elman, lstm, gru, linear, or FILE.py:CLASS"),
+        (
+            "mamba",
+            "must be elman, lstm, gru, linear, .*, mamba2, or FILE.py:CLASS or MODULE:CLASS for",
+        ),
+        ("mine.py", "must be elman, lstm, gru, linear, .*, or FILE.py:CLASS"),
         ("./none.py:Sum", "there is no file ./none.py"),
         ("folder/none:Sum", "there is no file folder/none"),
         ("none_such:Sum", "there is no module none_such, and no file none_such.py"),
@@ -209,6 +213,32 @@ def test_another_name_is_refused(name):
 def test_what_reads_backwards_is_not_causal():
     found = {name for name in networks.NETWORKS if not networks.causal(name)}
     assert found == {"bidirectional_gru"} and not networks.causal("deep_bidirectional_lstm")
+
+
+def test_every_cell_of_the_library_has_a_name():
+    abstract = {"Cell", "Gated", "GatedStep", "Linear", "Stochastic", "Wrapper"}
+    arguments_beside_features = {"ConvLSTM", "LSTMP", "LayerNorm", "VariationalDropout", "Zoneout"}
+    kinds = {
+        name: kind
+        for name, kind in vars(rnnjax.cells).items()
+        if isinstance(kind, type) and issubclass(kind, rnnjax.Cell)
+    }
+    named = {networks.cell_class(name) for name in (*networks.CELLS, *networks.OTHER_CELLS)}
+    assert {n for n, k in kinds.items() if k not in named} == abstract | arguments_beside_features
+    for name in (*networks.CELLS, *networks.OTHER_CELLS):
+        assert networks.make_cell(name, 5, param_dtype=jnp.float16).features == 5
+        assert networks.label(name).lower().replace("-", "") == name
+
+
+@pytest.mark.parametrize(
+    ("name", "decay"), [("retnet", "fixed"), ("gla", "vector"), ("mamba2", "scalar")]
+)
+def test_names_with_arguments(name, decay):
+    cell: Any = networks.make_cell(name, 4, num_heads=2)
+    assert cell == rnnjax.cells.LinearAttention(4, num_heads=2, decay=decay)
+    irnn: Any = networks.make_cell("irnn", 4)
+    np.testing.assert_array_equal(irnn.init(jax.random.key(0), 3).recurrent_kernel, np.eye(4))
+    assert irnn.activation_fn is jax.nn.relu
 
 
 def test_linear_is_elman_without_tanh():

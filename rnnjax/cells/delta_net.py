@@ -12,7 +12,7 @@ from jax.nn import sigmoid
 from jaxtyping import Array, Float
 
 from rnnjax.cells import initializers
-from rnnjax.cells.base import Cell, check_size, in_types_of
+from rnnjax.cells.base import Cell, check_heads, check_size, in_types_of
 from rnnjax.cells.initializers import Initializer
 from rnnjax.cells.kernels import matmul
 
@@ -50,7 +50,7 @@ class DeltaRule(Cell):
     features: int
     _: dataclasses.KW_ONLY
     num_heads: int = 1
-    key_features: int | None = None
+    key_size: int | None = None
     max_beta: float = 2.0
     activation_fn: Callable[[Array], Array] = jax.nn.silu
     kernel_init: Initializer = initializers.Gaussian()
@@ -58,26 +58,20 @@ class DeltaRule(Cell):
     param_dtype: Any = jnp.float32
 
     def __post_init__(self):
-        check_size("features", self.features)
-        check_size("num_heads", self.num_heads)
-        if self.features % self.num_heads:
-            raise ValueError(
-                f"features must be a multiple of num_heads = {self.num_heads}, got {self.features}"
-            )
-        if self.key_features is not None:
-            check_size("key_features", self.key_features)
+        check_heads(self.features, self.num_heads)
+        if self.key_size is not None:
+            check_size("key_size", self.key_size)
         if not 0 < self.max_beta <= 2:
             raise ValueError(f"max_beta must be above 0 and at most 2, got {self.max_beta}")
 
     @property
-    def key_size(self) -> int:
-        """K, the length of a head's keys and queries."""
-        return self.key_features or self.features // self.num_heads
+    def _key_size(self):
+        return self.key_size or self.features // self.num_heads
 
     def init_delta(self, key: Array, input_size: int) -> DeltaNetParams:
         """Draw the kernels of q, k, v and beta."""
         check_size("input_size", input_size)
-        keys = self.num_heads * self.key_size
+        keys = self.num_heads * self._key_size
         widths = keys, keys, self.features, self.num_heads
         q, k, v, beta = (
             self.kernel_init(key, (input_size, width), self.param_dtype)
@@ -87,11 +81,11 @@ class DeltaRule(Cell):
 
     def initial_carry(self, batch_shape: Sequence[int]) -> DeltaNetCarry:
         """Return S = 0 and q = 0."""
-        matrix = self.features // self.num_heads, self.key_size
+        matrix = self.features // self.num_heads, self._key_size
         shape = *batch_shape, self.num_heads
         return DeltaNetCarry(
             jnp.zeros((*shape, *matrix), self.param_dtype),
-            jnp.zeros((*shape, self.key_size), self.param_dtype),
+            jnp.zeros((*shape, self._key_size), self.param_dtype),
         )
 
     def project_delta(self, ready: Any, x: Array) -> DeltaNetInput:
@@ -146,7 +140,7 @@ class DeltaNet(DeltaRule):
     Args:
         features: H, the width of the outputs: N values of H/N numbers.
         num_heads: N.
-        key_features: K, the length of a key; None means H/N.
+        key_size: K, the length of a key; None means H/N.
         max_beta: above 0 and at most 2; at most 1, no eigenvalue is negative.
         activation_fn: phi, elementwise.
         kernel_init: initialiser of each kernel.

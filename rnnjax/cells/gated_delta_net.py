@@ -47,7 +47,7 @@ class GatedDeltaNet(DeltaRule):
     and the gate of the outputs belong to a layer.
 
     Args:
-        features, num_heads, key_features, max_beta, activation_fn, kernel_init, dtype, param_dtype:
+        features, num_heads, key_size, max_beta, activation_fn, kernel_init, dtype, param_dtype:
             as in `DeltaNet`.
 
     Raises:

@@ -35,7 +35,8 @@ class LayerNorm(Wrapper):
         epsilon: added to the variance.
 
     Raises:
-        TypeError: the cell is not `Gated`, or overrides its `step`.
+        TypeError: the cell is not `Gated`, or overrides its `step`; or (from `init` and `project`)
+            it has no `bias`, or other inputs than one block for each gate.
     """
 
     epsilon: float = 1e-5
@@ -47,6 +48,11 @@ class LayerNorm(Wrapper):
     def init(self, key: Array, input_size: Any) -> LayerNormParams:
         """Draw the cell's parameters; the scales are one."""
         params = self.cell.init(key, input_size)
+        if not isinstance(getattr(params, "bias", None), Array):
+            raise TypeError(
+                f"LayerNorm needs a cell with a parameter `bias`; {type(self.cell).__name__} has "
+                "none"
+            )
         ones = jnp.ones_like(params.bias)
         return LayerNormParams(params, ones, ones)
 
@@ -58,6 +64,11 @@ class LayerNorm(Wrapper):
         """Return `a_x * n(x W) + b`, split by gate."""
         bias = ready.cell.bias
         u = self.cell.project(ready.cell._replace(bias=jnp.zeros_like(bias)), x)
+        if len(u) != len(self.gate_names):
+            raise TypeError(
+                f"LayerNorm needs a cell whose inputs are one block for each gate; those of "
+                f"{type(self.cell).__name__} are {len(u)} for {len(self.gate_names)} gates"
+            )
         scales, shifts = self.split(ready.input_scale), self.split(bias)
         normal = zip(self._normalised(u), scales, shifts, strict=True)
         return tuple(n * scale + shift for n, scale, shift in normal)

@@ -73,9 +73,10 @@ class MinLSTM(Linear):
         """Draw the parameters for inputs `[*batch, input_size]`."""
         check_size("input_size", input_size)
         shape = input_size, self.features
-        kernel = initializers.blocks(self.kernel_init, key, shape, 3, self.param_dtype)
+        of_kernel, of_bias = jax.random.split(key)
+        kernel = initializers.blocks(self.kernel_init, of_kernel, shape, 3, self.param_dtype)
         shape = (self.features,)
-        f = draw(self.forget_bias, jax.random.fold_in(key, 0), shape, self.param_dtype)
+        f = draw(self.forget_bias, of_bias, shape, self.param_dtype)
         zero = jnp.zeros_like(f)
         i = -f if isinstance(self.forget_bias, Chrono) else zero
         return MinLSTMParams(kernel, jnp.concatenate([f, i, zero]))

@@ -11,7 +11,7 @@ from jax.nn import log_sigmoid, sigmoid
 from jaxtyping import Array
 
 from rnnjax.cells import initializers
-from rnnjax.cells.base import check_size, zeros
+from rnnjax.cells.base import check_heads, check_size, zeros
 from rnnjax.cells.gated import INITIALISERS, Gated, GatedParams
 from rnnjax.cells.initializers import Chrono
 from rnnjax.cells.lstm import with_forget_bias
@@ -70,11 +70,7 @@ class SLSTM(Gated):
 
     def __post_init__(self):
         Gated.__post_init__(self)
-        check_size("num_heads", self.num_heads)
-        if self.features % self.num_heads:
-            raise ValueError(
-                f"features must be a multiple of num_heads = {self.num_heads}, got {self.features}"
-            )
+        check_heads(self.features, self.num_heads)
         if self.forget_gate not in get_args(ForgetGate):
             raise ValueError(
                 f"forget_gate must be 'sigmoid' or 'exponential', got {self.forget_gate!r}"

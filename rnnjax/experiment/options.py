@@ -183,8 +183,9 @@ class CellOptions(RunOptions):
     title: ClassVar[str] = "cells"
 
     cells: tuple[str, ...] = tuple(networks.CELLS)
-    """Cells to compare: elman, lstm, gru, or one of your own: ./mine.py:MyCell for a file,
-    package.module:MyCell for a module."""
+    """Cells to compare: elman, lstm, gru, or another cell of the library by the name of its class
+    in lower case (mingru, lru, slstm; a name that does not exist lists them), or one of your own:
+    ./mine.py:MyCell for a file, package.module:MyCell for a module."""
     features: int = 64
     """Hidden units of each cell."""
 

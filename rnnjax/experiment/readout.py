@@ -105,7 +105,7 @@ def matched_cell(name: str, features: int, task: Any, names: Iterable[str]) -> A
 
     Args:
         name: of the cell, as in `rnnjax.networks`.
-        features: the smallest width; widths up to three times as large are considered.
+        features: the smallest width; widths up to 128 times as large are considered.
         names: the cells of which, at this width, the largest sets the count.
     """
 
@@ -113,7 +113,7 @@ def matched_cell(name: str, features: int, task: Any, names: Iterable[str]) -> A
         return count(networks.make_cell(name, width), task)
 
     target = max(counted(other, features) for other in names)
-    widths = range(features, 3 * features + 1)
+    widths = range(features, 128 * features + 1)
     at = bisect.bisect_left(widths, target, key=lambda width: counted(name, width))
     nearby = widths[max(0, at - 1) : at + 1]
     best = min(nearby, key=lambda width: abs(counted(name, width) - target))

@@ -71,7 +71,7 @@ def one_step(cell, params, key=KEY):
 
 @pytest.mark.parametrize("name", CELLS)
 def test_values_are_those_of_the_papers_equations(name, x64):
-    cell = CELLS[name](H, num_heads=N, key_features=K, max_beta=1.7, param_dtype=jnp.float64)
+    cell = CELLS[name](H, num_heads=N, key_size=K, max_beta=1.7, param_dtype=jnp.float64)
     params, xs, carry = problem(cell)
     _, ys, carries = rnnjax.unroll(cell, params, xs, carry, return_carries=True)
     states, outputs = by_hand(cell, params, xs, carry)
@@ -81,7 +81,7 @@ def test_values_are_those_of_the_papers_equations(name, x64):
 
 @pytest.mark.parametrize("name", slow_but_for("gated", [*CELLS]))
 def test_with_beta_one_the_value_of_the_key_is_stored_exactly(name, x64):
-    cell = CELLS[name](H, num_heads=N, key_features=K, param_dtype=jnp.float64)
+    cell = CELLS[name](H, num_heads=N, key_size=K, param_dtype=jnp.float64)
     params = with_beta_one(cell)
     u, carry = one_step(cell, params)
     delta = u[0] if name == "gated" else u
@@ -97,7 +97,7 @@ def test_with_beta_one_the_value_of_the_key_is_stored_exactly(name, x64):
 @pytest.mark.parametrize("max_beta", slow_but_for("two", {"one": 1.0, "two": 2.0}))
 def test_eigenvalues_along_the_key_and_across(name, max_beta, x64):
     """d S' / d S on a row: alpha (1 - beta) along k, alpha across; negative for beta above 1."""
-    cell = CELLS[name](3, key_features=K, max_beta=max_beta, param_dtype=jnp.float64)
+    cell = CELLS[name](3, key_size=K, max_beta=max_beta, param_dtype=jnp.float64)
     params = cell.init(KEY, D)._replace(beta_bias=jnp.array([2.0]))
     u, carry = one_step(cell, params)
     delta, alpha = (u[0], u[1][0]) if name == "gated" else (u, 1.0)
@@ -172,14 +172,14 @@ def test_unit_has_length_one_and_a_finite_gradient_at_zero(x64):
 
 
 def test_init_draws_what_the_docstring_says():
-    cell = DeltaNet(H, num_heads=N, key_features=K, kernel_init=Identity())
+    cell = DeltaNet(H, num_heads=N, key_size=K, kernel_init=Identity())
     params = cell.init(KEY, D)
     assert [leaf.shape for leaf in params] == [(D, 8), (D, 8), (D, 6), (D, 2), (2,)]
     np.testing.assert_array_equal(params.value_kernel, np.eye(D, H))
-    assert cell.without_initialisers() == DeltaNet(H, num_heads=N, key_features=K)
+    assert cell.without_initialisers() == DeltaNet(H, num_heads=N, key_size=K)
     shapes = [leaf.shape for leaf in cell.initial_carry((B,))]
     assert shapes == [(B, N, 3, K), (B, N, K)] and cell.output_size == H
-    many = GatedDeltaNet(1000, num_heads=1000, key_features=1).init(KEY, 1)
+    many = GatedDeltaNet(1000, num_heads=1000, key_size=1).init(KEY, 1)
     a, dt = np.exp(many.a_log), np.log1p(np.exp(np.asarray(many.dt_bias, np.float64)))
     assert (a > 0).all() and (a <= 16 + 1e-5).all() and abs(a.mean() - 8) < 0.5
     assert (dt > 1e-3 - 1e-8).all() and (dt < 0.1 + 1e-6).all()
@@ -206,8 +206,8 @@ def test_what_does_not_fit_is_refused():
         DeltaNet(0)
     with pytest.raises(ValueError, match="features must be a multiple of num_heads = 4, got 6"):
         GatedDeltaNet(6, num_heads=4)
-    with pytest.raises(ValueError, match="key_features must be a positive integer, got 0"):
-        DeltaNet(6, key_features=0)
+    with pytest.raises(ValueError, match="key_size must be a positive integer, got 0"):
+        DeltaNet(6, key_size=0)
     for wrong in (0.0, -1.0, 2.1, float("nan")):
         with pytest.raises(ValueError, match="max_beta must be above 0 and at most 2, got"):
             DeltaNet(6, max_beta=wrong)
@@ -220,7 +220,7 @@ def test_what_does_not_fit_is_refused():
 @pytest.mark.parametrize("name", CELLS)
 def test_gradients_are_those_of_the_papers_equations(name, x64):
     """The derivative of a function written with S (I - beta k k^T) and normalised keys."""
-    cell = CELLS[name](H, num_heads=N, key_features=K, param_dtype=jnp.float64)
+    cell = CELLS[name](H, num_heads=N, key_size=K, param_dtype=jnp.float64)
     params, xs, carry = problem(cell)
 
     def outputs(params):
@@ -250,4 +250,4 @@ def test_gradients_are_those_of_the_papers_equations(name, x64):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_it_passes_check_cell(name):
-    check_cell(CELLS[name](4, num_heads=2, key_features=3), D)
+    check_cell(CELLS[name](4, num_heads=2, key_size=3), D)

@@ -55,7 +55,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 NOT_IN_THE_LOOP = {"checkpoint_every", "jacobian"}
 PAIRS = slow_but_for(
     ["elman plain", "IndRNN everything"],
-    {f"{name} {option}": (name, option) for name in CELLS for option in OPTIONS},
+    {f"elman {option}": ("elman", option) for option in OPTIONS}
+    | {f"{name} everything": (name, "everything") for name in CELLS}
+    | {f"{name} diagonal": (name, "diagonal") for name in ("lstm", "IndRNN", "coRNN", "LRU")},
 )
 
 
