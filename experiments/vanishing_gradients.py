@@ -122,7 +122,8 @@ def gradient_profile(cell, task, lags, params, batch):
     else:
         parts = diagnostics.log_gradient_profile_by_part(*where, seq_lengths=lengths)._asdict()
         parts["joint"] = functools.reduce(jnp.logaddexp, [2 * p for p in parts.values()]) / 2
-    start = jnp.log(sum(jnp.sum(c**2, -1) for c in jax.tree.leaves(cotangent))) / 2
+    entries = jnp.concatenate([c.reshape(len(c), -1) for c in jax.tree.leaves(cotangent)], axis=-1)
+    start = jnp.log(jnp.linalg.norm(entries, axis=-1))
     return {part: diagnostics.by_lag(p, lengths, lags) - start for part, p in parts.items()}
 
 
