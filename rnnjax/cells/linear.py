@@ -23,7 +23,9 @@ class Linear(Cell):
     are the means of ln |a|.
 
     A subclass defines `init`, `initial_carry`, `coefficients` and `output`. The leaves of its carry
-    are floating or complex, of any shape. `project` and `step` follow.
+    are floating or complex, of any shape. `project` and `step` follow. `output` sees the carry
+    alone: a query or an output gate, which the readout takes from the input, is kept in the carry
+    with a = 0; a readout with weights of its own belongs to the layer.
     """
 
     def __init_subclass__(cls):
