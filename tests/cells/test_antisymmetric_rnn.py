@@ -30,6 +30,7 @@ def test_values_are_those_of_the_papers_equation(x64):
         np.testing.assert_allclose(y, h, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gamma", [0, 0.7])
 def test_small_states_turn_and_grow_by_the_step_size_alone(gamma, x64):
     epsilon = 0.1
@@ -52,6 +53,7 @@ def test_small_states_turn_and_grow_by_the_step_size_alone(gamma, x64):
     )
 
 
+@pytest.mark.slow
 def test_the_flow_has_imaginary_eigenvalues_at_every_state(x64):
     """(J - I) / epsilon = (A - A^T) diag(tanh'), similar to an antisymmetric matrix."""
     cell = AntisymmetricRNN(H, epsilon=0.2, gamma=0.0, param_dtype=jnp.float64)
@@ -63,6 +65,7 @@ def test_the_flow_has_imaginary_eigenvalues_at_every_state(x64):
     np.testing.assert_allclose(eigenvalues.real, 0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_init_draws_what_the_docstring_says():
     params = AntisymmetricRNN(300).init(KEY, 20)
     assert abs(np.std(params.recurrent_kernel) * np.sqrt(300) - 1) < 0.01
@@ -83,6 +86,7 @@ def test_what_it_refuses():
         AntisymmetricRNN(0)
 
 
+@pytest.mark.slow
 def test_it_takes_the_fast_path():
     cell = AntisymmetricRNN(H)
     params = cell.init(KEY, D)

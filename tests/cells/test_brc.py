@@ -61,6 +61,7 @@ def test_values_are_those_of_the_papers_equations(name, x64):
     np.testing.assert_array_equal(final.h, ys[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize(("a", "stable"), [(0.9, 1), (1.6, 2)])
 def test_it_is_bistable_if_and_only_if_a_exceeds_one(name, a, stable, x64):
@@ -73,6 +74,7 @@ def test_it_is_bistable_if_and_only_if_a_exceeds_one(name, a, stable, x64):
     assert len(set(np.round(want[want != 0], 9))) == (2 if stable == 2 else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but_for("brc", [*CELLS]))
 def test_slopes_at_the_origin_and_at_a_stable_state(name, x64):
     """d h' / d h = c + (1 - c) a (1 - tanh(a h)^2), and over k steps its power."""
@@ -89,6 +91,7 @@ def test_slopes_at_the_origin_and_at_a_stable_state(name, x64):
     np.testing.assert_allclose(adjoints.h, want, rtol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_units_are_connected_through_the_gates_of_an_nbrc_alone(name, x64):
     cell = CELLS[name](H, param_dtype=jnp.float64)
@@ -118,6 +121,7 @@ def test_gates_are_found_by_name():
     np.testing.assert_allclose(found["c"], 0.3, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_init_draws_what_the_docstring_says():
     params = BRC(D, candidate_kernel_init=Identity(2.0)).init(KEY, D)
     assert [leaf.shape for leaf in params] == [(D, 2 * D), (2 * D,), (2 * D,), (D, D)]

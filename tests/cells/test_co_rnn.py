@@ -36,6 +36,7 @@ def test_values_are_those_of_the_papers_equations(x64):
     np.testing.assert_array_equal(final.y, ys[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gamma", [2.7, 0.3], ids=["oscillating", "overdamped"])
 def test_without_coupling_it_is_a_damped_oscillator(gamma, x64):
     dt, epsilon = 0.1, 2.0
@@ -52,6 +53,7 @@ def test_without_coupling_it_is_a_damped_oscillator(gamma, x64):
         np.testing.assert_allclose(np.abs(eigenvalues), np.sqrt(1 - dt * epsilon), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_coupling_is_of_the_order_of_the_time_step(x64):
     """J = I + dt E with ||E|| bounded by the weights, so k steps grow by at most exp(C k dt)."""
     params = CoRNN(H, param_dtype=jnp.float64).init(KEY, D)
@@ -65,6 +67,7 @@ def test_the_coupling_is_of_the_order_of_the_time_step(x64):
         assert np.linalg.norm(steps - np.eye(2 * H), 2, axis=(1, 2)).max() <= bound
 
 
+@pytest.mark.slow
 def test_init_draws_what_the_docstring_says():
     kernel = np.asarray(CoRNN(16).init(KEY, D).recurrent_kernel)
     assert kernel.shape == (32, 16)
@@ -86,6 +89,7 @@ def test_constants_must_be_positive(name):
         dataclasses.replace(CoRNN(H), **{name: 0.0})
 
 
+@pytest.mark.slow
 def test_it_takes_the_fast_path():
     cell = CoRNN(H)
     params = cell.init(KEY, D)

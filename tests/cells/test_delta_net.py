@@ -79,6 +79,7 @@ def test_values_are_those_of_the_papers_equations(name, x64):
     np.testing.assert_allclose(ys, outputs, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but_for("gated", [*CELLS]))
 def test_with_beta_one_the_value_of_the_key_is_stored_exactly(name, x64):
     cell = CELLS[name](H, num_heads=N, key_size=K, param_dtype=jnp.float64)
@@ -93,6 +94,7 @@ def test_with_beta_one_the_value_of_the_key_is_stored_exactly(name, x64):
     np.testing.assert_allclose(asked, np.ravel(delta.v), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but_for("gated", [*CELLS]))
 @pytest.mark.parametrize("max_beta", slow_but_for("two", {"one": 1.0, "two": 2.0}))
 def test_eigenvalues_along_the_key_and_across(name, max_beta, x64):
@@ -118,6 +120,7 @@ def test_eigenvalues_along_the_key_and_across(name, max_beta, x64):
     assert name == "delta" or 0 < alpha < 1
 
 
+@pytest.mark.slow
 def test_the_gradient_at_a_key_that_is_not_written_again_does_not_decay(x64):
     """Keys e_1 (once) and e_2 (at all later steps): at every lag the adjoint along e_1 is the same.
 
@@ -148,6 +151,7 @@ def test_beta_of_two_reflects():
     np.testing.assert_array_equal(carries[2].S[:, 0, 0], np.stack([signs, np.ones(5)], axis=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but_for("gated", [*CELLS]))
 def test_gradients_are_finite_where_keys_and_queries_vanish(name):
     cell = CELLS[name](H, num_heads=N)
@@ -163,6 +167,7 @@ def test_gradients_are_finite_where_keys_and_queries_vanish(name):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
 
+@pytest.mark.slow
 def test_unit_has_length_one_and_a_finite_gradient_at_zero(x64):
     x = jnp.array([[3.0, 4.0], [3e-3, -4e-3], [0.0, 0.0]])
     np.testing.assert_allclose(unit(x), [[0.6, 0.8], [0.6, -0.8], [0, 0]], rtol=1e-15)
@@ -171,6 +176,7 @@ def test_unit_has_length_one_and_a_finite_gradient_at_zero(x64):
     np.testing.assert_allclose(gradient[2], [1000, 0], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_init_draws_what_the_docstring_says():
     cell = DeltaNet(H, num_heads=N, key_size=K, kernel_init=Identity())
     params = cell.init(KEY, D)

@@ -37,6 +37,7 @@ def test_values_are_those_of_the_papers_equation(activation, x64):
         np.testing.assert_allclose(y, h, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_an_active_unit_is_a_power_of_u(x64):
     cell = IndRNN(H, param_dtype=jnp.float64)
     u = np.array([0.2, 0.9, 1.0, 1.1, 0.5])
@@ -47,6 +48,7 @@ def test_the_gradient_of_an_active_unit_is_a_power_of_u(x64):
     np.testing.assert_allclose(profile.log_norms, np.stack([want] * B, 1), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_bound_of_the_paper_limits_the_growth_over_a_sequence(x64):
     bound = 2 ** (1 / T)
     cell = IndRNN(H, activation_fn=identity, max_abs=bound, param_dtype=jnp.float64)
@@ -64,6 +66,7 @@ def test_the_bound_of_the_paper_limits_the_growth_over_a_sequence(x64):
     np.testing.assert_array_equal(np.asarray(gradient) == 0, [True, True, True, False, False])
 
 
+@pytest.mark.slow
 def test_init_draws_what_the_docstring_says():
     params = IndRNN(4000).init(KEY, 2)
     assert [leaf.shape for leaf in params] == [(2, 4000), (4000,), (4000,)]
@@ -86,6 +89,7 @@ def test_what_it_refuses():
         IndRNN(H).init(KEY, 0)
 
 
+@pytest.mark.slow
 def test_it_takes_the_fast_path_and_shares_a_program():
     cell = IndRNN(H, max_abs=1.0, recurrent_kernel_init=Uniform())
     params, xs = cell.init(KEY, D), jnp.zeros((T, B, D))

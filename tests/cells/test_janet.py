@@ -45,6 +45,7 @@ def test_values_are_those_of_the_papers_equations(beta, x64):
     np.testing.assert_array_equal(final.c, hs[-1])
 
 
+@pytest.mark.slow
 def test_without_recurrent_weights_the_gradient_is_a_product_of_forget_gates(x64):
     params, xs, c = drawn()
     params = params._replace(recurrent_kernel=np.zeros((H, 2 * H)))
@@ -60,6 +61,7 @@ def test_without_recurrent_weights_the_gradient_is_a_product_of_forget_gates(x64
     np.testing.assert_allclose(diagnostics.gates(cell, *arrays)["f"], f, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_with_chrono_the_units_remember_for_one_to_t_max_steps(x64):
     cell = JANET(60, forget_bias=Chrono(100.0), param_dtype=jnp.float64)
     params = cell.init(KEY, 1)
@@ -71,6 +73,7 @@ def test_with_chrono_the_units_remember_for_one_to_t_max_steps(x64):
     np.testing.assert_allclose(sigmoid(f), times / (1 + times), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_forget_bias_is_added_once():
     bias = JANET(H).init(KEY, D).bias
     np.testing.assert_array_equal(bias, np.repeat([1.0, 0.0], H))
@@ -80,6 +83,7 @@ def test_the_forget_bias_is_added_once():
         JANET(0)
 
 
+@pytest.mark.slow
 def test_it_takes_the_fast_path():
     cell = JANET(H)
     assert served(cell, cell.init(KEY, D), cell.initial_carry((B,)), jnp.zeros((T, B, D)))

@@ -60,6 +60,7 @@ def test_values_are_those_of_the_papers_equations(x64):
     np.testing.assert_allclose(final.z, z, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_without_recurrent_weights_a_step_multiplies_by_what_its_step_sizes_leave(x64):
     dt = 0.6
     cell = LEM(H, dt=dt, param_dtype=jnp.float64)
@@ -79,6 +80,7 @@ def test_without_recurrent_weights_a_step_multiplies_by_what_its_step_sizes_leav
     np.testing.assert_allclose(1 - dt * gates["delta_bar"], want[:, :H], rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dt", [1.0, 0.01])
 def test_a_step_grows_the_gradient_by_the_order_of_dt(dt, x64):
     """max_i sum_j |J_ij| <= 1 + C dt, C of the columns of the weights, for states in [-1, 1]."""
@@ -97,6 +99,7 @@ def test_a_step_grows_the_gradient_by_the_order_of_dt(dt, x64):
     assert np.abs(ys).max() <= 1 and np.abs(final.z).max() <= 1
 
 
+@pytest.mark.slow
 def test_the_fast_backward_equals_the_plain_one(x64):
     params, xs, carry = jax.tree.map(jnp.asarray, drawn())
     found = []
@@ -113,6 +116,7 @@ def test_the_fast_backward_equals_the_plain_one(x64):
     assert oracles.relative_error(*found) < 1e-13
 
 
+@pytest.mark.slow
 def test_init_draws_what_the_docstring_says():
     params = LEM(H).init(KEY, D)
     shapes = (D, 3 * H), (H, 3 * H), (3 * H,), (D, H), (H, H), (H,)

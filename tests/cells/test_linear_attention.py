@@ -57,6 +57,7 @@ def test_outputs_are_attention_without_a_softmax(decay, x64):
         np.testing.assert_allclose(final.q, q[-1], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_fixed_decays_are_the_gradients_of_their_heads_whatever_the_inputs(x64):
     cell, params, xs, carry = problem(LinearAttention(H, num_heads=N, key_size=KEYS))
     for head in range(N):
@@ -87,6 +88,7 @@ def test_orthogonal_keys_do_not_disturb_each_other(x64):
     np.testing.assert_allclose(ys[3:], want, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_init_draws_what_the_docstring_says():
     params = LinearAttention(300, num_heads=100, key_size=2, decay="scalar").init(KEY, D)
     assert params.kernel.shape == (D, 2 * 200 + 300)

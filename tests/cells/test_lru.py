@@ -42,6 +42,7 @@ def test_values_are_those_of_the_papers_equations(x64):
     assert cell.output_size == 2 * H and final.s.dtype == jnp.complex128
 
 
+@pytest.mark.slow
 def test_the_gradient_decays_as_the_modulus_and_turns_by_the_phase(x64):
     """d Re s_T / d s_(T-k) is the row (Re lambda^k, -Im lambda^k), whatever the inputs."""
     cell, params, xs, _ = problem(LRU(H, r_min=0.5, max_phase=1.0))
@@ -74,6 +75,7 @@ def test_no_parameter_makes_it_unstable():
     assert all(jnp.isfinite(leaf).all() for leaf in slopes)
 
 
+@pytest.mark.slow
 def test_init_draws_what_the_docstring_says():
     params = LRU(4000, r_min=0.4, r_max=0.9, max_phase=2.0).init(KEY, D)
     found = eigenvalues(params)

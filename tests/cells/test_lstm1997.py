@@ -56,6 +56,7 @@ def test_values_are_those_of_the_papers_equations(x64):
             np.testing.assert_allclose(got[b], want, rtol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("inputs", "outputs", "blocks", "size", "biases", "count"),
     [
@@ -84,6 +85,7 @@ def adjoints(cell):
     return found, rnnjax.unroll(cell, params, xs, carry)[0]
 
 
+@pytest.mark.slow
 def test_truncated_the_error_flows_unchanged_through_the_state(x64):
     """d L / d c_t = o_T (d/dc) (2 s(c_T) - 1) at every t, and no error leaves by another way."""
     found, final = adjoints(TRUNCATED)
@@ -93,12 +95,14 @@ def test_truncated_the_error_flows_unchanged_through_the_state(x64):
     assert not any(leaf.any() for leaf in (found.h, found.i, found.o))
 
 
+@pytest.mark.slow
 def test_otherwise_the_error_also_takes_the_other_ways(x64):
     found, _ = adjoints(CELL)
     assert all(leaf.any() for leaf in found)
     assert np.ptp(found.c, axis=0).min() > 1e-6
 
 
+@pytest.mark.slow
 def test_truncated_weights_learn_as_if_previous_activations_were_inputs(x64):
     params, xs, carry = problem(TRUNCATED)
     after = rnnjax.unroll(TRUNCATED, params, xs, carry, return_carries=True)[2]
@@ -126,6 +130,7 @@ def test_the_fast_backward_equals_the_plain_one(cell, x64):
     assert oracles.relative_error(unrolled(cell)(*given), plain) < 1e-12
 
 
+@pytest.mark.slow
 def test_init_draws_what_the_docstring_says():
     biases = constant(jnp.array([-3.0, -6.0])), constant(-1.0), Uniform(0.0), Uniform(0.5)
     cell = LSTM1997(4, cells_per_block=2, bias_init=biases)

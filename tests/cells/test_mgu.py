@@ -57,6 +57,7 @@ def test_values_are_those_of_the_papers_equations(x64):
         np.testing.assert_allclose(y, h, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_gate_acts_twice_on_the_path_through_the_kernel(x64):
     params, xs, h = drawn()
     params = params._replace(recurrent_kernel=np.zeros((H, H)))
@@ -74,6 +75,7 @@ def test_the_gate_acts_twice_on_the_path_through_the_kernel(x64):
     np.testing.assert_allclose(diagnostics.gates(cell, *arrays)["f"], f, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_without_weights_it_halves_at_every_step():
     cell = MGU(H)
     params = jax.tree.map(lambda p: jnp.zeros(p.shape), jax.eval_shape(lambda: cell.init(KEY, D)))
@@ -84,6 +86,7 @@ def test_without_weights_it_halves_at_every_step():
     np.testing.assert_allclose(profile.log_norms, np.stack([want] * B, 1), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_fast_backward_equals_the_plain_one(x64):
     params, xs, h = jax.tree.map(jnp.asarray, drawn())
     found = []
@@ -99,6 +102,7 @@ def test_the_fast_backward_equals_the_plain_one(x64):
     assert oracles.relative_error(*found) < 1e-13
 
 
+@pytest.mark.slow
 def test_init_draws_what_the_docstring_says():
     params = MGU(H, forget_bias=1.5).init(KEY, D)
     shapes = (D, H), (H, H), (H,)

@@ -36,6 +36,7 @@ def test_values_are_those_of_the_papers_equations(x64):
         np.testing.assert_array_equal(final.h, ys[-1])
 
 
+@pytest.mark.slow
 def test_where_the_gates_agree_the_gradient_halves_whatever_the_input(x64):
     cell, params, xs, _ = problem(MinLSTM(H))
     _, i, g = jnp.split(params.kernel, 3, axis=-1)
@@ -45,6 +46,7 @@ def test_where_the_gates_agree_the_gradient_halves_whatever_the_input(x64):
     np.testing.assert_allclose(profile.log_norms, np.stack([want] * B, 1), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_closed_gates_give_finite_values_and_gradients():
     """f = i = s(-200) is zero in float32; f / (f + i) is one half, or s of the difference."""
     cell = MinLSTM(1)
@@ -59,6 +61,7 @@ def test_closed_gates_give_finite_values_and_gradients():
     np.testing.assert_allclose(slope, [-i * (1 - i), i * (1 - i), i], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_init_draws_what_the_docstring_says():
     cell = MinLSTM(D, kernel_init=Identity(), forget_bias=1.5)
     params = cell.init(KEY, D)

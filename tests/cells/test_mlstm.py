@@ -68,6 +68,7 @@ def test_outputs_are_those_of_the_papers_stabilised_recurrence(cap, x64):
             np.testing.assert_allclose(ys[:, b], want, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_with_the_cap_nothing_overflows_in_float32():
     """f near one and i = e^15 for 100 steps, the largest state that there is."""
     params = MLSTM(H, num_heads=N, key_size=KEYS, forget_bias=20.0, input_bias=1e6).init(KEY, D)
@@ -80,6 +81,7 @@ def test_with_the_cap_nothing_overflows_in_float32():
     assert not np.isfinite(rnnjax.unroll_parallel(bare, params, xs)[1]).any()
 
 
+@pytest.mark.slow
 def test_the_gradient_decays_by_the_forget_gate_of_the_head(x64):
     """All entries of C and n at one rate, that of the head which is read; q and o at once."""
     cell, params, xs, carry = problem(CELL)
@@ -96,6 +98,7 @@ def test_the_gradient_decays_by_the_forget_gate_of_the_head(x64):
     assert (parts.q == -np.inf).all() and (parts.o == -np.inf).all()
 
 
+@pytest.mark.slow
 def test_init_draws_what_the_docstring_says():
     cell = MLSTM(600, num_heads=3, key_size=100, input_bias=-10.0)
     params = cell.init(KEY, D)

@@ -63,6 +63,7 @@ def test_values_are_those_of_the_papers_equation(parametrization, x64):
     assert 0 < zeros < T * B * H  # both pieces of modReLU are seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parametrization", ["expm", "cayley"])
 def test_unitary_values_are_those_of_complex_numbers(parametrization, x64):
     params, xs, h = drawn(unitary=True)
@@ -82,6 +83,7 @@ def test_unitary_values_are_those_of_complex_numbers(parametrization, x64):
         np.testing.assert_allclose(y, np.concatenate([z.real, z.imag], -1), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", slow_but_for(["expm", "cayley unitary"], KINDS))
 def test_of_a_linear_network_every_singular_value_is_one_at_every_lag(options, x64):
     unitary = options["unitary"]
@@ -103,6 +105,7 @@ def test_of_a_linear_network_every_singular_value_is_one_at_every_lag(options, x
     assert np.abs(steps[0, 0] - np.eye(H)).max() > 0.1
 
 
+@pytest.mark.slow
 def test_another_activation_has_the_bias_inside(x64):
     params, xs, h = drawn(unitary=False)
     cell = OrthogonalRNN(H, activation_fn=jnp.tanh, param_dtype=jnp.float64)
@@ -112,6 +115,7 @@ def test_another_activation_has_the_bias_inside(x64):
     np.testing.assert_allclose(rnnjax.unroll(cell, *arrays)[1][0], want, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unitary", [False, True])
 def test_modrelu_has_finite_gradients_at_and_near_zero(unitary):
     cell = OrthogonalRNN(H, unitary=unitary)
@@ -134,6 +138,7 @@ def test_modrelu_has_finite_gradients_at_and_near_zero(unitary):
                 np.testing.assert_allclose(of_h, want, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unitary", [False, True])
 def test_rotations_turn_planes_by_the_angles_that_were_drawn(unitary, x64):
     shape = (H // 2, H) if unitary else (H, H)
@@ -163,6 +168,7 @@ def test_rotations_turn_planes_by_the_angles_that_were_drawn(unitary, x64):
         assert len(set(angles)) == H // 2 and angles.max() <= (np.pi if kind == "expm" else 1.571)
 
 
+@pytest.mark.slow
 def test_initialisers_of_angles_are_uniform():
     raw = np.asarray(Rotations()(KEY, (1000, 2000)))
     angles = np.sort(2 * np.diagonal(raw[:, 1000:]))
@@ -177,6 +183,7 @@ def test_initialisers_of_angles_are_uniform():
         Rotations()(KEY, (3, 4))
 
 
+@pytest.mark.slow
 def test_init_draws_what_the_docstring_says():
     cell = OrthogonalRNN(H, recurrent_kernel_init=Gaussian())
     params = cell.init(KEY, D)
@@ -201,6 +208,7 @@ def test_what_it_refuses():
         OrthogonalRNN(H).project(OrthogonalRNN(H).init(KEY, D), jnp.zeros((B, D + 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unitary", [False, True])
 def test_it_takes_the_fast_path(unitary):
     cell = OrthogonalRNN(H, unitary=unitary)

@@ -71,6 +71,7 @@ def test_values_are_those_of_the_papers_equations(name, x64):
     assert oracles.relative_error(tuple(final), tuple(state)) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_the_jacobian_is_that_of_the_paper_unit_by_unit(name, x64):
     cell = CELLS[name](H, param_dtype=jnp.float64)
@@ -90,6 +91,7 @@ def test_the_jacobian_is_that_of_the_paper_unit_by_unit(name, x64):
     np.testing.assert_allclose(found, np.reshape(want, found.shape), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_adjoints_of_a_para_gru_are_products_of_numbers(x64):
     cell = ParaGRU(H, param_dtype=jnp.float64)
     params, xs, carry = problem(cell)
@@ -102,6 +104,7 @@ def test_adjoints_of_a_para_gru_are_products_of_numbers(x64):
     np.testing.assert_allclose(adjoints.h, want, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_slopes_of_a_para_gru_may_be_negative_and_exceed_one(x64):
     """With z open and r closed or open, n = tanh(w_n r h): the slope at h = 0 is w_n r."""
     cell = ParaGRU(2, param_dtype=jnp.float64)
@@ -127,6 +130,7 @@ def test_the_fast_backward_equals_the_plain_one(name, x64):
     assert oracles.relative_error(unrolled(cell)(*given), plain) < 1e-12
 
 
+@pytest.mark.slow
 def test_init_draws_what_the_docstring_says():
     params = ParaGRU(D, kernel_init=Identity(), forget_bias=1.5).init(KEY, D)
     assert [leaf.shape for leaf in params] == [(D, 3 * D), (3 * D,), (3 * D,)]
@@ -153,6 +157,7 @@ def test_a_fresh_initialiser_is_not_compiled_again():
     assert ParaLSTM(H, peephole_init=Uniform(0.1)).without_initialisers() == ParaLSTM(H)
 
 
+@pytest.mark.slow
 def test_gates_are_found_by_name():
     found = {}
     for cell in (ParaGRU(H), ParaLSTM(H)):

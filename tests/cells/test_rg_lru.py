@@ -48,6 +48,7 @@ def test_values_are_those_of_the_papers_equations(x64):
         np.testing.assert_array_equal(final.h, ys[-1])
 
 
+@pytest.mark.slow
 def test_the_gradient_lies_between_the_least_factor_and_one(x64):
     """With no weights of the gates r = 1/2, and a is the root of the least factor, exactly."""
     cell, params, xs, _ = problem(RGLRU(H, num_heads=N))
@@ -65,6 +66,7 @@ def test_the_gradient_lies_between_the_least_factor_and_one(x64):
     np.testing.assert_allclose(slopes(half), np.broadcast_to(bound / 2, (T, B)), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_gate_that_is_shut_has_finite_gradients():
     """r = s(-200) is zero in float32, where a = 1 and sqrt(1 - a^2) has an infinite slope."""
     cell = RGLRU(2)
@@ -89,6 +91,7 @@ def test_a_gate_that_is_shut_has_finite_gradients():
             np.testing.assert_allclose(value, 6 * write.sum(), rtol=1e-4)  # writes: 1 + 2 + 3
 
 
+@pytest.mark.slow
 def test_init_draws_what_the_docstring_says():
     params = RGLRU(400, num_heads=4, r_min=0.5, r_max=0.6).init(KEY, D)
     found = least(params)

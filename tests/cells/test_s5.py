@@ -48,6 +48,7 @@ def test_values_are_those_of_the_differential_equation(a_init, x64):
         np.testing.assert_allclose(final.s, s, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_half_the_step_twice_as_often_is_the_same(x64):
     """States, and gradients: exp(2k Delta/2 A) = exp(k Delta A)."""
     cell, params, xs, carry = problem(S5(P, dt_max=1.0))
@@ -64,6 +65,7 @@ def test_half_the_step_twice_as_often_is_the_same(x64):
     np.testing.assert_allclose(profile.log_norms[1::2], want, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_spectra_are_those_of_the_papers():
     """The normal part of HiPPO-LegS by its definition, entry by entry, and its eigenvalues."""
     size = 2 * P
@@ -84,6 +86,7 @@ def test_spectra_are_those_of_the_papers():
     np.testing.assert_allclose(A, [-1, -2, -3, -4, -5], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_init_draws_what_the_docstring_says():
     cell = S5(900, a_init="s4d-lin", dt_min=0.01, dt_max=0.5)
     params = cell.init(KEY, D)

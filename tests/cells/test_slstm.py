@@ -74,6 +74,7 @@ def test_values_are_those_of_the_papers_equations(forget_gate, x64):
     np.testing.assert_allclose(np.exp(final.m) * final.n, n, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_with_gates_of_one_it_is_the_running_mean(x64):
     cell = SLSTM(H, forget_gate="exponential", forget_bias=0.0, param_dtype=jnp.float64)
     params = constant_gates(cell)
@@ -97,6 +98,7 @@ def test_with_gates_of_one_it_is_the_running_mean(x64):
     np.testing.assert_allclose(slopes[:, 0], (1 - z**2).sum(1) / T, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forget_gate", slow_but_for("sigmoid", GATES))
 def test_the_gradient_is_the_share_of_the_past(forget_gate, x64):
     cell = SLSTM(H, forget_gate=forget_gate, param_dtype=jnp.float64)
@@ -113,6 +115,7 @@ def test_the_gradient_is_the_share_of_the_past(forget_gate, x64):
     np.testing.assert_allclose(share, past / (past + i), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_h_does_not_depend_on_the_stabiliser(x64):
     """Not from nothing, whatever m_0, and not if c and n make up for it; nor do gradients."""
     cell = SLSTM(H, num_heads=N, param_dtype=jnp.float64)
@@ -135,6 +138,7 @@ def test_h_does_not_depend_on_the_stabiliser(x64):
         assert oracles.relative_error(other, run(start)) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forget_gate", slow_but_for("exponential", GATES))
 def test_extreme_gates_in_float32_give_finite_values_and_gradients(forget_gate):
     """From the initial carry, with n = 0, and gates of e^+-300, which float32 cannot hold."""
@@ -166,6 +170,7 @@ def test_the_fast_backward_equals_the_plain_one(x64):
     assert oracles.relative_error(unrolled(cell)(*given), plain) < 1e-12
 
 
+@pytest.mark.slow
 def test_init_draws_what_the_docstring_says():
     cell = SLSTM(H, num_heads=N, recurrent_kernel_init=Orthogonal(2.0), forget_bias=3.0)
     params = cell.init(KEY, D)
@@ -202,6 +207,7 @@ def test_what_does_not_fit_is_refused(without_type_checks):
         SLSTM(6, bias_init=(Orthogonal(),) * 3)
 
 
+@pytest.mark.slow
 def test_its_parameters_and_carry_are_those_of_an_lstm_and_two_more():
     assert [leaf.shape for leaf in SLSTM(H).init(KEY, D)] == [(D, 24), (1, H, 24), (24,)]
     assert SLSTMCarry._fields == ("c", "n", "m", "h")

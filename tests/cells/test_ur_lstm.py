@@ -45,6 +45,7 @@ def test_values_are_those_of_the_papers_equations(x64):
     np.testing.assert_allclose(final.c, c, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_refine_gate_squares_the_time_scale(x64):
     """With weights of zero d c_T / d c_{T-k} = g^k, and 1 - g is in (1 - f)^2 .. 1 - f^2."""
     cell = URLSTM(3, param_dtype=jnp.float64)
@@ -64,6 +65,7 @@ def test_the_refine_gate_squares_the_time_scale(x64):
     np.testing.assert_allclose(jax.jacobian(last)(carry.c), np.diag(np.power(want, T)), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_what_is_written_keeps_its_digits_where_the_gate_is_almost_closed():
     """1 - g = (1 - f)^2 = 1e-6 here; from the rounded g it would be off by several percent."""
     params = GatedParams(jnp.zeros((1, 4)), jnp.zeros((1, 4)), jnp.array([6.90675478, 30, 9, 0.0]))
@@ -72,6 +74,7 @@ def test_what_is_written_keeps_its_digits_where_the_gate_is_almost_closed():
     np.testing.assert_allclose(c, 1e-6, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_forget_gates_begin_uniformly_distributed(x64):
     cell = URLSTM(60, param_dtype=jnp.float64)
     params = cell.init(KEY, 1)
@@ -88,6 +91,7 @@ def test_forget_gates_begin_uniformly_distributed(x64):
     np.testing.assert_array_equal(UniformGate()(KEY, (2,)), 0)
 
 
+@pytest.mark.slow
 def test_other_forget_biases():
     bias = URLSTM(H, forget_bias=2.0).init(KEY, D).bias
     np.testing.assert_array_equal(bias, np.repeat([2.0, -2.0, 0, 0], H))
@@ -99,6 +103,7 @@ def test_other_forget_biases():
         URLSTM(0)
 
 
+@pytest.mark.slow
 def test_it_takes_the_fast_path():
     cell = URLSTM(H)
     assert served(cell, cell.init(KEY, D), cell.initial_carry((B,)), jnp.zeros((T, B, D)))

@@ -261,19 +261,12 @@ def test_what_no_path_would_call_is_refused_of_a_mixin_too(name):
             type("Own", bases, body if len(bases) == 1 else {})
 
 
-FIELDS = [
-    (kind, field.name)
-    for kind in KINDS.values()
-    if dataclasses.is_dataclass(kind)
-    for field in dataclasses.fields(kind)
-]
-
-
-@pytest.mark.parametrize(("kind", "name"), FIELDS)
-@pytest.mark.parametrize("value", [3, property(lambda self: 3)], ids=["value", "property"])
-def test_a_field_set_without_an_annotation_is_refused(kind, name, value):
-    with pytest.raises(TypeError, match=f"Own sets the field {name}.*with an annotation"):
-        type("Own", (kind,), {name: value})
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_field_set_without_an_annotation_is_refused(kind):
+    for field in dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ():
+        for value in (3, property(lambda self: 3)):
+            with pytest.raises(TypeError, match=f"sets the field {field.name}.*with an annotation"):
+                type("Own", (kind,), {field.name: value})
 
 
 def test_a_field_set_in_a_class_that_is_no_dataclass_is_refused_where_it_runs():
