@@ -111,7 +111,7 @@ class LSTM1997(GatedStep):
                 )
 
     @property
-    def blocks(self) -> int:
+    def _blocks(self) -> int:
         """B, the number of memory blocks."""
         return self.features // self.cells_per_block
 
@@ -128,7 +128,7 @@ class LSTM1997(GatedStep):
     def init(self, key: Array, input_size: int) -> LSTM1997Params:
         """Draw the parameters for inputs `[*batch, input_size]`."""
         check_size("input_size", input_size)
-        width, count = self.blocks, len(self.gate_names)
+        width, count = self._blocks, len(self.gate_names)
         shapes = (input_size, width), (self.features + 2 * width, width), (width,)
         inits, keys = (getattr(self, field) for field in INITIALISERS), jax.random.split(key, 3)
         drawn = (
@@ -139,7 +139,7 @@ class LSTM1997(GatedStep):
 
     def initial_carry(self, batch_shape: Sequence[int]) -> LSTM1997Carry:
         """Return zeros: at the start of a sequence no unit is active, gates included."""
-        widths = self.features, self.features, self.blocks, self.blocks
+        widths = self.features, self.features, self._blocks, self._blocks
         return LSTM1997Carry(*(zeros(batch_shape, width, self.param_dtype) for width in widths))
 
     def project(self, ready: LSTM1997Params, x: Array) -> tuple[Array, ...]:

@@ -249,11 +249,11 @@ def _tangents(how, primals, tangents):
         return recurrence.after(leaves.join(floats, others), entering)
 
     _, moves = jax.jvp(after, (floats, entering), (tangents[0], first))
-    after = functools.partial(after, floats)
-    blocks = exact_blocks(after, entering, recurrence.ndim)
+    step = functools.partial(after, floats)
+    blocks = exact_blocks(step, entering, recurrence.ndim)
     if blocks.kind == "dense" and jacobian == "diagonal":
         return found, _step_by_step(recurrence, given, entering, moves)
-    a = blocks.jacobian(after, entering)
+    a = blocks.jacobian(step, entering)
     return found, blocks.join(solve(a, blocks.split(moves)), moves)
 
 
