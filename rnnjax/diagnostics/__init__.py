@@ -50,6 +50,7 @@ from rnnjax.diagnostics.memory import (
     random_carry_direction,
     time_constant,
 )
+from rnnjax.diagnostics.newton import NewtonForecast, newton_forecast
 from rnnjax.diagnostics.parameter_gradients import (
     gradient_signal_to_noise,
     parameter_gradient_by_lag,
@@ -91,6 +92,7 @@ __all__ = [
     "Histogram",
     "LineFit",
     "LyapunovSpectrum",
+    "NewtonForecast",
     "Projection",
     "SingularValues",
     "Spectrum",
@@ -132,6 +134,7 @@ __all__ = [
     "mean_squared_slope",
     "median_spectral_radius",
     "memory_horizon",
+    "newton_forecast",
     "parameter_gradient_by_lag",
     "project_path",
     "quartiles",
