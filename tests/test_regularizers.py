@@ -92,6 +92,7 @@ def in_numpy(name, arguments, exponent, kernel):
     return total / np.prod(batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "exponent"), [("elman", 1), ("elman", 2), ("lstm", 1), ("gru", 2)]
 )

@@ -198,6 +198,7 @@ def test_layers_are_compositions_of_unroll(name):
         np.testing.assert_allclose(got, flipped, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_layer_takes_any_batch_and_learns_its_initial_carry():
     cell = ConvLSTM(H, (4, 3))
     net = RNN(cell, initial_carry_init=jax.nn.initializers.normal(), return_carry=True)
@@ -227,6 +228,7 @@ def test_the_gradient_of_every_layer_is_found(x64):
     assert profiles["layers_0/carry"].shape == (T, B)
 
 
+@pytest.mark.slow
 def test_gates_of_images_are_counted_at_every_place():
     cell = ConvLSTM(H, (4, 3))
     params, xs, carry = drawn(cell, jnp.float32)

@@ -94,6 +94,7 @@ def test_a_projection_folded_into_the_kernels_is_an_lstm(x64):
     assert oracles.relative_error(outputs, hidden @ params.projection_kernel) < 1e-14
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     slow_but_for(
@@ -114,6 +115,7 @@ def test_the_fast_backward_equals_the_plain_one(options, x64):
     assert oracles.relative_error(got, want) < 1e-13
 
 
+@pytest.mark.slow
 def test_it_takes_the_fast_path():
     params, xs, carry = drawn(LSTMP(H, P), jnp.float32)
     assert served(LSTMP(H, P), params, carry, xs)

@@ -57,6 +57,7 @@ def test_every_kind_has_a_builder_and_tests():
         assert list(Path(__file__).parent.glob(f"{kind}/test_*.py"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_is_loaded_from_the_folder_itself(kind):
     code = f"from rnnjax.datasets import {kind}; {kind}.load"

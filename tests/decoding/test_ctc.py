@@ -88,6 +88,7 @@ def beam_by_dictionary(logits, width, blank):
     return [(k, sum(p)) for k, p in beam.items()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1, 3, 6])
 def test_a_narrow_ctc_beam_keeps_what_a_dictionary_keeps(width, x64):
     logits, lengths = ctc_problem(total=8, size=4, seed=width)
@@ -102,6 +103,7 @@ def test_a_narrow_ctc_beam_keeps_what_a_dictionary_keeps(width, x64):
         assert (log_probs[b, len(want) :] == -jnp.inf).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_ctc_agrees_with_the_loss_in_optax_and_so_does_its_gradient(dtype):
     logits, lengths = ctc_problem(seed=3)

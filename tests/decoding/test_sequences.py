@@ -59,6 +59,7 @@ def test_greedy_is_a_loop_over_argmax_and_a_beam_of_one(end, x64):
         np.testing.assert_allclose(beam[1][:, 0], log_probs, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_what_a_model_says_after_the_end_does_not_matter():
     start = np.array([0, 1])
     dead = np.zeros(B, bool), START
@@ -136,6 +137,7 @@ def drawn_with(state, start, temperature, top_k, top_p, length):
     return {tokens: chance for tokens, (chance, *_) in chances.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("temperatures", "top_k", "top_p"),
     [
@@ -183,6 +185,7 @@ def test_samples_have_the_frequencies_and_the_log_probs_of_enumeration(temperatu
     assert run._cache_size() == 1
 
 
+@pytest.mark.slow
 def test_cold_and_truncated_samples_are_greedy():
     want = jax.jit(lambda: greedy(step, START, 0, length=LENGTH))()
     for options in (

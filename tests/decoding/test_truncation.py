@@ -102,6 +102,7 @@ def test_after_the_end_there_is_padding_that_does_not_count():
     np.testing.assert_allclose(found.token_log_probs.sum(1), found.log_probs, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"top_p": 0.7}, {"top_k": 2, "top_p": 0.9, "temperature": 2.0}]
 )

@@ -146,6 +146,7 @@ def problem(cell, dtype=jnp.float64):
     return params, xs, carry
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but_for("gru", [*CELLS]))
 def test_adjoints_equal_finite_differences_of_a_python_loop(name, x64):
     cell = CELLS[name]
@@ -252,6 +253,7 @@ def test_lengths_end_each_sequence_at_its_own_carry():
     np.testing.assert_allclose(lined_up[:, 0], short[::-1, 0], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [(), (2,), (2, 3)])
 def test_any_cell_and_any_batch_shape(batch):
     cell = Counting()

@@ -106,6 +106,7 @@ def plain_step(u, v, state):
     return (gate * state[-1] + 1 - gate,), {"a": gate, "kept": gate * state[-1]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "count", "advance", "batch"),
     [
@@ -138,6 +139,7 @@ def test_the_values_are_those_that_the_step_computes(cell, count, advance, batch
     np.testing.assert_array_equal(only[last], found[last])
 
 
+@pytest.mark.slow
 def test_gates_of_a_linear_cell_are_those_of_its_coefficients(x64):
     cell = MinGRU(H, param_dtype=jnp.float64)
     params, xs = cell.init(KEY, D), jax.random.normal(KEY, (T, 2, D), jnp.float64)

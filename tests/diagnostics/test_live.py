@@ -79,6 +79,7 @@ def test_perturbations_are_floating_zeros_for_every_step():
     assert all(leaf.dtype == jnp.float32 and (leaf == 0).all() for leaf in found)
 
 
+@pytest.mark.slow
 def test_adjoint_norms_are_medians_of_the_norms_of_adjoints():
     params, xs = draw(), inputs()
 

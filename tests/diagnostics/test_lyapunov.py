@@ -256,6 +256,7 @@ def quiet_rates():
     return cell, {"u": jnp.diag(jnp.asarray(rates)), "w": jnp.ones((1, 3))}, rates
 
 
+@pytest.mark.slow
 def test_a_redundant_state_has_exponents_of_minus_infinity():
     """x = 0, r = tanh(x): ln |1 - a + a mu| for each eigenvalue mu of U, and as many -inf."""
     cell, params, rates = quiet_rates()

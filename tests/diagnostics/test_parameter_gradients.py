@@ -68,6 +68,7 @@ def weighted(weights):
     return lambda ys: jnp.sum(weights * (ys + ys**2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but_for("lstm", [*CELLS]))
 def test_each_part_is_the_slope_in_its_own_step_and_their_sum_the_gradient(name, x64):
     cell = CELLS[name]
@@ -143,6 +144,7 @@ def test_signal_and_noise_are_those_of_the_examples_gradients(x64):
     np.testing.assert_allclose(rescaled, found, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_equal_examples_are_all_signal(x64):
     cell = CELLS["elman"]
     params, xs, start = problem(cell)

@@ -91,6 +91,7 @@ def gru_matrices(params, x, h):
 MATRICES = {"elman": elman_matrices, "lstm": lstm_matrices, "gru": gru_matrices}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_the_parts_are_sums_over_paths(name):
     """Each step goes around the kernel or through it: 2^k paths over k steps, one of them pure."""

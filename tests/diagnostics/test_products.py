@@ -51,6 +51,7 @@ def test_a_vector_that_depends_on_others_is_zero_and_not_noise(count):
     assert (growth[:, :-1] > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 5, 8])
 def test_singular_values_are_those_of_numpy(size, x64):
     matrix = np.random.default_rng(size).normal(size=(2, 3, size, size))

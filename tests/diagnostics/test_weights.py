@@ -247,6 +247,7 @@ def dale(*shape, units=200):
     return cell, params, sign[:, None] * np.abs(np.asarray(params.recurrent_kernel, float))
 
 
+@pytest.mark.slow
 def test_spectra_and_weights_are_those_of_the_effective_kernel():
     """|W| diag(sign) of 200 units: a radius of 6.8, where that of the raw kernel is 1.1."""
     cell, params, want = dale(2)

@@ -106,6 +106,7 @@ def test_layers_are_compositions_of_unroll(name):
         assert oracles.relative_error(got, want) < 1e-5, which
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but_for("elman", ["elman", "lstm", "gru"]))
 def test_reverse_and_keep_order_are_those_of_flax(name):
     cell = CELLS[name]
@@ -352,6 +353,7 @@ def test_nnx_users_can_wrap_a_layer():
     assert losses == sorted(losses, reverse=True) and losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [Elman, LSTM, GRU])
 def test_a_layer_made_anew_with_a_fresh_initialiser_is_not_compiled_again(make):
     xs = jnp.ones((2, 5, 3))

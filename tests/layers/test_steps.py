@@ -66,6 +66,7 @@ def taken(xs, b):
     return xs[b : b + 1, np.flatnonzero(MASK[b])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but_for("rnn", [*LAYERS]))
 def test_layers_leave_masked_steps_out(name):
     layer = LAYERS[name]
@@ -156,6 +157,7 @@ def test_encoders_leave_masked_steps_out(attention):
 FIRST = np.array([[1, 0, 0, 1, 0, 0], [0, 0, 1, 0, 0, 1]], bool)  # of several sequences
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but_for("bidirectional", [*LAYERS]))
 def test_packed_sequences_equal_separate_ones(name):
     layer = LAYERS[name]
@@ -186,6 +188,7 @@ def test_packed_sequences_in_a_model():
         np.testing.assert_allclose(got[1][b], np.concatenate(want), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_carry_after_a_reset():
     cell = LSTM(H)
     layer = RNN(cell)
@@ -238,6 +241,7 @@ def test_all_carries():
         np.testing.assert_array_equal(final.backward.c, every.backward.c[:, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but_for("rnn", ["rnn", "bidirectional", "deep"]))
 def test_clipped_adjoints(name):
     cell = Elman(H)

@@ -120,6 +120,7 @@ DECODERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DECODERS)
 def test_a_decoder_by_hand_and_step_by_step(name):
     cell, head, speaks = DECODERS[name]

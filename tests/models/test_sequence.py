@@ -72,6 +72,7 @@ READERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_the_last_state_is_where_each_sequence_ends(name):
     layer, read = READERS[name]
@@ -123,6 +124,7 @@ POOLINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", POOLINGS)
 def test_poolings_by_hand(name):
     pooling, pool = POOLINGS[name]

@@ -40,6 +40,7 @@ def with_gradients(run, *arguments):
     return values, floats
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("option", slow_but_for("truncate_every", [*OPTIONS]))
 @pytest.mark.parametrize("name", slow_but_for("lstm", [*CELLS]))

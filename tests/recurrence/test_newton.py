@@ -211,6 +211,7 @@ def kind(cell):
     return exact_blocks(step, jax.tree.leaves(carry), 2).kind
 
 
+@pytest.mark.slow
 def test_cells_of_single_units_have_small_blocks():
     for name in ("IndRNN", "minGRU", "LRU"):
         assert kind(CELLS[name]) == "units"
@@ -235,6 +236,7 @@ def test_block_recurrences_are_loops(k, x64):
     np.testing.assert_allclose(jax.jit(block_scan.solve)(a, b), want, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damping", [1e-3, 2.0])
 @pytest.mark.parametrize("k", [1, 2])
 def test_damped_recurrences_are_least_squares(k, damping, x64):

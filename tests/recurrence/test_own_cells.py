@@ -136,6 +136,7 @@ def test_marks_on_gradients(name, x64):
         assert oracles.relative_error(got, want) < 1e-10
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_complex_carry_is_the_conjugate_of_the_direction_of_ascent(x64):
     """JAX's convention: df = Re(sum(g * dz)) for a real f, so g = df/dRe z - i df/dIm z."""
     cell = own_cells.CELLS["LRU"]

@@ -62,6 +62,7 @@ def test_a_structure_that_is_not_the_cells_own(cell, params, message):
         assert message in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_inputs_of_a_stochastic_cell_are_within_their_noise():
     cell = VariationalDropout(LSTM(4), rate=0.5)
     noisy = cell.with_noise(KEY, XS)

@@ -341,6 +341,7 @@ MARKED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", slow_but_for("checkpoints", [*MARKED]))
 def test_perturbations_probes_and_clipping_equal_a_loop(given, x64):
     params, xs, start, moves, weights = marked_problem()
@@ -383,6 +384,7 @@ def test_perturbations_probes_and_clipping_equal_a_loop(given, x64):
     np.testing.assert_allclose(along, (plus - minus) / 2e-5, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_perturbations_of_zero_give_the_adjoints_and_change_no_value():
     params, xs, start, _, (_, weights) = marked_problem(jnp.float32)
     marks = {"clip_adjoints": np.inf, "norm_probe": jnp.zeros((T, B))}

@@ -42,6 +42,7 @@ def test_arrays_are_time_major_with_the_declared_sizes(task):
     assert not targets[~mask].any()
 
 
+@pytest.mark.slow
 @usual_task
 def test_a_key_fixes_the_batch_under_jit_and_not(task):
     eager = task.sample(jax.random.key(2016), MANY)
@@ -64,6 +65,7 @@ def test_types_do_not_depend_on_x64(task):
     assert [(x.shape, x.dtype) for x in wide] == [(x.shape, x.dtype) for x in few(task)]
 
 
+@pytest.mark.slow
 def test_a_question_is_batch_major_and_ends_where_it_is_answered():
     batch = AddingHochreiter1997(12).sample(jax.random.key(0), 5)
     question, (lengths, answer) = ask(batch), last_answer(batch)

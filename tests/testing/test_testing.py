@@ -53,6 +53,7 @@ class Sound(Cell):
         return carry.h
 
 
+@pytest.mark.slow
 def test_a_sound_cell_passes():
     check_cell(Sound(), 2)
 
@@ -410,6 +411,7 @@ def test_surrogate_slopes_are_wrong_if_not_declared():
         check(undeclared(3), 2)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_declared_cell_is_still_that_of_a_python_loop(monkeypatch):
     """A fast path that is wrong is found in spite of the declaration."""
     _unroll.clear_cache()

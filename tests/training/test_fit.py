@@ -82,6 +82,7 @@ def assert_equal(got, want):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_size", [100, pytest.param(3, marks=pytest.mark.slow)])
 def test_on_samples_it_is_the_documented_loop(chunk_size):
     got = fit(train_step, initial_state(), sample, STEPS, chunk_size=chunk_size)

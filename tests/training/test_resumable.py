@@ -259,6 +259,7 @@ def test_an_error_in_what_is_observed(calls, batches, tmp_path, whole):
     assert outputs(tmp_path / "run", train(tmp_path / "run", batches)) == whole(batches)
 
 
+@pytest.mark.slow
 def test_an_error_in_the_batches(tmp_path, whole):
     def breaking():
         *others, last = generators()
@@ -313,6 +314,7 @@ def test_it_may_be_stopped_repeatedly(stopped, whole):
     assert outputs(stopped, train(stopped)) == whole()  # finished: it returns the same
 
 
+@pytest.mark.slow
 def test_several_trainings_of_a_run_stopped_in_the_second(tmp_path):
     def both(path, observe=observe):
         """Two whose labels are alike but for a sign."""

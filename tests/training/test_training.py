@@ -156,6 +156,7 @@ def test_a_population_is_a_loop_over_its_members(members):
     assert len(devices) == min(members, jax.device_count()) or members % 2
 
 
+@pytest.mark.slow
 def test_a_members_numbers_do_not_depend_on_the_others():
     state, metrics = train_network(5, 7)
     for members in (2, 3):

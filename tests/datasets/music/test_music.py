@@ -80,6 +80,7 @@ def assert_no_melody_in_two_splits(rows):
 # --- the data ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_best_known_chorale_by_hand(by_name):
     """BWV 66.6 begins c# b | a b c# e | c#, over an A major chord."""
     row = by_name["bwv66.6"]

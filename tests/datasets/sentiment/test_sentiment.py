@@ -71,6 +71,7 @@ def sixes(words):
 # --- the tweets -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_tweet_is_one_of_the_source_with_its_class(splits, source):
     counts = collections.Counter(name for _, name in source)
     assert counts == {"negative": 16186, "neutral": 15018, "positive": 6954}

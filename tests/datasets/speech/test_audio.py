@@ -74,6 +74,7 @@ def test_frames_of_short_sounds(count, frames):
     assert LogMel().frames(np.ones(count, np.int16)).shape == (frames, 40)
 
 
+@pytest.mark.slow
 def test_sound_from_frames_has_about_these_frames(single):
     mel = LogMel(window=512, hop=128)
     for recording in single["test"][:3]:

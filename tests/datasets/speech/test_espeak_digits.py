@@ -29,6 +29,7 @@ def single(data_dir):
     return {split: speech.load("espeak_digits", split, data_dir) for split in SPLITS}
 
 
+@pytest.mark.slow
 def test_no_speaker_is_in_two_splits(strings):
     speakers = {split: {r.speaker for r in recordings} for split, recordings in strings.items()}
     assert {split: len(found) for split, found in speakers.items()} == {
@@ -58,6 +59,7 @@ def test_longer_strings_take_longer(strings):
     assert np.all((np.diff(seconds) > 0.2) & (np.diff(seconds) < 0.5))
 
 
+@pytest.mark.slow
 def test_held_out_pairs_of_digit_and_speaker_are_not_in_another_split(single):
     pairs = {split: [(r.digits, r.speaker) for r in single[split]] for split in SPLITS}
     assert [len(pairs[split]) for split in SPLITS] == [924, 132, 264]
@@ -91,6 +93,7 @@ def test_slower_speech_is_longer_and_higher_speakers_are_higher(single):
     assert max(heights["m1"], heights["m4"]) < min(heights["f2"], heights["f4"])
 
 
+@pytest.mark.slow
 def test_no_two_speakers_are_nearly_the_same(single):
     mel = LogMel()
     everything = [r for split in SPLITS for r in single[split] if r.speed == 160]
