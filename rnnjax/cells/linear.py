@@ -43,7 +43,8 @@ class Linear(Cell):
         """Return a and b for inputs `[*batch, D]`, two pytrees like the carry.
 
         Leaves of b have the shape of those of the carry, `[*batch, ...]`, and leaves of a broadcast
-        to it: a may be one number for all examples, or one for each head of a matrix.
+        to it: a may be one number for all examples, or one for each head of a matrix. Where nothing
+        of a leaf is kept, let its a be the number 0.0: then no scan is made for it.
         """
 
     def project(self, ready: PyTree, x: Any) -> tuple[PyTree, PyTree]:

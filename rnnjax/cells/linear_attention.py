@@ -171,9 +171,8 @@ class LinearAttention(Linear):
             step = softplus(a)
             k, a = step[..., None] * k, name(jnp.exp(-step * ready.rate), "a")
         a = a[..., None] if self.decay == "vector" else a[..., None, None]
-        nothing = jnp.zeros((), self.param_dtype)
         written = LinearAttentionCarry(k[..., None] * v[..., None, :], q)
-        return LinearAttentionCarry(a, nothing), written
+        return LinearAttentionCarry(a, 0.0), written
 
     def output(self, carry: LinearAttentionCarry) -> Float[Array, "*batch H"]:
         """Return S^T q of all heads side by side."""

@@ -147,8 +147,7 @@ class MLSTM(Linear):
         i = i if self.soft_cap is None else self.soft_cap * jnp.tanh(i / self.soft_cap)
         f, o = name(sigmoid(f), "f"), name(sigmoid(o), "o")
         write = (jnp.exp(i) / math.sqrt(self._key_size))[..., None] * k
-        nothing = jnp.zeros((), self.param_dtype)
-        a = MLSTMCarry(f[..., None, None], f[..., None], nothing, nothing)
+        a = MLSTMCarry(f[..., None, None], f[..., None], 0.0, 0.0)
         return a, MLSTMCarry(write[..., None] * v[..., None, :], write, q, o)
 
     def output(self, carry: MLSTMCarry) -> Float[Array, "*batch H"]:

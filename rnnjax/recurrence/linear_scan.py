@@ -44,6 +44,8 @@ def scan_linear(
         return carry, structure.unflatten([jnp.zeros((0, *s.shape), s.dtype) for s in starts])
     columns = [starts, *map(structure.flatten_up_to, cell.coefficients(ready, xs))]
     pairs = [_over_time(s, a, b, total) for s, a, b in zip(*columns, strict=True)]
+    # A state that keeps nothing is b itself, at every step that is taken.
+    anew_each_step = [now.valid is None and isinstance(a, float) and a == 0 for a in columns[1]]
     if now.valid is not None:
         pairs = [(_where(now.valid, a, 1, b), _where(now.valid, b, 0, b)) for a, b in pairs]
     added = _added(now, structure, pairs, batch_ndim)
@@ -53,6 +55,9 @@ def scan_linear(
     def states(starts, pairs, added, resets, at_cuts):
         found = []
         for i, (s, (a, b)) in enumerate(zip(starts, pairs, strict=True)):
+            if anew_each_step[i]:
+                found.append(b)
+                continue
             begins = None if added is None else added[i]  # s_in = begins, or s + begins
             anew = None  # where s is not part of it
             if at_cuts is not None:

@@ -2,6 +2,8 @@
 
 from rnnjax.tasks.adding_arjovsky2016 import AddingArjovsky2016
 from rnnjax.tasks.adding_hochreiter1997 import AddingHochreiter1997
+from rnnjax.tasks.associative_recall import AssociativeRecall
+from rnnjax.tasks.automaton import Automaton, Language
 from rnnjax.tasks.base import (
     Batch,
     Classification,
@@ -13,23 +15,42 @@ from rnnjax.tasks.base import (
     last_answer,
 )
 from rnnjax.tasks.copy_memory import CopyMemory
+from rnnjax.tasks.cycle_navigation import CycleNavigation
+from rnnjax.tasks.delayed_xor import DelayedXOR
+from rnnjax.tasks.even_pairs import EvenPairs
+from rnnjax.tasks.modular_arithmetic import ModularArithmetic
 from rnnjax.tasks.padded import Padded
+from rnnjax.tasks.parity import Parity
 from rnnjax.tasks.pixel_digits import PixelDigits
+from rnnjax.tasks.selective_copy import SelectiveCopy
 from rnnjax.tasks.temporal_order import TemporalOrder
+from rnnjax.tasks.variable_copy import VariableCopy
+from rnnjax.tasks.word_problem import WordProblem
 
 __all__ = [
     "AddingArjovsky2016",
     "AddingHochreiter1997",
+    "AssociativeRecall",
+    "Automaton",
     "Batch",
     "Classification",
     "CopyMemory",
+    "CycleNavigation",
+    "DelayedXOR",
+    "EvenPairs",
+    "Language",
+    "ModularArithmetic",
     "Padded",
+    "Parity",
     "PixelDigits",
     "Question",
     "Regression",
     "Sampled",
+    "SelectiveCopy",
     "Task",
     "TemporalOrder",
+    "VariableCopy",
+    "WordProblem",
     "ask",
     "last_answer",
 ]
