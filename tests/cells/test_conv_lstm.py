@@ -239,6 +239,7 @@ def test_gates_of_images_are_counted_at_every_place():
     np.testing.assert_allclose(found.mean, values["f"][valid].mean((0, 1, 2)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_zoneout_keeps_each_entry_of_an_image_at_random():
     cell = Zoneout(ConvLSTM(H, (4, 3)), ConvLSTMCarry(c=0.5, h=0.0))
     params, xs, carry = drawn(cell, jnp.float32)

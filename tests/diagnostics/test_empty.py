@@ -11,6 +11,7 @@ KEY, D, H = jax.random.key(0), 3, 4
 CELLS = {"elman": Elman(H), "lstm": LSTM(H), "gru": GRU(H)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", slow_but_for("lstm", CELLS))
 @pytest.mark.parametrize(("total", "batch"), [(0, 2), (5, 0), (0, 0)])
 @pytest.mark.parametrize("lengths", [False, pytest.param(True, marks=pytest.mark.slow)])

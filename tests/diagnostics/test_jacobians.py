@@ -72,6 +72,7 @@ def test_jacobians_and_the_singular_values_of_their_products(name, x64):
     np.testing.assert_allclose(every.log_values[-1].sum(-1), volume, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_users_map_of_the_plane(x64):
     found = jacobians(Henon(), {}, jnp.zeros((3, 1)), Point(jnp.float64(0.5), jnp.float64(0.1)))
     np.testing.assert_allclose(found[0], [[-1.4, 1], [0.3, 0]])

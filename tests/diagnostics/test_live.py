@@ -129,6 +129,7 @@ def test_update_ratios_are_relative_to_the_weights_after_the_update():
     np.testing.assert_allclose(alone["update_ratio"], 5 / np.hypot(3, 10), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", [CELL, Counting()])
 @pytest.mark.parametrize("lags", [None, [6], [3, 1]])
 def test_saturation_is_that_of_the_gates(cell, lags):

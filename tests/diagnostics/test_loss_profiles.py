@@ -36,7 +36,7 @@ def wide(cell):
     return jax.tree.map(lambda p: p.astype(jnp.float64), params), xs
 
 
-@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+@pytest.mark.parametrize("loss", slow_but_for("all steps", LOSSES))
 @pytest.mark.parametrize("cell", slow_but_for("lstm", CELLS))
 def test_it_is_the_log_of_the_adjoints_norm_at_each_lag(cell, loss, x64):
     params, xs = wide(cell)
@@ -91,6 +91,7 @@ def test_where_float32_adjoints_underflow_a_loss_at_the_end_decays_by_ln_gain(ga
         assert np.isfinite(profile.log_norms).all()
 
 
+@pytest.mark.slow
 def test_losses_far_apart_add_up_where_float32_cannot_hold_both():
     """One unit s' = a s and L = y_{T-1} + e^-60 y_m: a_t = a^(T-t) + e^-60 a^(m+1-t), t <= m."""
     a, middle = 0.9, 1500
@@ -145,6 +146,7 @@ def test_lags_count_from_each_sequences_own_end(x64):
     assert np.isnan(profile.median()[1:]).all()  # the last sequence has no second lag
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 5, 8])
 def test_quartiles_and_half_life_are_those_of_the_tables(count):
     values = -np.abs(np.random.default_rng(0).normal(size=(T, count))).astype(np.float32)

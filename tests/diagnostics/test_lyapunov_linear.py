@@ -116,6 +116,7 @@ def test_exponents_are_the_means_of_the_logs(name, x64):
     np.testing.assert_allclose(short.exponents, sorted_mean(logs[:3]), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but_for("minGRU", [*CELLS]))
 def test_their_sum_is_that_of_the_path_by_factorisation(name, x64):
     """And the number of those of -inf, and every shape and type."""

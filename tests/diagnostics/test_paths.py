@@ -119,6 +119,7 @@ def test_the_parts_are_sums_over_paths(name):
                 np.testing.assert_allclose(np.exp(got[place]), np.linalg.norm(want), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_carousel_of_an_lstm_is_the_product_of_its_forget_gates(x64):
     params, xs, carry, cotangent = draw("lstm", (2,))
     found = gates(CELLS["lstm"], params, xs, carry)
@@ -135,6 +136,7 @@ def test_the_carousel_of_an_lstm_is_the_product_of_its_forget_gates(x64):
         np.testing.assert_allclose(split("lstm").carousel[t], want, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_carousel_of_a_gru_is_the_product_of_its_z(x64):
     params, xs, carry, cotangent = draw("gru", ())
     z = np.asarray(gates(CELLS["gru"], params, xs, carry)["z"])
@@ -143,6 +145,7 @@ def test_the_carousel_of_a_gru_is_the_product_of_its_z(x64):
     np.testing.assert_allclose(split("gru").carousel, want, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_parts_of_the_carry_are_those_of_the_whole_gradient(name, x64):
     params, xs, carry, cotangent = draw(name, BATCHES[name])

@@ -42,6 +42,7 @@ def test_jacobians_have_the_surrogate_slope(kind):
         np.testing.assert_allclose(found[t], want, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_backward_pass_suffices_for_all_that_goes_back(kind):
     forward, reverse = kind(H, spike=spike), kind(H, spike=spike_in_reverse)

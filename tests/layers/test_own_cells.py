@@ -167,6 +167,7 @@ def in_layers(cell):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", slow_but_for("rnn", ["rnn", "bidirectional", "deep"]))
 @pytest.mark.parametrize("name", slow_but_for("cornn", [*CELLS]))
 def test_values_and_gradients_are_those_of_a_python_loop(name, which):

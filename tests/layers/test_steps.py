@@ -110,6 +110,7 @@ def test_many_to_one_leaves_masked_steps_out(name):
     agree(masked, alone, variables, jnp.asarray(TOKENS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "output", slow_but_for("last", {"zeros": None, "2.5": 2.5, "last": "last"})
 )
@@ -338,6 +339,7 @@ class Decaying(Cell):
         return carry
 
 
+@pytest.mark.slow
 def test_a_cell_whose_input_is_a_tree():
     cell = Decaying(H)
     xs = Sizes(XS, (XS > 0).astype(jnp.float32))

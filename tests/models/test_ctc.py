@@ -88,6 +88,7 @@ def test_ctc_without_lengths_in_three_types(x64):
         close(got, want, tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zero_infinity", [False, True])
 def test_a_labelling_that_does_not_fit_has_no_gradient(zero_infinity):
     """As in PyTorch, whose default is infinite too; `zero_infinity` gives 0."""

@@ -53,6 +53,7 @@ def test_a_sampling_rate_of_zero_is_teacher_forcing():
     check_equal(scheduled, [forced], params, CONTEXT, XS)
 
 
+@pytest.mark.slow
 def test_a_sampling_rate_of_one_is_the_models_own_chain():
     model = translator(layers.AdditiveAttention(3), Elman)
     params = params_of(model, TOKENS, PREVIOUS)

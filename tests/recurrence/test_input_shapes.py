@@ -61,6 +61,7 @@ def gradients(cell, params, xs, **options):
     return found, of_params, of_xs.reshape(T, B, 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", slow_but_for("padding", OPTIONS))
 def test_images_give_what_their_rows_give(options):
     params = Glimpse(H).init(KEY, 2)
@@ -71,6 +72,7 @@ def test_images_give_what_their_rows_give(options):
     assert served(Glimpse(H), params, carry, IMAGES)
 
 
+@pytest.mark.slow
 def test_noise_is_drawn_for_each_image():
     cell = VariationalDropout(Zoneout(Glimpse(H), 0.2), 0.3)
     plain = VariationalDropout(Zoneout(GRU(H), 0.2), 0.3)

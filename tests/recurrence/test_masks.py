@@ -79,6 +79,7 @@ def test_padding_on_the_left_equals_padding_on_the_right():
     assert relative_error((final, ys), (want, right)) < 1e-6
 
 
+@pytest.mark.slow
 def test_what_masked_steps_emit():
     start = jax.tree.map(lambda c: c + 0.3, CELL.initial_carry((B,)))
     lengths, gap = np.array([7, 5]), ~MASK

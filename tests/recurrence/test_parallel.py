@@ -97,7 +97,7 @@ NOT_IN_THE_LOOP = {"checkpoint_every"}
 
 
 CASES = slow_but_for(  # every option of a cell that has all forms of state, and every cell
-    ["heads everything"],
+    ["minGRU everything"],
     {f"heads {option}": ("heads", option) for option in OPTIONS}
     | {f"{name} everything": (name, "everything") for name in CELLS},
 )

@@ -170,6 +170,7 @@ def test_checkpointing_makes_the_tape_grow_as_the_square_root():
     assert long < 0.05 * long_plain
 
 
+@pytest.mark.slow
 def test_truncation_keeps_values_and_cuts_gradients():
     def last_output(start, **options):
         return rnnjax.unroll(CELL, PARAMS, XS, start, **options)[1][-1].sum()

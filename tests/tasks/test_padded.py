@@ -2,10 +2,12 @@
 
 import jax
 import numpy as np
+import pytest
 
 from rnnjax import tasks
 
 
+@pytest.mark.slow
 def test_a_padded_batch_is_the_tasks_own():
     padded = tasks.Padded((tasks.TemporalOrder(12), tasks.TemporalOrder(10)))
     sample = jax.jit(padded.sample, static_argnums=2)

@@ -92,6 +92,7 @@ def test_the_best_known_chorale_by_hand(by_name):
     assert row.pitches[0].tolist() == [73, 64, 57, 57]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bwv66.6", "bwv94.8", "bwv270"])
 def test_what_sounds_and_what_begins_is_what_music21_says(name, by_name):
     row, score = by_name[name], source(name)

@@ -92,6 +92,7 @@ def test_every_tweet_is_one_of_the_source_with_its_class(splits, source):
     assert sum(row not in found for row in once) < 10
 
 
+@pytest.mark.slow
 def test_no_tweet_is_in_two_splits_however_it_is_written(splits):
     seen = [{" ".join(letters(text)) for text in splits[split][0]} for split in SPLITS]
     assert [len(texts) for texts in seen] == [len(splits[split][0]) for split in SPLITS]

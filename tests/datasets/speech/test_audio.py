@@ -24,6 +24,7 @@ def single(data_dir):
     return {split: speech.load("espeak_digits", split, data_dir) for split in SPLITS}
 
 
+@pytest.mark.slow
 def test_without_librosa_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "librosa", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'rnnjax\[speech\]'"):
@@ -61,6 +62,7 @@ def test_log_mel_is_the_mel_filters_over_the_power_of_windowed_frames():
     np.testing.assert_allclose(frames, expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_ten_times_louder_is_20_db_and_silence_is_the_floor():
     mel = LogMel()
     quiet, loud = (mel.frames(tone(1000, 8000, 4000, a).astype(np.int16)) for a in (2000, 20000))
@@ -69,6 +71,7 @@ def test_ten_times_louder_is_20_db_and_silence_is_the_floor():
     np.testing.assert_allclose(mel.frames(np.zeros(800, np.int16)), np.full((6, 40), -80))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "frames"), [(0, 0), (1, 1), (159, 1), (160, 2), (1600, 11)])
 def test_frames_of_short_sounds(count, frames):
     assert LogMel().frames(np.ones(count, np.int16)).shape == (frames, 40)
@@ -88,10 +91,12 @@ def test_sound_from_frames_has_about_these_frames(single):
     assert not mel.samples(np.full((5, 40), -80, np.float32)).any()
 
 
+@pytest.mark.slow
 def test_what_is_too_loud_is_clipped():
     assert np.abs(LogMel().samples(np.full((20, 40), 60, np.float32)).astype(int)).max() >= 32767
 
 
+@pytest.mark.slow
 def test_wav_files_are_what_the_standard_library_reads_and_writes(tmp_path):
     samples = np.array([0, 1, -1, 32767, -32768, 250], np.int16)
     audio.write_wav(tmp_path / "a.wav", samples)
@@ -102,6 +107,7 @@ def test_wav_files_are_what_the_standard_library_reads_and_writes(tmp_path):
     np.testing.assert_array_equal(audio.read_wav(io.BytesIO(wav(samples, 8000))), samples)
 
 
+@pytest.mark.slow
 def test_other_kinds_of_wav_files_mean_the_same(tmp_path):
     from scipy.io import wavfile
 
@@ -118,6 +124,7 @@ def test_other_kinds_of_wav_files_mean_the_same(tmp_path):
         np.testing.assert_array_equal(audio.read_wav(tmp_path / name), expected)
 
 
+@pytest.mark.slow
 def test_another_rate_is_resampled():
     file = io.BytesIO(wav(tone(440, 44100, 44100), 44100))
     sound = audio.read_wav(file)
@@ -128,11 +135,13 @@ def test_another_rate_is_resampled():
     assert len(audio.resample(np.zeros(0, np.int16), 44100)) == 0
 
 
+@pytest.mark.slow
 def test_audio_of_zero_length_is_no_frames(tmp_path):
     audio.write_wav(tmp_path / "empty.wav", np.zeros(0, np.int16))
     assert LogMel().frames(audio.read_wav(tmp_path / "empty.wav")).shape == (0, 40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"hello, this is text", wav([1, 2, 3])[:30]])
 def test_what_is_no_wav_file_is_named(content, tmp_path):
     path = tmp_path / "words.wav"
@@ -141,11 +150,13 @@ def test_what_is_no_wav_file_is_named(content, tmp_path):
         audio.read_wav(path)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_there_is_not_called_damaged(tmp_path):
     with pytest.raises(FileNotFoundError, match="none.wav"):
         audio.read_wav(tmp_path / "none.wav")
 
 
+@pytest.mark.slow
 def test_clips_are_wav_files_of_a_folder(tmp_path):
     sounds = {"a": np.arange(5, dtype=np.int16), "b": np.arange(3, dtype=np.int16)}
     for _ in range(2):  # the folder may be there

