@@ -96,7 +96,7 @@ def gradients(run, params, xs, carry):
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(
     st.sampled_from(sorted(CELLS)),
     st.integers(1, 10),

@@ -138,7 +138,7 @@ def test_exact_newton_needs_at_most_as_many_iterations_as_steps(gain, x64):
 
 
 @pytest.mark.slow
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(
     gain=st.sampled_from([0.3, 1.2, 2.5, 6.0]),
     jacobian=st.sampled_from(["dense", "diagonal"]),

@@ -101,7 +101,7 @@ def test_complex_and_integer_carries_are_the_python_loop(name, x64):
 
 
 @pytest.mark.slow
-@settings(max_examples=24, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(st.sampled_from(sorted(CELLS)), st.sampled_from(sorted(OPTIONS)), st.integers(0, 99))
 def test_options_and_wrappers_have_the_gradients_of_a_plain_scan(name, option, seed):
     with jax.enable_x64(True):

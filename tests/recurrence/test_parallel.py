@@ -76,13 +76,9 @@ LENGTHS = np.array([5, 0])
 RESETS = np.array([[0, 1, 0, 0, 1, 0, 0], [0, 0, 0, 1, 0, 0, 1]], bool).T
 MASK = np.array([[0, 1, 1, 0, 0, 1, 1], [1, 0, 1, 1, 1, 0, 1]], bool).T
 OPTIONS: dict[str, dict[str, Any]] = {
-    "plain": {},
     "lengths": {"seq_lengths": LENGTHS},
     "reverse": {"reverse": True, "seq_lengths": LENGTHS},
-    "resets": {"resets": RESETS},
     "mask": {"mask": MASK, "masked_output": "last"},
-    "truncated": {"truncate_every": 2},
-    "chunks": {"checkpoint_every": 3},
     "everything": {
         "seq_lengths": np.array([7, 4]),
         "mask": MASK,
