@@ -24,8 +24,9 @@ def newton_forecast(exponent: Any, steps: int) -> NewtonForecast:
     residuals are amplified: 1 / (1 - exp(lambda_1)) while lambda_1 < 0, whatever T; T at the edge
     of chaos; exponential in T beyond. Newton's method converges fast within a radius of the order
     of 1 / kappa; exact Newton needs at most T iterations, because one more state is right after
-    each. The estimate is a rule of thumb for exact Newton, from above: `experiments/newton.py`
-    measures what it takes.
+    each. The estimate is a rule of thumb for exact Newton: above what
+    `experiments/newton.py` measures where lambda_1 < -0.1, and below it closer to zero, where a
+    network that contracts on average still expands for many steps in a row.
 
     An iteration takes about 2 log2 T + 2 operations one after the other, and the step-by-step loop
     T. `pays` compares these: it is about a device that does all else side by side, an accelerator
