@@ -127,12 +127,15 @@ def measure(config, run):
 def curves(rows):
     """Return the medians over seeds by exponent; what did not converge counts as where it ended."""
     table = []
-    for key, found in grouped(rows, "cell", "jacobian", "length", "gain").items():
-        cell, jacobian, length, _ = key
-        exponent = float(np.median([row["exponent"] for row in found]))
-        columns = {"cell": cell, "series": f"{jacobian}, T = {length}", "exponent": exponent}
-        table.append(columns | diagnostics.quartiles(np.array([[r["iterations"] for r in found]])))
-    return sorted(table, key=lambda row: (row["cell"], row["series"], row["exponent"]))
+    for (cell, jacobian, length), series in grouped(rows, "cell", "jacobian", "length").items():
+        points = []
+        for found in grouped(series, "gain").values():
+            exponent = float(np.median([row["exponent"] for row in found]))
+            taken = np.array([[row["iterations"] for row in found]])
+            points.append({"exponent": exponent, **diagnostics.quartiles(taken)})
+        columns = {"cell": cell, "series": f"{jacobian}, T = {length}"}
+        table += [columns | point for point in sorted(points, key=lambda p: p["exponent"])]
+    return table
 
 
 def grouped(rows, *names):
