@@ -131,7 +131,7 @@ def curves(rows):
         points = []
         for found in grouped(series, "gain").values():
             exponent = float(np.median([row["exponent"] for row in found]))
-            taken = np.array([[row["iterations"] for row in found]])
+            taken = np.array([row["iterations"] for row in found])
             points.append({"exponent": exponent, **diagnostics.quartiles(taken)})
         columns = {"cell": cell, "series": f"{jacobian}, T = {length}"}
         table += [columns | point for point in sorted(points, key=lambda p: p["exponent"])]
