@@ -172,6 +172,15 @@ def check_size(name: str, size: Any) -> None:
         raise ValueError(f"{name} must be a positive integer, got {size!r}")
 
 
+def check_inputs(x: Any, features: int) -> None:
+    """Raise a ValueError unless x has the features D that the parameters were made for."""
+    if jnp.shape(x)[-1] != features:
+        raise ValueError(
+            f"inputs must have {features} features, as the parameters have; got shape "
+            f"{jnp.shape(x)}"
+        )
+
+
 def check_positive(name: str, value: float | int) -> None:
     """Raise a ValueError that names the argument unless `value` is a positive number."""
     if not value > 0:

@@ -12,7 +12,7 @@ from jax.nn import sigmoid
 from jaxtyping import Array, Float
 
 from rnnjax.cells import initializers
-from rnnjax.cells.base import Cell, check_heads, check_size, in_types_of
+from rnnjax.cells.base import Cell, check_heads, check_inputs, check_size, in_types_of
 from rnnjax.cells.initializers import Initializer
 from rnnjax.cells.kernels import matmul
 
@@ -94,11 +94,7 @@ class DeltaRule(Cell):
         Raises:
             ValueError: x has not the D features that the parameters were made for.
         """
-        if jnp.shape(x)[-1] != ready.key_kernel.shape[0]:
-            raise ValueError(
-                f"inputs must have {ready.key_kernel.shape[0]} features, as the parameters have; "
-                f"got shape {jnp.shape(x)}"
-            )
+        check_inputs(x, ready.key_kernel.shape[0])
         q, k, v = (
             self.by_head(self.activation_fn(matmul(x, kernel, self.dtype)))
             for kernel in (ready.query_kernel, ready.key_kernel, ready.value_kernel)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from rnnjax.cells import initializers
-from rnnjax.cells.base import Cell, check_size, in_types_of
+from rnnjax.cells.base import Cell, check_inputs, check_size, in_types_of
 from rnnjax.cells.fields import check_fields
 from rnnjax.cells.initializers import Initializer
 from rnnjax.cells.kernels import matmul, product
@@ -213,11 +213,7 @@ class Gated(GatedStep):
         Raises:
             ValueError: x has not the D features that the parameters were made for.
         """
-        if jnp.shape(x)[-1] != ready.input_kernel.shape[0]:
-            raise ValueError(
-                f"inputs must have {ready.input_kernel.shape[0]} features, as the parameters "
-                f"have; got shape {jnp.shape(x)}"
-            )
+        check_inputs(x, ready.input_kernel.shape[0])
         return self.split(matmul(x, ready.input_kernel, self.dtype) + ready.bias)
 
     def recurrent_kernel(self, ready: Any) -> Array:

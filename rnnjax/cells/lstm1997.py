@@ -12,7 +12,7 @@ from jax.nn import sigmoid
 from jaxtyping import Array, Float
 
 from rnnjax.cells import initializers
-from rnnjax.cells.base import check_size, zeros
+from rnnjax.cells.base import check_inputs, check_size, zeros
 from rnnjax.cells.gated import INITIALISERS, GatedStep
 from rnnjax.cells.initializers import Initializer
 from rnnjax.cells.kernels import matmul
@@ -148,11 +148,7 @@ class LSTM1997(GatedStep):
         Raises:
             ValueError: x has not the D features that the parameters were made for.
         """
-        if jnp.shape(x)[-1] != ready.input_kernel.shape[0]:
-            raise ValueError(
-                f"inputs must have {ready.input_kernel.shape[0]} features, as the parameters "
-                f"have; got shape {jnp.shape(x)}"
-            )
+        check_inputs(x, ready.input_kernel.shape[0])
         return self.split(matmul(x, ready.input_kernel, self.dtype) + ready.bias)
 
     def recurrent_input(self, carry: LSTM1997Carry, u: Any) -> Float[Array, "*batch U"]:
