@@ -50,8 +50,9 @@ class Config(TrainingOptions):
     """
 
     networks: tuple[str, ...] = NETWORKS
-    """Networks to compare: tcn, transformer, or a cell, alone or after deep_, bidirectional_ or
-    deep_bidirectional_; a cell of your own is ./mine.py:MyCell or package.module:MyCell."""
+    """Networks to compare: tcn, transformer, or a cell, alone or after deep_, bidirectional_,
+    deep_bidirectional_ or residual_; a cell of your own is ./mine.py:MyCell or
+    package.module:MyCell."""
     task: Literal[tuple(TASKS)] = "adding"  # pyright: ignore[reportInvalidTypeForm]
     """What to learn; `adding` is short for `adding_arjovsky2016`."""
     length: int = 100

@@ -9,8 +9,9 @@ your own is named by where its class is:
     my_cells:MyCell         a module beside the script, in the current directory, or installed
     package.module:MyCell
 
-A network is `tcn`, `transformer`, or a cell, alone or after `deep_` (two layers), `bidirectional_`
-or `deep_bidirectional_`: `deep_gru`, `bidirectional_./mine.py:MyCell`.
+A network is `tcn`, `transformer`, or a cell, alone or after `deep_` (two layers), `bidirectional_`,
+`deep_bidirectional_` or `residual_` (two residual blocks, as modern cells are used): `deep_gru`,
+`residual_mingru`, `bidirectional_./mine.py:MyCell`.
 """
 
 import hashlib
@@ -52,12 +53,14 @@ FORMS = {
     "deep_bidirectional_": "deep bidirectional",
     "deep_": "deep",
     "bidirectional_": "bidirectional",
+    "residual_": "residual",
 }
 FORM_LABELS = {
     "": "one layer",
     "deep_": "two layers",
     "bidirectional_": "both directions",
     "deep_bidirectional_": "two layers, both directions",
+    "residual_": "two residual blocks",
 }
 LABELS = {
     "elman": "Elman",
@@ -182,7 +185,7 @@ def check_network(name: str) -> None:
         known = ", ".join((*NETWORKS, *OTHER_CELLS))
         raise ValueError(
             f"must be {known}, or {OWN} for a cell of your own, alone or after deep_, "
-            f"bidirectional_ or deep_bidirectional_, got {name}"
+            f"bidirectional_, deep_bidirectional_ or residual_, got {name}"
         )
     cell_class(cell)
 
@@ -200,7 +203,7 @@ def network(name: str, features: int, *, window: int, blocks: int | None = None)
     Raises:
         ValueError: there is no such network, or the Transformer cannot have so many features.
     """
-    from rnnjax.layers import RNN, TCN, Transformer, bidirectional, deep
+    from rnnjax.layers import RNN, TCN, Transformer, bidirectional, deep, residual
 
     check_network(name)
     if name == "tcn":
@@ -212,6 +215,8 @@ def network(name: str, features: int, *, window: int, blocks: int | None = None)
         return Transformer(features, num_heads=4, window=window)
     form, part = split(name)
     cell, both = make_cell(part, features), "bidirectional" in form
+    if form == "residual_":
+        return residual(cell, num_layers=2)
     if "deep" in form:
         return deep(cell, num_layers=2, bidirectional=both)
     return bidirectional(cell) if both else RNN(cell)

@@ -58,7 +58,7 @@ class Config(experiment.ApplicationOptions):
     Portuguese and English; the last two are downloaded."""
     encoder: str = "bidirectional_gru"
     """The network that reads the source: tcn, transformer, elman, lstm, gru or a cell of your own,
-    also after deep_, bidirectional_ or deep_bidirectional_."""
+    also after deep_, bidirectional_, deep_bidirectional_ or residual_."""
     decoder: str = "gru"
     """The network that writes the translation: elman, lstm, gru or a cell of your own, also after
     deep_."""

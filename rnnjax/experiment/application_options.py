@@ -23,8 +23,9 @@ class NetworkOptions(ApplicationOptions):
     title: ClassVar[str] = "network"
 
     network: str = "gru"
-    """The network: tcn, transformer, elman, lstm, gru, or a cell of your own (./mine.py:MyCell or
-    package.module:MyCell); a cell also after deep_, bidirectional_ or deep_bidirectional_."""
+    """The network: tcn, transformer, elman, lstm, gru, another cell of the library (mingru, slstm)
+    or one of your own (./mine.py:MyCell or package.module:MyCell); a cell also after deep_,
+    bidirectional_, deep_bidirectional_ or residual_."""
     features: int = 64
     """Hidden units of each layer and direction."""
 

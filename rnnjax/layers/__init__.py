@@ -2,9 +2,9 @@
 
 Arguments have the names of `flax.linen.RNN` and of `rnnjax.unroll`: `initial_carry`, `seq_lengths`,
 `return_carry` (the last carry), `return_carries` (all), `mask`, `resets`, `time_major`, `reverse`,
-`keep_order`, `unroll`. A deep or
-bidirectional network is one line: `deep(LSTM(64), num_layers=3, bidirectional=True)`. Importing
-this package imports Flax.
+`keep_order`, `unroll`. A deep or bidirectional network is one line, `deep(LSTM(64), num_layers=3,
+bidirectional=True)`, and so is one of residual blocks, `residual(RGLRU(64), num_layers=3)`.
+Importing this package imports Flax.
 """
 
 from rnnjax.layers.attention import (
@@ -24,6 +24,7 @@ from rnnjax.layers.heads import GaussianHead, Head, LinearHead, LogisticHead, So
 from rnnjax.layers.linear_chain import CRFOutputs
 from rnnjax.layers.padding import masked_mean
 from rnnjax.layers.recurrent import RNN
+from rnnjax.layers.residual import ResidualBlock, ResidualStack, residual
 from rnnjax.layers.transformer import Transformer, TransformerCarry
 
 __all__ = [
@@ -42,6 +43,8 @@ __all__ = [
     "LinearHead",
     "LogisticHead",
     "Recurrent",
+    "ResidualBlock",
+    "ResidualStack",
     "SoftmaxHead",
     "Stack",
     "Transformer",
@@ -54,4 +57,5 @@ __all__ = [
     "masked_mean",
     "mean_state",
     "pretrained",
+    "residual",
 ]

@@ -23,6 +23,15 @@ class Recurrent(Protocol):
         """Return the carry that sequences start from, leaves `[*batch, ...]`."""
 
 
+@runtime_checkable
+class Composed(Protocol):
+    """A layer made of layers: `Bidirectional`, `Stack`, `ResidualBlock`, `ResidualStack`."""
+
+    def inner_layers(self) -> tuple[nn.Module, ...]:
+        """Return the layers that it is made of, in the order in which they are called."""
+        ...
+
+
 def asked(layer: Any, **options: Any) -> dict[str, Any]:
     """Return the options that are not None, which `layer` must take.
 

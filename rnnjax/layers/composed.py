@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from rnnjax.cells.base import Cell
-from rnnjax.layers.calls import Recurrent, asked, first_given, without_noise
+from rnnjax.layers.calls import Composed, Recurrent, asked, first_given, without_noise
 from rnnjax.layers.checks import check_layers
 from rnnjax.layers.padding import at_last_step
 from rnnjax.layers.recurrent import RNN
@@ -110,6 +110,11 @@ class Bidirectional(nn.Module):
         if return_carries:
             return carry, ys, BidirectionalCarry(carries[0], others[0])
         return (carry, ys) if first_given(return_carry, self.return_carry) else ys
+
+    @nn.nowrap
+    def inner_layers(self) -> tuple[nn.Module, ...]:
+        """Return the layers of both directions."""
+        return self.forward_rnn, self.backward_rnn
 
     @nn.nowrap
     def final_output(
@@ -231,6 +236,11 @@ class Stack(nn.Module):
         return entries
 
     @nn.nowrap
+    def inner_layers(self) -> tuple[nn.Module, ...]:
+        """Return the layers, from the inputs up."""
+        return tuple(self.layers)
+
+    @nn.nowrap
     def start_carry(self, batch_shape: tuple[int, ...]) -> PyTree:
         """Return the layers' own initial carries.
 
@@ -268,9 +278,11 @@ class Stack(nn.Module):
 
 def reads_backwards(layer: Any) -> bool:
     """Return whether a layer, or one within it, starts at the end of a sequence."""
-    if isinstance(layer, Stack):
-        return any(map(reads_backwards, layer.layers))
-    return isinstance(layer, Bidirectional) or (isinstance(layer, RNN) and layer.reverse)
+    if isinstance(layer, Bidirectional):
+        return True
+    if isinstance(layer, Composed):
+        return any(map(reads_backwards, layer.inner_layers()))
+    return isinstance(layer, RNN) and layer.reverse
 
 
 def final_output(layer: Any, carry: PyTree, outputs: Array, seq_lengths: Any, mask: Any) -> Array:
@@ -281,8 +293,6 @@ def final_output(layer: Any, carry: PyTree, outputs: Array, seq_lengths: Any, ma
 
 def time_major_of(layer: Any) -> bool:
     """Return whether a layer, called without `time_major`, takes sequences with time first."""
-    if isinstance(layer, Stack):
-        return time_major_of(layer.layers[0])
-    if isinstance(layer, Bidirectional):
-        return time_major_of(layer.forward_rnn)
+    if isinstance(layer, Composed):
+        return time_major_of(layer.inner_layers()[0])
     return bool(getattr(layer, "time_major", False))
