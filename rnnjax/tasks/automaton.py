@@ -1,4 +1,4 @@
-"""Strings that a finite automaton reads: say at the last step where it ended."""
+"""Strings that a finite automaton reads: say at their last step where it ended."""
 
 import abc
 import dataclasses
@@ -31,10 +31,30 @@ class Language(Classification, Sampled):
     only. The loss is the cross-entropy; chance is the entropy of the label, found exactly from the
     automaton. A sequence is correct if the most probable class is right, and a run has succeeded if
     at least 99 % of sequences are, at whatever length it was tested.
+
+    With `shortest`, the strings of one batch have different lengths, uniform in
+    `shortest .. length`, as networks that generalise to longer ones are trained (Deletang et al.
+    2023, arXiv:2207.02098). After the end of a string its inputs are zeros. Chance is then the mean
+    over the lengths.
+
+    Args:
+        length: of the strings, at least 1.
+        shortest: the length of the shortest strings; None means that all have the same length.
+
+    Raises:
+        ValueError: a length is not an integer or too small, or `shortest` exceeds `length`.
     """
+
+    shortest: int | None = dataclasses.field(default=None, kw_only=True)
 
     def __post_init__(self):
         check_integer("length", self.length, 1)
+        if self.shortest is not None:
+            check_integer("shortest", self.shortest, 1)
+            if self.shortest > self.length:
+                raise ValueError(
+                    f"shortest must be at most length = {self.length}, got {self.shortest}"
+                )
 
     @abc.abstractmethod
     def automaton(self) -> Automaton:
@@ -52,21 +72,32 @@ class Language(Classification, Sampled):
 
     @property
     def total_length(self) -> int:
-        """The length of the strings."""
+        """The length of the longest strings."""
         return self.length
+
+    @property
+    def total_lengths(self) -> tuple[int, ...]:
+        """The lengths that strings have, each as often as the others, in rising order."""
+        if self.shortest is None:
+            return (self.total_length,)
+        given = range(self.shortest, self.length + 1)
+        same = (dataclasses.replace(self, length=n, shortest=None) for n in given)
+        return tuple(sorted({task.total_length for task in same}))
 
     @property
     def chance(self) -> float:
         """The entropy of the label, in nats."""
         successor, odds, label = self.automaton()
-        reached = np.zeros(len(label))
+        reached, entropies = np.zeros(len(label)), []
         reached[0] = 1
-        for _ in range(self.total_length):
+        for length in range(1, self.total_length + 1):
             ahead = np.zeros_like(reached)
             np.add.at(ahead, successor, reached[:, None] * odds)
             reached = ahead
-        shares = np.bincount(label, weights=reached)
-        return -math.fsum(float(p) * math.log(p) for p in shares if p > 0)
+            if length in self.total_lengths:
+                shares = np.bincount(label, weights=reached)
+                entropies.append(-math.fsum(float(p) * math.log(p) for p in shares if p > 0))
+        return math.fsum(entropies) / len(entropies)
 
     def sample_sequence(self, key: PRNGKeyArray) -> Batch:
         """Draw a string, symbol by symbol, and the class in which it ends."""
@@ -75,17 +106,20 @@ class Language(Classification, Sampled):
 
         def read(state, place):
             symbol = (place >= ends[state]).sum()
-            return successor[state, symbol], symbol
+            state = successor[state, symbol]
+            return state, (state, symbol)
 
-        places = jax.random.uniform(key, (self.total_length,), jnp.float32)
-        state, symbols = lax.scan(read, jnp.asarray(0, successor.dtype), places)
+        time, lengths = jnp.arange(self.total_length), jnp.array(self.total_lengths)
+        places = jax.random.uniform(key, time.shape, jnp.float32)
+        _, (states, symbols) = lax.scan(read, jnp.asarray(0, successor.dtype), places)
+        length = lengths[jax.random.randint(jax.random.fold_in(key, 1), (), 0, len(lengths))]
         inputs = jax.nn.one_hot(symbols, self.input_size, dtype=jnp.float32)
-        mask = jnp.arange(self.total_length) == self.total_length - 1
-        return Batch(inputs, jnp.where(mask, label[state], 0).astype(jnp.int32), mask)
+        inputs, mask = jnp.where((time < length)[:, None], inputs, 0), time == length - 1
+        return Batch(inputs, jnp.where(mask, label[states], 0).astype(jnp.int32), mask)
 
     def correct(self, outputs: Float[Array, "T B O"], batch: Batch) -> Bool[Array, " B"]:
         """Return whether the class at the last step is right."""
-        return self.hits(outputs, batch)[-1]
+        return (self.hits(outputs, batch) | ~batch.mask).all(axis=0)
 
     def success(self, metrics: Mapping[str, SupportsFloat]) -> bool:
         """Return whether at least 99 % of the sequences are right."""

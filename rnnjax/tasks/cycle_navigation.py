@@ -23,6 +23,7 @@ class CycleNavigation(Language):
     Args:
         length: T, at least 1.
         places: M, at least 2.
+        shortest: as in `rnnjax.tasks.automaton.Language`.
 
     Raises:
         ValueError: an argument is not an integer or too small.

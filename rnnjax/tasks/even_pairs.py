@@ -20,6 +20,7 @@ class EvenPairs(Language):
 
     Args:
         length: T, at least 1.
+        shortest: as in `rnnjax.tasks.automaton.Language`.
 
     Raises:
         ValueError: `length` is not an integer or too small.

@@ -24,6 +24,7 @@ class ModularArithmetic(Language):
     Args:
         length: of the expression; rounded down to an odd number. At least 1.
         modulus: M, at least 2.
+        shortest: as in `rnnjax.tasks.automaton.Language`.
 
     Raises:
         ValueError: an argument is not an integer or too small.

@@ -36,6 +36,7 @@ class WordProblem(Language):
     Args:
         length: T, at least 1.
         group: "S3" or "A5".
+        shortest: as in `rnnjax.tasks.automaton.Language`.
 
     Raises:
         ValueError: `length` is not an integer or too small, or there is no such group.

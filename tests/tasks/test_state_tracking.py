@@ -1,6 +1,7 @@
 """Strings of automata and tasks of recall: labels by brute force, chance levels by enumeration."""
 
 import collections
+import dataclasses
 import itertools
 import math
 
@@ -92,6 +93,43 @@ def test_chance_is_the_entropy_of_the_labels_of_all_strings(name):
     shares = np.array([*counts.values()]) / counts.total()
     assert task.chance == pytest.approx(-(shares * np.log(shares)).sum(), rel=1e-12)
     assert task.chance <= math.log(task.output_size) + 1e-12
+
+
+@pytest.mark.parametrize("name", ["parity", "arithmetic", "S3"])
+def test_strings_of_different_lengths_are_labelled_where_they_end(name):
+    task, label = LANGUAGES[name]
+    task = dataclasses.replace(task, shortest=3)
+    allowed = {3, 5, 7} if name == "arithmetic" else {3, 4, 5, 6}
+    assert task.total_lengths == tuple(sorted(allowed))
+    batch = drawn(task)
+    assert (batch.mask.sum(0) == 1).all()
+    ends = batch.mask.argmax(0) + 1
+    counts = collections.Counter(ends.tolist())
+    assert counts.keys() == allowed and min(counts.values()) > 0.7 * MANY / len(allowed)
+    found = []
+    for b, end in enumerate(ends):
+        assert (batch.inputs[:end, b].sum(-1) == 1).all() and not batch.inputs[end:, b].any()
+        found.append(label(batch.inputs[:end, b].argmax(-1).tolist()))
+    answers = batch.targets[ends - 1, np.arange(MANY)]
+    np.testing.assert_array_equal(answers, in_order(name, found))
+    same = [dataclasses.replace(task, length=n, shortest=None) for n in allowed]
+    assert task.chance == pytest.approx(np.mean([t.chance for t in same]), rel=1e-12)
+    perfect = 20 * jax.nn.one_hot(batch.targets, task.output_size)
+    batch = jax.tree.map(jnp.asarray, batch)
+    assert task.metrics(perfect, batch)["accuracy"] == 1
+    assert task.metrics(-perfect, batch)["accuracy"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"shortest": 0}, "shortest must be an integer of at least 1"),
+        ({"shortest": 7}, "shortest must be at most length = 6, got 7"),
+    ],
+)
+def test_a_shortest_length_that_is_none_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        tasks.Parity(6, **arguments)
 
 
 @pytest.mark.parametrize("name", ["parity", "arithmetic"])
