@@ -31,7 +31,7 @@ def errors(fixture, name, ours):
         for folder in ("given/", "grad/")
     }
     constant = {k: v for k, v in under["given/"].items() if k not in under["grad/"]}
-    given = {k: jnp.asarray(under["given/"][k]) for k in under["grad/"]}
+    given = {k: jnp.asarray(under["given/"][k], jnp.float64) for k in under["grad/"]}
 
     @jax.jit
     def values(given):
@@ -44,5 +44,6 @@ def errors(fixture, name, ours):
     grads, outputs = values(given)
     pairs = {key: (grads[key], under["grad/"][key]) for key in grads}
     pairs["outputs"] = outputs, arrays["outputs"]
+    assert all(got.dtype == jnp.float64 for got, _ in pairs.values())
     assert all(np.abs(want).max() > 1e-3 for _, want in pairs.values())  # none is trivial
     return {key: float(oracles.relative_error(*pair)) for key, pair in pairs.items()}

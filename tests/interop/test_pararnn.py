@@ -1,4 +1,4 @@
-"""The ParaGRU, the ParaLSTM and the sLSTM with an exponential forget gate beside `pararnn-torch`."""
+"""The ParaGRU, the ParaLSTM and the sLSTM with exponential forget gates beside `pararnn-torch`."""
 
 import jax
 import jax.numpy as jnp
