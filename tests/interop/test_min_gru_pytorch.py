@@ -46,7 +46,8 @@ def test_outputs_and_gradients_equal_the_scan_in_log_space(cell, x64):
     assert max(peers.errors("min_gru_pytorch", cell, ours).values()) < 1e-12
 
 
-@pytest.mark.parametrize("cell", slow_but_for("min_lstm", [*CELLS]))
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS)
 def test_outputs_and_gradients_equal_the_steps(cell, x64):
     ours = network(*CELLS[cell], parallel=False)
     assert max(peers.errors("min_gru_pytorch", f"{cell}_steps", ours).values()) < 1e-12
