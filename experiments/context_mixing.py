@@ -80,13 +80,10 @@ class Config(TrainingOptions):
 
     def make_model(self, name):
         """Return the network: a layer, read at its end by a linear head."""
-        from rnnjax.layers import LinearHead
-        from rnnjax.models import ManyToOne
-
         task = self.make_task()
         options = {"window": task.total_length, "blocks": self.blocks}
-        layer = experiment.make_layer("--networks", name, self.features, **options)
-        return ManyToOne(layer, LinearHead(task.output_size))
+        where = "--networks", name, self.features, task.output_size
+        return experiment.many_to_one(*where, **options)
 
 
 def loss(model, task, params, question):

@@ -216,7 +216,7 @@ def network(name: str, features: int, *, window: int, blocks: int | None = None)
     form, part = split(name)
     cell, both = make_cell(part, features), "bidirectional" in form
     if form == "residual_":
-        return residual(cell, num_layers=2)
+        return residual(cell, num_layers=2, features=features)
     if "deep" in form:
         return deep(cell, num_layers=2, bidirectional=both)
     return bidirectional(cell) if both else RNN(cell)

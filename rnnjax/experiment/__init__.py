@@ -7,8 +7,15 @@ from rnnjax.experiment.application_options import (
     WriterOptions,
     make_layer,
     make_writer,
+    many_to_one,
 )
-from rnnjax.experiment.baselines import beats_baseline, network_entries, report, show_report
+from rnnjax.experiment.baselines import (
+    beats_baseline,
+    network_entries,
+    relative_loss,
+    report,
+    show_report,
+)
 from rnnjax.experiment.console import estimate_text, print_table
 from rnnjax.experiment.drawing import (
     draw,
@@ -58,11 +65,14 @@ from rnnjax.experiment.training import (
     fit,
     member,
     parameter_count,
+    score,
     shuffled_batches,
     start,
+    start_model,
     train_and_probe,
 )
 from rnnjax.experiment.verdict import Outcome, Verdict, print_verdict
+from rnnjax.experiment.widths import model_of_size
 
 __all__ = [
     "PHASES",
@@ -103,7 +113,9 @@ __all__ = [
     "make_layer",
     "make_task",
     "make_writer",
+    "many_to_one",
     "member",
+    "model_of_size",
     "nested",
     "network_entries",
     "parameter_count",
@@ -115,15 +127,18 @@ __all__ = [
     "reach",
     "read_file",
     "record_shares",
+    "relative_loss",
     "report",
     "restore",
     "run_options",
     "sampled_sets",
     "save",
+    "score",
     "select",
     "show_report",
     "shuffled_batches",
     "start",
+    "start_model",
     "step_band",
     "surface_columns",
     "train_and_probe",

@@ -92,6 +92,22 @@ def make_layer(
         raise ArgumentError(f"{option} {error}") from None
 
 
+def many_to_one(option: str, name: str, features: int, outputs: int, **options: Any) -> Any:
+    """Return the layer with this name, read at the end of a sequence by a linear head.
+
+    Args:
+        outputs: of the head.
+        option, name, features, options: as for `make_layer`.
+
+    Raises:
+        ArgumentError: as `make_layer`.
+    """
+    from rnnjax.layers import LinearHead
+    from rnnjax.models import ManyToOne
+
+    return ManyToOne(make_layer(option, name, features, **options), LinearHead(outputs))
+
+
 def make_writer(option: str, name: str, features: int) -> Any:
     """Return the layer with this name, for a network that reads what it has written.
 

@@ -56,6 +56,17 @@ def report(
     }
 
 
+def relative_loss(entry: Mapping[str, Any]) -> dict[str, float]:
+    """Return a row for `figures.comparison`: the held-out loss over chance, which is the baseline.
+
+    Args:
+        entry: as `experiment.score` returns it; the value is the median over its seeds.
+    """
+    values = np.array(entry["loss_of_seeds"]) / entry["chance"]
+    spread = {"low": float(values.min()), "high": float(values.max())}
+    return {"value": float(np.median(values)), **spread, "baseline": 1.0}
+
+
 def network_entries(config: Any, params: Any, table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return entries of a summary: `network`, `parameters` and `gradient_reach`.
 

@@ -1,6 +1,5 @@
 """A cell read by a linear head, y = h W + b: the network that most experiments train."""
 
-import bisect
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -11,6 +10,8 @@ import numpy as np
 import rnnjax
 from rnnjax import networks, training
 from rnnjax.cells.initializers import Gaussian
+from rnnjax.experiment.training import score as score_of
+from rnnjax.experiment.widths import nearest_width
 
 
 class Readout(NamedTuple):
@@ -57,29 +58,12 @@ def apply(cell: Any, params: Readout, inputs: Any, **options: Any) -> Any:
 
 
 def score(cell: Any, task: Any, params: Readout, batch: Any) -> dict[str, Any]:
-    """Return how well each seed does on held-out sequences, as entries of a summary.
+    """Return `experiment.score` of the cell with its head on held-out sequences `[S, ...]`."""
 
-    Args:
-        params, batch: of all seeds, `[S, ...]`.
+    def metrics(params, batch):
+        return task.metrics(apply(cell, params, batch.inputs), batch)
 
-    Returns:
-        `final_loss` (the median over seeds), `chance` (the loss of the best memoryless answer),
-        `success` (the share of seeds that pass the task's own rule), `loss_of_seeds` and
-        `accuracy_of_seeds`.
-    """
-    evaluate = training.over_population(
-        lambda params, batch: task.metrics(apply(cell, params, batch.inputs), batch)
-    )
-    found = jax.tree.map(np.asarray, evaluate(params, batch))
-    seeds = range(len(found["loss"]))
-    solved = [task.success({name: of_seeds[i] for name, of_seeds in found.items()}) for i in seeds]
-    return {
-        "final_loss": float(np.median(found["loss"])),
-        "chance": task.chance,
-        "success": float(np.mean(solved)),
-        "loss_of_seeds": found["loss"].tolist(),
-        "accuracy_of_seeds": found["accuracy"].tolist(),
-    }
+    return score_of(task, metrics, params, batch)
 
 
 def count(cell: Any, task: Any) -> int:
@@ -114,7 +98,5 @@ def matched_cell(name: str, features: int, task: Any, names: Iterable[str]) -> A
 
     target = max(counted(other, features) for other in names)
     widths = range(features, 128 * features + 1)
-    at = bisect.bisect_left(widths, target, key=lambda width: counted(name, width))
-    nearby = widths[max(0, at - 1) : at + 1]
-    best = min(nearby, key=lambda width: abs(counted(name, width) - target))
-    return networks.make_cell(name, best)
+    width = nearest_width(widths, lambda width: counted(name, width), target)
+    return networks.make_cell(name, width)

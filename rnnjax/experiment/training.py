@@ -42,6 +42,12 @@ def start(config: Any, optimizer: Any, init: Callable[[Any], PyTree]) -> trainin
     return training.over_population(one)(keys)
 
 
+def start_model(config: Any, optimizer: Any, model: Any, input_size: int) -> training.TrainState:
+    """Return `start` for a Flax model that reads sequences `[B, T, input_size]`."""
+    xs = jnp.zeros((1, 1, input_size))
+    return start(config, optimizer, lambda key: model.init(key, xs)["params"])
+
+
 def shuffled_batches(config: Any, columns: Mapping[str, Any]) -> list[Iterator[Any]]:
     """Return one endless iterator of shuffled batches per seed.
 
@@ -181,6 +187,33 @@ def evaluate(
         rows = {name: column[places] for name, column in columns.items()}
         found.append(jax.tree.map(np.asarray, mapped(params, rows=rows)))
     return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1)[:, :count], *found)
+
+
+def score(
+    task: Any, metrics: Callable[[PyTree, Any], dict[str, Any]], params: PyTree, batch: Any
+) -> dict[str, Any]:
+    """Return how well each seed does on held-out sequences, as entries of a summary.
+
+    Args:
+        task: a `rnnjax.tasks.Task`.
+        metrics: `metrics(params, batch)` of one seed: the task's, of the network's outputs.
+        params, batch: of all seeds, `[S, ...]`.
+
+    Returns:
+        `final_loss` (the median over seeds), `chance` (the loss of the best memoryless answer),
+        `success` (the share of seeds that pass the task's own rule), `loss_of_seeds` and
+        `accuracy_of_seeds`.
+    """
+    found = jax.tree.map(np.asarray, training.over_population(metrics)(params, batch))
+    seeds = range(len(found["loss"]))
+    solved = [task.success({name: of_seeds[i] for name, of_seeds in found.items()}) for i in seeds]
+    return {
+        "final_loss": float(np.median(found["loss"])),
+        "chance": task.chance,
+        "success": float(np.mean(solved)),
+        "loss_of_seeds": found["loss"].tolist(),
+        "accuracy_of_seeds": found["accuracy"].tolist(),
+    }
 
 
 def member(params: PyTree, index: int) -> PyTree:
