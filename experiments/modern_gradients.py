@@ -10,7 +10,7 @@ Every cell stands in the same network of --parameters parameters: two residual b
 gated perceptron), read at the end by a linear head; the Transformer has attention in the cell's
 place. Measured: each lag's share of the gradient of a sequence's own loss with respect to its
 inputs, ||dL/dx_{T-k}||, before and after training; the half-life of the exponential fitted to its
-median over seeds and sequences; the held-out loss, of strings of twice the longest trained on.
+median; and the held-out loss, for strings of twice the longest length of training.
 
 Verdict: `reproduced` if Elman does not solve adding, every linear cell with positive factors among
 --networks does, no seed of these solves the second task, and an LSTM, GRU or sLSTM does. To solve
@@ -44,8 +44,8 @@ TRACKING = {"parity": tasks.Parity, "S3": tasks.WordProblem}
 class Config(TrainingOptions):
     """Compare what cells of four decades do to the gradient, and which tasks that lets them learn.
 
-    Prints a table and a verdict, and writes figures (PNG, SVG), the numbers behind them (CSV),
-    metrics.jsonl and summary.json. The default run takes twenty minutes on two CPU cores.
+    Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV), metrics.jsonl and
+    summary.json. The default run takes twenty minutes on two CPU cores.
     """
 
     networks: tuple[str, ...] = NETWORKS
@@ -73,11 +73,8 @@ class Config(TrainingOptions):
 
     def make_tasks(self):
         """Return by name the task to train on, to probe with, and to test on."""
-        adding, kind, longest = (
-            tasks.AddingArjovsky2016(self.length),
-            TRACKING[self.tracking],
-            self.string_length,
-        )
+        adding, longest = tasks.AddingArjovsky2016(self.length), self.string_length
+        kind = TRACKING[self.tracking]
         strings = kind(longest, shortest=1), kind(longest), kind(2 * longest)
         return {"adding": 3 * (adding,), self.tracking: strings}
 
@@ -126,9 +123,8 @@ def metrics(model, task, params, question):
 def measure(config, run):
     import optax
 
-    gradients, losses, entries = [], [], {}
     clip, adam = optax.clip_by_global_norm(config.clip), optax.adam(config.learning_rate)
-    optimizer = optax.chain(clip, adam)
+    optimizer, gradients, losses, entries = optax.chain(clip, adam), [], [], {}
     pairs = itertools.product(config.networks, config.make_tasks().items())
     for full_name, (task_name, (task, probed, tested)) in pairs:
         labels = {"network": networks.short_name(full_name), "task": task_name}
@@ -178,8 +174,8 @@ def draw(run):
 
     table, losses = run.read_table("gradients"), run.read_table("losses")
     names = {name: networks.label(name) for name in table["network"].tolist()}
-    panels = {"panel": "panel", "columns": 2, "names": names}
-    experiment.draw_shares(run, "gradients", "network", table=table, **panels)
+    look = {"panel": "panel", "columns": 2, "names": names}
+    experiment.draw_shares(run, "gradients", "network", table=table, **look)
     for task in dict.fromkeys(losses["task"].tolist()):
         after = experiment.select(table, panel=f"{task}, {PHASES['after']}")
         where, metric = (experiment.select(losses, task=task), after), f"{task}: loss over chance"
