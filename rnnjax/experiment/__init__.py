@@ -7,6 +7,7 @@ from rnnjax.experiment.application_options import (
     WriterOptions,
     make_layer,
     make_writer,
+    many_to_many,
     many_to_one,
 )
 from rnnjax.experiment.baselines import (
@@ -59,7 +60,7 @@ from rnnjax.experiment.tables import (
     step_band,
     surface_columns,
 )
-from rnnjax.experiment.task_data import digit_sets, end_to_end_inputs, sampled_sets
+from rnnjax.experiment.task_data import digit_sets, end_to_end_inputs, padded_sets, sampled_sets
 from rnnjax.experiment.training import (
     evaluate,
     fit,
@@ -113,11 +114,13 @@ __all__ = [
     "make_layer",
     "make_task",
     "make_writer",
+    "many_to_many",
     "many_to_one",
     "member",
     "model_of_size",
     "nested",
     "network_entries",
+    "padded_sets",
     "parameter_count",
     "print_table",
     "print_verdict",

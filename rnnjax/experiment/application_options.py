@@ -108,6 +108,25 @@ def many_to_one(option: str, name: str, features: int, outputs: int, **options: 
     return ManyToOne(make_layer(option, name, features, **options), LinearHead(outputs))
 
 
+def many_to_many(option: str, name: str, features: int, outputs: int, **options: Any) -> Any:
+    """Return the layer with this name, read at every step by a linear head.
+
+    Args:
+        outputs: of the head.
+        option, name, features, options: as for `make_layer`.
+
+    Raises:
+        ArgumentError: as `make_layer`; or the network reads the future.
+    """
+    from rnnjax.layers import LinearHead
+    from rnnjax.models import ManyToMany
+
+    layer = make_layer(option, name, features, **options)
+    if not networks.causal(name):
+        raise ArgumentError(f"{option} must answer from the past alone, got {name}")
+    return ManyToMany(layer, LinearHead(outputs))
+
+
 def make_writer(option: str, name: str, features: int) -> Any:
     """Return the layer with this name, for a network that reads what it has written.
 

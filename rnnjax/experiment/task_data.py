@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax import training
+from rnnjax import tasks, training
 from rnnjax.command_line import ArgumentError
 from rnnjax.experiment.memory import check_memory
 
@@ -37,6 +37,19 @@ def sampled_sets(task: Any, members: Sequence[int], *sizes: int) -> list[Any]:
     if jax.process_count() > 1:  # every process has all of them, to look at
         return sets
     return [training.shard_population(one) for one in sets]
+
+
+def padded_sets(variants: Sequence[Any], members: Sequence[int], size: int) -> Any:
+    """Return a batch of each of N tasks, padded to the longest of them: `[S, N, T, B, ...]`.
+
+    Args:
+        variants: N tasks, each a `rnnjax.tasks.Sampled`, that differ in their length.
+        members, size: as for `sampled_sets`.
+    """
+    total = max(task.total_length for task in variants)
+    sets = [sampled_sets(task, members, size)[0] for task in variants]
+    padded = [jax.vmap(functools.partial(tasks.pad, total_length=total))(one) for one in sets]
+    return jax.tree.map(lambda *parts: jnp.stack(parts, axis=1), *padded)
 
 
 def end_to_end_inputs(task: Any, keys: Any, *, examples: int, sequences: int) -> Any:

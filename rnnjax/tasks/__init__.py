@@ -19,7 +19,7 @@ from rnnjax.tasks.cycle_navigation import CycleNavigation
 from rnnjax.tasks.delayed_xor import DelayedXOR
 from rnnjax.tasks.even_pairs import EvenPairs
 from rnnjax.tasks.modular_arithmetic import ModularArithmetic
-from rnnjax.tasks.padded import Padded
+from rnnjax.tasks.padded import Padded, pad
 from rnnjax.tasks.parity import Parity
 from rnnjax.tasks.pixel_digits import PixelDigits
 from rnnjax.tasks.selective_copy import SelectiveCopy
@@ -53,4 +53,5 @@ __all__ = [
     "WordProblem",
     "ask",
     "last_answer",
+    "pad",
 ]

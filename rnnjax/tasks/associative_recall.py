@@ -7,7 +7,7 @@ from typing import SupportsFloat, final
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from rnnjax.tasks.base import Batch, Classification, Sampled, check_integer
 
@@ -82,10 +82,6 @@ class AssociativeRecall(Classification, Sampled):
         targets = jnp.zeros_like(read).at[places].set(values)
         mask = jnp.zeros(self.length, bool).at[places].set(True)
         return Batch(jax.nn.one_hot(read, self.input_size, dtype=jnp.float32), targets, mask)
-
-    def correct(self, outputs: Float[Array, "T B O"], batch: Batch) -> Bool[Array, " B"]:
-        """Return whether all answers are right."""
-        return (self.hits(outputs, batch) | ~batch.mask).all(axis=0)
 
     def success(self, metrics: Mapping[str, SupportsFloat]) -> bool:
         return round(float(metrics["accuracy"]), 6) >= 0.99

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from rnnjax.tasks.base import Batch, Classification, Sampled, check_integer
 
@@ -116,10 +116,6 @@ class Language(Classification, Sampled):
         inputs = jax.nn.one_hot(symbols, self.input_size, dtype=jnp.float32)
         inputs, mask = jnp.where((time < length)[:, None], inputs, 0), time == length - 1
         return Batch(inputs, jnp.where(mask, label[states], 0).astype(jnp.int32), mask)
-
-    def correct(self, outputs: Float[Array, "T B O"], batch: Batch) -> Bool[Array, " B"]:
-        """Return whether the class at the last step is right."""
-        return (self.hits(outputs, batch) | ~batch.mask).all(axis=0)
 
     def success(self, metrics: Mapping[str, SupportsFloat]) -> bool:
         """Return whether at least 99 % of the sequences are right."""

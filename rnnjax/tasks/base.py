@@ -150,7 +150,8 @@ class Regression(Task):
 class Classification(Task):
     """A task with integer labels k and the cross-entropy `-log softmax(outputs)_k`, in nats.
 
-    Outputs are logits. Each task says which steps have to be right for a sequence to be correct.
+    Outputs are logits. A sequence is correct if the most probable class is right at every scored
+    step, unless a task says otherwise.
     """
 
     def step_losses(self, outputs: Float[Array, "T B O"], targets: Array) -> Float[Array, "T B"]:
@@ -162,6 +163,10 @@ class Classification(Task):
         """Return for every step, scored or not, whether the largest logit is the target's."""
         check_outputs(self, outputs, batch)
         return outputs.argmax(axis=-1) == batch.targets
+
+    def correct(self, outputs: Float[Array, "T B O"], batch: Batch) -> Bool[Array, " B"]:
+        """Return whether the most probable class is right at every scored step."""
+        return (self.hits(outputs, batch) | ~batch.mask).all(axis=0)
 
 
 def last_answer(batch: Batch) -> tuple[Int[Array, " B"], Batch]:

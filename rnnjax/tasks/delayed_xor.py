@@ -7,7 +7,7 @@ from typing import SupportsFloat, final
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from rnnjax.tasks.base import Batch, Classification, Sampled, check_integer
 
@@ -63,10 +63,6 @@ class DelayedXOR(Classification, Sampled):
         mask = jnp.arange(self.length) == self.length - 1
         targets = jnp.where(mask, first ^ second, 0).astype(jnp.int32)
         return Batch(jax.nn.one_hot(symbols, 3, dtype=jnp.float32), targets, mask)
-
-    def correct(self, outputs: Float[Array, "T B O"], batch: Batch) -> Bool[Array, " B"]:
-        """Return whether the class at the last step is right."""
-        return self.hits(outputs, batch)[-1]
 
     def success(self, metrics: Mapping[str, SupportsFloat]) -> bool:
         return round(float(metrics["accuracy"]), 6) >= 0.99

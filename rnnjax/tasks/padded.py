@@ -11,6 +11,16 @@ from jax import lax
 from rnnjax.tasks.base import Batch
 
 
+def pad(batch: Batch, total_length: int) -> Batch:
+    """Return a batch with `total_length` steps: zeros that are not scored follow its own."""
+
+    def longer(steps):
+        missing = total_length - len(steps)
+        return jnp.pad(steps, ((0, missing), *((0, 0) for _ in steps.shape[1:])))
+
+    return jax.tree.map(longer, batch)
+
+
 @dataclasses.dataclass(frozen=True)
 class Padded:
     """The same task at several lengths, of which a program chooses one by a traced number.
@@ -28,17 +38,14 @@ class Padded:
         Returns:
             The batch; and the length of each sequence, `[B]`.
         """
+        longest = max(task.total_length for task in self.variants)
         drawn = [
-            lambda key, task=task: jax.tree.map(self._pad, task.sample(key, batch_size))
+            lambda key, task=task: pad(task.sample(key, batch_size), longest)
             for task in self.variants
         ]
         chosen = jnp.argmax(jnp.array([task.length for task in self.variants]) == length)
         totals = jnp.array([task.total_length for task in self.variants])
         return lax.switch(chosen, drawn, key), jnp.full(batch_size, totals[chosen])
-
-    def _pad(self, steps):
-        missing = max(task.total_length for task in self.variants) - len(steps)
-        return jnp.pad(steps, ((0, missing), *((0, 0) for _ in steps.shape[1:])))
 
     @property
     def input_size(self) -> int:

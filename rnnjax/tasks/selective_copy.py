@@ -7,7 +7,7 @@ from typing import SupportsFloat, final
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from rnnjax.tasks.base import Batch, Classification, Sampled, check_integer
 
@@ -73,10 +73,6 @@ class SelectiveCopy(Classification, Sampled):
         targets = jnp.zeros_like(read).at[self.length :].set(symbols)
         mask = jnp.arange(self.total_length) >= self.length
         return Batch(jax.nn.one_hot(read, self.input_size, dtype=jnp.float32), targets, mask)
-
-    def correct(self, outputs: Float[Array, "T B O"], batch: Batch) -> Bool[Array, " B"]:
-        """Return whether all symbols are right."""
-        return (self.hits(outputs, batch) | ~batch.mask).all(axis=0)
 
     def success(self, metrics: Mapping[str, SupportsFloat]) -> bool:
         return round(float(metrics["accuracy"]), 6) >= 0.99

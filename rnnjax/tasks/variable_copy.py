@@ -7,7 +7,7 @@ from typing import SupportsFloat, final
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from rnnjax.tasks.base import Batch, Classification, Sampled, check_integer
 
@@ -70,10 +70,6 @@ class VariableCopy(Classification, Sampled):
         targets = jnp.where(mask, symbols[jnp.maximum(time - count - 1, 0)], 0)
         inputs = jax.nn.one_hot(read, self.input_size, dtype=jnp.float32)
         return Batch(inputs, targets.astype(jnp.int32), mask)
-
-    def correct(self, outputs: Float[Array, "T B O"], batch: Batch) -> Bool[Array, " B"]:
-        """Return whether all symbols are right."""
-        return (self.hits(outputs, batch) | ~batch.mask).all(axis=0)
 
     def success(self, metrics: Mapping[str, SupportsFloat]) -> bool:
         return round(float(metrics["accuracy"]), 6) >= 0.99
