@@ -38,13 +38,13 @@ def brute_force(cell, params, xs, carry, weights):
             new = real(cell.step(ready, whole(flat), cell.project(ready, x)))[0]
             return new, new
 
-        return jax.jacobian(after, has_aux=True)(flat)
+        matrix, new = jax.jacobian(after, has_aux=True)(flat)
+        return matrix, new, jax.grad(lambda flat: cell.output(whole(flat)) @ weights)(new)
 
     flat, matrices = real(carry)[0], []
     for x in xs:
-        matrix, flat = step(flat, x)
+        matrix, flat, slope = step(flat, x)
         matrices.append(matrix)
-    slope = jax.grad(lambda flat: cell.output(whole(flat)) @ weights)(flat)
     return np.stack(matrices), np.asarray(slope)
 
 
@@ -53,7 +53,8 @@ def brute_force(cell, params, xs, carry, weights):
     "name", slow_but_for(["elman", "lru", "retnet"], [*networks.CELLS, *networks.OTHER_CELLS])
 )
 def test_profiles_exponents_and_singular_values_are_those_of_the_jacobians(name, x64):
-    cell, params, xs, carry = wide(networks.make_cell(name, H), D, jax.random.key(0))
+    cell = networks.make_cell(name, H, param_dtype=jnp.float64)
+    params, xs, carry = jax.jit(lambda key: wide(cell, D, key)[1:])(jax.random.key(0))
     xs, carry = xs[:T, 0], at(carry, 0)
     weights = jnp.cos(jnp.arange(cell.output_size))
     matrices, slope = brute_force(cell, params, xs, carry, weights)
