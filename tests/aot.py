@@ -1,8 +1,10 @@
-"""A train step compiled for an accelerator that is not there, and what its program looks like.
+"""Programs compiled for an accelerator that is not there.
 
-As a script it compiles one train step for one target, from a machine without accelerators:
+As a script it compiles one for one target, from a machine without accelerators: a train step, or
+the gradient of a cell that runs over all time steps at once:
 
     python tests/aot.py h100 lstm
+    python tests/aot.py h100 parallel_mingru
 
 and prints the optimised program and its memory, as JSON. It must be a process of its own, since
 what it needs in its environment is read when JAX and the TPU's library are loaded.
@@ -25,20 +27,26 @@ if __name__ == "__main__":
         os.environ.pop(name, None)  # the program is to be what a user gets
     os.environ.update(ENVIRONMENT)
 
-import dataclasses
+import functools
+import importlib.util
 import json
-import re
+import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from jax import lax
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import rnnjax
+from rnnjax import cells
 from rnnjax.training.mesh import MeshShape, arrange_devices
 from rnnjax.training.population import sharded_program
 
@@ -46,6 +54,7 @@ from rnnjax.training.population import sharded_program
 T, B, D, H, OUTPUTS = 1024, 32, 16, 128, 8
 CELLS = {"elman": rnnjax.Elman, "lstm": rnnjax.LSTM, "gru": rnnjax.GRU}
 TARGETS = {"v5e": "v5e:2x2", "v6e": "v6e:2x2", "h100": None}  # name: the TPU's topology
+WHEELS = {"v5e": "libtpu", "v6e": "libtpu", "h100": "jax_cuda13_plugin"}
 H100 = Path(__file__).parent / "fixtures" / "h100.textproto"
 
 
@@ -141,6 +150,62 @@ def compile_population(platform, devices, cell):
     return traced.lower(lowering_platforms=(platform,)).compile()
 
 
+# The gradient of a cell over time
+
+
+class Recurrence(NamedTuple):
+    """A cell over T steps of B examples."""
+
+    run: Callable
+    cell: Any
+    T: int
+    B: int
+    options: Mapping = MappingProxyType({})
+
+
+# The states are too many for the memory on a TPU's chip, and fill its tiles of 8 by 128.
+MINGRU = Recurrence(rnnjax.unroll_parallel, cells.MinGRU(128), 1024, 64)
+ELMAN = Recurrence(rnnjax.unroll_newton, cells.Elman(128), 512, 4)
+RECURRENCES = {
+    "parallel_mingru": MINGRU,
+    "parallel_mingru_short": MINGRU._replace(T=128),
+    "parallel_mingru_in_chunks": MINGRU._replace(options={"checkpoint_every": 64}),
+    "unroll_mingru": MINGRU._replace(run=rnnjax.unroll),
+    "parallel_lru": MINGRU._replace(cell=cells.LRU(128)),
+    "parallel_mlstm": MINGRU._replace(cell=cells.MLSTM(128, key_size=64), T=512, B=4),
+    "newton_elman": ELMAN,
+    "newton_elman_short": ELMAN._replace(T=64),
+    "newton_indrnn": MINGRU._replace(run=rnnjax.unroll_newton, cell=cells.IndRNN(128)),
+}
+
+
+def compile_gradient(target, name):
+    """Compile the gradient of a squared error, for parameters and inputs, for one device."""
+    run, cell, length, batch, options = RECURRENCES[name]
+    platform, devices = devices_of(target)
+    everywhere = NamedSharding(Mesh(np.array(devices[:1]), "b"), PartitionSpec())
+
+    def loss(params, xs, ys):
+        return ((run(cell, params, xs, **options)[1] - ys) ** 2).mean()
+
+    arguments = jax.eval_shape(
+        lambda key: (
+            cell.init(key, D),
+            jnp.zeros((length, batch, D)),
+            jnp.zeros((length, batch, cell.output_size)),
+        ),
+        jax.random.key(0),
+    )
+    placed = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=everywhere), arguments
+    )
+    traced = jax.jit(jax.value_and_grad(loss, (0, 1))).trace(*placed)
+    return described(traced.lower(lowering_platforms=(platform,)).compile())
+
+
+# What they are
+
+
 def described(compiled):
     """Return what a compiled program is and needs, for JSON."""
     memory = compiled.memory_analysis()
@@ -152,188 +217,6 @@ def described(compiled):
     }
 
 
-# The program
-
-FREE = {
-    "after-all",
-    "bitcast",
-    "constant",
-    "get-tuple-element",
-    "opt-barrier",
-    "parameter",
-    "partition-id",
-    "replica-id",
-    "tuple",
-}
-CONTROL = {"call", "conditional", "while"}  # run what they call, and are nothing themselves
-COLLECTIVE = re.compile(
-    r"(all-gather|all-reduce|all-to-all|collective-broadcast|collective-permute|reduce-scatter)\b"
-)
-MATMUL = re.compile(r'custom_call_target="[^"]*(cublas|gemm|matmul|cudnn\$conv)')
-CALLED = re.compile(
-    r"\b(?:body|branch_computations|called_computations|calls|condition|false_computation|to_apply"
-    r"|true_computation)=(?:\{([^}]*)\}|%?([\w.\-]+))"
-)
-INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = ")
-COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+)[ (].*\{$")
-
-
-@dataclasses.dataclass(frozen=True)
-class Instruction:
-    """One instruction of a compiled program.
-
-    `shapes` are those of its results (a tuple has several); `called` the names of the computations
-    it calls: a fusion's, a loop's body and condition.
-    """
-
-    name: str
-    opcode: str
-    shapes: tuple[tuple[int, ...], ...]
-    operands: tuple[str, ...]
-    called: tuple[str, ...]
-    text: str
-
-    @classmethod
-    def parse(cls, line):
-        """Read a line of a computation: `[ROOT] %name = type opcode(operands), attributes`."""
-        name = INSTRUCTION.match(line)
-        assert name, line
-        rest = line[name.end() :]
-        result, rest = _closed(rest) if rest.startswith("(") else rest.split(" ", 1)
-        opcode, rest = rest.strip().split("(", 1)
-        operands, attributes = _closed("(" + rest)
-        attributes = re.sub(r"metadata=\{.*?\}", "", attributes)
-        called = [several or one for several, one in CALLED.findall(attributes)]
-        return cls(
-            name[1],
-            opcode,
-            tuple(
-                tuple(int(n) for n in dims.split(",") if n)
-                for dims in re.findall(r"\w\[([\d,]*)\]", result)
-            ),
-            tuple(re.findall(r"%?([\w.\-]+)(?=[,)])", re.sub(r"/\*.*?\*/", "", operands))),
-            tuple(n.strip(" %") for names in called for n in names.split(",")),
-            line,
-        )
-
-    @property
-    def matmul(self):
-        """Whether it multiplies matrices: on TPUs every matmul is called a convolution."""
-        return self.opcode in ("dot", "convolution") or (
-            self.opcode == "custom-call" and bool(MATMUL.search(self.text))
-        )
-
-    @property
-    def collective(self):
-        """Whether devices exchange data."""
-        return bool(COLLECTIVE.match(self.opcode))
-
-
-class Program:
-    """A compiled program, read from its text: computations, by name, in the order they run in."""
-
-    def __init__(self, text):
-        self.computations, self.entry = {}, ""
-        here = None
-        for line in text.splitlines():
-            if here is None:
-                header = COMPUTATION.match(line)
-                if header and not line.startswith("HloModule"):
-                    here = self.computations.setdefault(header[2], [])
-                    self.entry = header[2] if header[1] else self.entry
-            elif line.startswith("}"):
-                here = None
-            elif INSTRUCTION.match(line):
-                here.append(Instruction.parse(line))
-        assert self.entry in self.computations, "no entry computation"
-
-    def reached(self, name, loops=True):
-        """Return the instructions of a computation and of what it calls, loops too if asked."""
-        for instruction in self.computations[name]:
-            yield instruction
-            if loops or instruction.opcode != "while":
-                for called in instruction.called:
-                    yield from self.reached(called, loops)
-
-    def loops(self):
-        """Return the names of the bodies of all loops, in the order they start."""
-        whiles = (i for i in self.reached(self.entry) if i.opcode == "while")
-        return [self._body(i) for i in whiles]
-
-    def outside_loops(self):
-        """Return the instructions that run once."""
-        return self.reached(self.entry, loops=False)
-
-    def matmuls(self, body):
-        """Return the matmuls of a loop's body, wherever they are fused."""
-        return [i for i in self.reached(body) if i.matmul]
-
-    def recurrent_loops(self):
-        """Return the bodies of the loops that multiply matrices: forward, then backward."""
-        return [body for body in self.loops() if self.matmuls(body)]
-
-    def carried(self, body):
-        """Return the shapes in a loop's carry that an iteration replaces.
-
-        What it hands on untouched, like the weights, is not among them.
-        """
-        instructions = {i.name: i for i in self.computations[body]}
-        (argument,) = (i.name for i in instructions.values() if i.opcode == "parameter")
-        root = next(i for i in instructions.values() if i.text.lstrip().startswith("ROOT"))
-        assert root.opcode == "tuple", root.text
-
-        def handed_on(index, i):
-            same = re.search(r"index=(\d+)", i.text)
-            return (
-                i.opcode == "get-tuple-element"
-                and i.operands == (argument,)
-                and same is not None
-                and int(same[1]) == index
-            )
-
-        results = [instructions[name] for name in root.operands]
-        return [
-            shape
-            for index, result in enumerate(results)
-            if not handed_on(index, result)
-            for shape in result.shapes
-        ]
-
-    def kernels(self, body):
-        """Return the instructions of a loop's body that a GPU launches a kernel for.
-
-        That is every one but names for memory that is already there: each fusion, copy, library
-        call and whatever else stands alone. A matmul split along its contracted axis counts twice,
-        as a second kernel adds up the parts. The step counter counts as well: the host knows how
-        many steps there are, but their place in the arrays over time is read from the device,
-        where a kernel of its own increments it.
-        """
-        found = []
-        for i in self.computations[body]:
-            if i.opcode in CONTROL:
-                called = (self._body(i),) if i.opcode == "while" else i.called
-                found += [kernel for name in called for kernel in self.kernels(name)]
-            elif i.opcode not in FREE and not i.opcode.endswith("-done"):
-                found.append(i)
-        return found
-
-    @staticmethod
-    def _body(loop):
-        body = re.search(r"\bbody=%?([\w.\-]+)", loop.text)
-        assert body, loop.text
-        return body[1]
-
-
-def _closed(text):
-    """Split a text that starts with a bracket after the one that closes it."""
-    depth = 0
-    for position, character in enumerate(text):
-        depth += {"(": 1, ")": -1}.get(character, 0)
-        if depth == 0:
-            return text[: position + 1], text[position + 1 :]
-    raise ValueError(f"no closing bracket: {text}")
-
-
 def weight_shaped(shape, gates):
     """Whether an array is as large as a kernel: whole, by gate, transposed, or one a step."""
     dims = sorted(n for n in shape if n not in (1, T))
@@ -341,6 +224,20 @@ def weight_shaped(shape, gates):
     return dims in [sorted(n for n in kernel if n != 1) for kernel in kernels]
 
 
+@functools.cache
+def result(target, name, *flags):
+    """Compile a program in a process of its own, once for all tests that are run in this one."""
+    if importlib.util.find_spec(WHEELS[target]) is None:
+        pytest.skip(f"{WHEELS[target]} is not installed: pip install -e '.[aot]'")
+    command = [sys.executable, __file__, target, name, *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 if __name__ == "__main__":
-    target, cell, *flags = sys.argv[1:]
-    print(json.dumps(compile_step(target, cell, **dict.fromkeys(flags, True))))
+    target, name, *flags = sys.argv[1:]
+    if name in RECURRENCES:
+        print(json.dumps(compile_gradient(target, name)))
+    else:
+        print(json.dumps(compile_step(target, name, **dict.fromkeys(flags, True))))
