@@ -60,13 +60,12 @@ class Config(TrainingOptions):
     """
 
     networks: tuple[str, ...] = NETWORKS
-    """Networks to compare: transformer, tcn, or a cell, alone or after residual_ or deep_. A cell
-    of your own is ./mine.py:MyCell or package.module:MyCell."""
+    """Networks to compare: transformer, tcn, or a cell, alone or after residual_ or deep_."""
     task: Literal[tuple(TASKS)] = "parity"  # pyright: ignore[reportInvalidTypeForm]
     """What to learn."""
     length: int = 20
     """The longest sequences to train on."""
-    lengths: tuple[int, ...] = (10, 20, 40, 60, 100)
+    lengths: tuple[int, ...] = (20, 40, 60, 80, 100)
     """Lengths to test at."""
     features: int = 32
     """Hidden units of each layer."""
@@ -87,7 +86,6 @@ class Config(TrainingOptions):
         return experiment.make_task(TASKS, self.task, length=length)
 
     def make_model(self, name):
-        """Return the network: a layer, read at every step by a linear head."""
         where = "--networks", name, self.features, self.make_task(self.length).output_size
         return experiment.many_to_many(*where, window=1024)
 
@@ -182,7 +180,7 @@ def draw(run):
     table, gradients = run.read_table("accuracy"), run.read_table("gradients")
     names = {name: networks.label(name) for name in table["network"].tolist()}
     labels = {"xlabel": "length", "ylabel": "sequences that are correct", "ylim": (-0.02, 1.02)}
-    labels["places"] = {run.read_json("config.json")["length"]: "longest in training"}
+    labels["places"] = {float(run.read_json("config.json")["length"]): "longest in training"}
     experiment.draw_curves(run, "accuracy", "length", "network", names=names, **labels)
     look = {"panel": "network", "columns": 3, "label_format": "T = {:g}", "names": names}
     experiment.draw_shares(run, "gradients", "length", table=gradients, **look)

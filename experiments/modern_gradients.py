@@ -144,7 +144,7 @@ def measure(config, run):
         entry |= experiment.score(tested, tried, params, test)
         for phase, values in zip(("before", "after"), trained.observed().values(), strict=True):
             band = experiment.profile_rows(values)
-            entry[f"half_life_{phase}"] = float(diagnostics.half_life(band["median"]))
+            entry[f"half_life_{phase}"] = float(diagnostics.half_life(jnp.array(band["median"])))
             gradients.append({**labels, "panel": f"{task_name}, {PHASES[phase]}", **band})
         entries.setdefault(labels["network"], {})[task_name] = entry
         losses.append({**labels, **experiment.relative_loss(entry)})
