@@ -34,6 +34,11 @@ class Problem(NamedTuple):
     xs: Any  # [T, B, D]
     w: Any  # [T, B, output size], dL/d(outputs)
     features: int
+    options: Mapping[str, Any] = {}  # other arguments of the cell
+
+    @property
+    def cell(self):
+        return networks.make_cell(self.name, self.features, **self.options)
 
     @property
     def input_size(self):
@@ -52,24 +57,25 @@ class Contender:
     devices: int | None = None  # that compute both; PyTorch has threads instead
 
 
-def make_problem(name: str, shape: Sequence[int]) -> Problem:
-    """Draw parameters, inputs and a cotangent."""
+def make_problem(name: str, shape: Sequence[int], **options: Any) -> Problem:
+    """Draw parameters, inputs and a cotangent; `options` are other arguments of the cell."""
     batch, length, input_size, features = shape
-    output_size = networks.make_cell(name, features).output_size
+    output_size = networks.make_cell(name, features, **options).output_size
     x_key, w_key = jax.random.split(jax.random.key(1))
     return Problem(
         name,
-        libraries.parameters(name, input_size, features),
+        libraries.parameters(name, input_size, features, **options),
         jax.random.normal(x_key, (length, batch, input_size)),
         jax.random.normal(w_key, (length, batch, output_size)),
         features,
+        options,
     )
 
 
 def reference(problem: Problem) -> dict[str, Any]:
     """Return outputs and gradients by a plain scan over `cell.step` in float64."""
     with jax.enable_x64(True):
-        cell: Any = networks.make_cell(problem.name, problem.features)
+        cell: Any = problem.cell
         if any(field.name == "param_dtype" for field in dataclasses.fields(cell)):
             cell = dataclasses.replace(cell, param_dtype=jnp.float64)
         params, xs, w = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), problem[1:4])
@@ -110,13 +116,13 @@ def tolerance(what: str, tokens: int) -> float:
     return TOLERANCE if what in ("outputs", "inputs") else max(TOLERANCE, 2**-24 * tokens**0.5)
 
 
-def check(contenders: Mapping[str, Contender], want: Mapping[str, Any]) -> None:
-    """Assert that what is timed is right."""
+def check(contenders: Mapping[str, Contender], want: Mapping[str, Any], least: float = 0.0) -> None:
+    """Assert that what is timed is right; `least` is a difference that is always allowed."""
     length, batch, _ = want["outputs"].shape
     for name, contender in contenders.items():
         for what, got in contender.in_our_terms().items():
             difference = np.abs(got - want[what]).max() / np.abs(want[what]).max()
-            allowed = tolerance(what, length * batch)
+            allowed = max(least, tolerance(what, length * batch))
             assert difference <= allowed, (
                 f"{name}: {what} differs from that in float64 by {difference:.1e} of its largest "
                 f"entry; allowed are {allowed:.0e}"

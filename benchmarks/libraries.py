@@ -58,13 +58,13 @@ def import_library(name: str) -> Any:
         raise LeftOut(f"{name.split('.')[0]} is not installed") from None
 
 
-def parameters(name: str, input_size: int, features: int, key: Any = None) -> Any:
+def parameters(name: str, input_size: int, features: int, key: Any = None, **options: Any) -> Any:
     """Draw a cell's parameters, those of a built-in one with biases that are not zero.
 
     Only the GRU's second bias stays zero, because one of the libraries has none.
     """
     key = jax.random.key(0) if key is None else key
-    params: Any = networks.make_cell(name, features).init(key, input_size)
+    params: Any = networks.make_cell(name, features, **options).init(key, input_size)
     if name not in CELLS:
         return params
     return params._replace(bias=params.bias + 0.1 * jax.random.normal(key, params.bias.shape))

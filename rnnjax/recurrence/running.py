@@ -10,9 +10,10 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from rnnjax.cells.base import Cell, check_size
+from rnnjax.cells.linear import Linear
 from rnnjax.recurrence.fast import fast_scan, served
 from rnnjax.recurrence.inputs import batch_shape, check_params
-from rnnjax.recurrence.linear_scan import scan_linear
+from rnnjax.recurrence.linear_scan import BY_PLATFORM, STEP_BY_STEP, scan_linear
 from rnnjax.recurrence.meshes import splits_batch, varying_alike, with_explicit_axes
 from rnnjax.recurrence.newton_solve import Newton, NewtonReport, no_report, scan_newton
 from rnnjax.recurrence.options import (
@@ -186,6 +187,9 @@ def _run(
     if newton is not None:
         carry = carry, no_report(batch, carry)
     fast = not parallel and newton is None and served(cell, ready, carry, xs) and not varying
+    # A cut or a clipped gradient is one operation more in each step of a loop.
+    stepped = newton is None and isinstance(cell, Linear) and cut is None and clip_adjoints is None
+    linear = parallel or stepped
 
     def run(ready, shared, carry, inputs):
         xs, now, own, emitted, guess = inputs
@@ -199,8 +203,10 @@ def _run(
             walk = functools.partial(fast_scan, cell, plain, values, enter_step, leave)
             final, carries = walk(arguments, reverse=reverse, lean=checkpoint_every == 1)
             outputs, carries = read(carries)
-        elif parallel:
-            final, carries = scan_linear(cell, *arguments, batch_ndim=len(batch), reverse=reverse)
+        elif linear:
+            how: Any = {"batch_ndim": len(batch), "reverse": reverse, "own_backward": not varying}
+            way = BY_PLATFORM if parallel else STEP_BY_STEP
+            final, carries = scan_linear(cell, *arguments, way=way, **how)
             outputs, carries = read(carries)
         elif newton is not None:
             options: Any = {"options": newton, "guess": guess, "reverse": reverse}
