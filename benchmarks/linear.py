@@ -43,7 +43,9 @@ MATRICES = "mlstm", "retnet", "gla", "mamba2", "deltanet", "gateddeltanet"
 LINEAR = "lru", "s5", "mingru", "minlstm", "rglru", *MATRICES
 CONTENDERS = "rnnjax", "rnnjax-parallel", "lax.scan", "associative_scan", "memax"
 RIVALS = "lax.scan", "associative_scan", "memax"
-TOLERANCE = 1e-4  # of the largest entry: rounded factors of 1 - 1/k are multiplied up k times
+# Of the largest entry. A phase rounded to float32, as in LRU and S5, is multiplied by the number of
+# steps that the state lasts: theta_log of an LRU is 4e-4 off by a plain scan and by all others.
+TOLERANCE = 1e-3
 COMPILE_BOUND = 3.0
 
 
