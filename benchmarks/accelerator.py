@@ -14,12 +14,10 @@ matrix products in float32. It runs on a CPU as well, where cuDNN has to be left
     python benchmarks/accelerator.py --sections lengths cudnn --out results
 """
 
-import contextlib
 import dataclasses
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -39,15 +37,14 @@ from rnnjax.command_line import ArgumentError, at_least, parse
 
 import contenders
 import jax
-import jax.numpy as jnp
 import libraries
 import numpy as np
 import peers
+from budgeted import Section, run_for
 from libraries import LeftOut, Network
 
 BUDGETS = {"checks": 80, "lengths": 120, "cudnn": 40, "peers": 100, "experiment": 120}
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "vanishing_gradients.py"
-GRACE = 20  # seconds that the experiment has for its last checkpoint
 PEERS = "rnnjax", "linen", "nnx", "keras", "equinox", "haiku"
 
 
@@ -68,7 +65,7 @@ class Sizes:
 SIZES = Sizes(
     check="16,200,32,64",
     lengths=(100, 1000, 10_000, 100_000),
-    length_sizes="16,8,32",
+    length_sizes="16,8,16",
     cudnn=("16,512,64,128", "64,512,128,512", "32,1000,32,128"),
     peers=peers.Config.shapes,
     peer_cells=peers.CELLS,
@@ -134,66 +131,6 @@ class Config:
         return QUICK if self.quick else SIZES
 
 
-class Section:
-    """The rows and remarks of one section, printed as they come, and the time that is left."""
-
-    def __init__(self, name: str, seconds: float):
-        self.name, self.rows, self.notes, self.failed = name, [], [], False
-        self.end = time.perf_counter() + seconds
-        timing.say(f"{name}: at most about {seconds:.0f} s")
-
-    def left(self) -> float:
-        """Return the seconds that are left."""
-        return self.end - time.perf_counter()
-
-    def add(self, **row: Any) -> None:
-        """Add and print a row."""
-        self.rows.append(row)
-        timing.say("  " + ", ".join(f"{k} {_shown(v)}" for k, v in row.items() if v is not None))
-
-    def note(self, text: str) -> None:
-        """Add and print a remark."""
-        self.notes.append(text)
-        timing.say(f"  {text}")
-
-    @contextlib.contextmanager
-    def attempt(self, what: str):
-        """Do something if there is time; what cannot be done becomes a remark."""
-        try:
-            if self.left() <= 0:
-                raise LeftOut("no time left")
-            yield
-        except LeftOut as reason:
-            self.note(f"{what} left out: {reason}.")
-        except AssertionError as error:
-            self.failed = True
-            self.note(f"{what} failed: {_first_line(error)}")
-        except jax.errors.JaxRuntimeError as error:  # memory, or what the device cannot do
-            self.note(f"{what} left out: {_first_line(error)}")
-
-    def text(self) -> str:
-        """Return the section in Markdown."""
-        notes = "\n".join(f"- {note}" for note in self.notes)
-        tables = [timing.table([*group]) for group in _alike(self.rows)]
-        return "\n\n".join([f"### {self.name}", *tables, *filter(None, [notes])])
-
-
-def _alike(rows):
-    """Return the rows in groups of equal columns."""
-    groups: dict[tuple, list] = {}
-    for row in rows:
-        groups.setdefault(tuple(row), []).append(row)
-    return groups.values()
-
-
-def _shown(value):
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _first_line(error):
-    return str(error).splitlines()[0][:200]
-
-
 def largest_difference(got: Mapping[str, Any], want: Mapping[str, Any]) -> tuple[str, float]:
     """Return what differs most, and by how much, in units of its largest entry."""
     found = {key: np.abs(got[key] - w).max() / np.abs(w).max() for key, w in want.items()}
@@ -214,21 +151,19 @@ def judge(section: Section, cell: str, what: str, got: Mapping, want: Mapping) -
     )
 
 
-def on_host(problem: contenders.Problem) -> dict[str, Any]:
-    """Return outputs and gradients in float64, computed on the host."""
-    cpu = jax.local_devices(backend="cpu")[0]
-    params, xs, w = jax.device_put((problem.params, problem.xs, problem.w), cpu)
-    with jax.default_device(cpu):
-        return contenders.reference(problem._replace(params=params, xs=xs, w=w))
-
-
 def checks(config: Config, section: Section) -> None:
     """Compare gradients of `unroll` with those of a plain scan in float64 on the host."""
     for name in config.cells:
         with section.attempt(name), jax.default_matmul_precision("float32"):
             problem = contenders.make_problem(name, peers.sizes(config.sizes.check))
             ours = contenders.compiled(unrolled(problem.cell), problem).in_our_terms()
-            judge(section, name, "unroll, float64 on the host", ours, on_host(problem))
+            judge(
+                section,
+                name,
+                "unroll, float64 on the host",
+                ours,
+                contenders.reference_on_host(problem),
+            )
 
 
 def unrolled(cell: Any) -> Network:
@@ -246,71 +181,46 @@ def way(cell: Any, name: str) -> Callable[[Any, Any], tuple]:
 
 
 def lengths(config: Config, section: Section) -> None:
-    """Time each way of running a cell against T; all lengths of the shortest first."""
+    """Time each way of running a cell against T, every cell at the shortest length first."""
     batch, input_size, features = map(int, config.sizes.length_sizes.split(","))
+    a_step: dict[tuple[str, str], float] = {}  # seconds, forward and backward
     for total in config.sizes.lengths:
         for name, ways in WAYS.items():
-            with section.attempt(f"{name}, T = {total}"):
-                shape = batch, total, input_size, features
-                problem = contenders.make_problem(name, shape)
-                outputs, unit = None, None
-                for which in ways:
-                    with section.attempt(f"{name} by {which}, T = {total}"):
-                        row, outputs, unit = length_row(config, problem, which, outputs, unit)
-                        section.add(cell=name, T=total, way=which, **row)
+            shape, unit = (batch, total, input_size, features), None
+            problem = contenders.make_problem(name, shape)
+            for which in ways:
+                with section.attempt(f"{name} by {which}, T = {total}"):
+                    expected = 6 * total * a_step.get((name, which), 0.0)
+                    if expected > section.left():
+                        raise LeftOut(f"it would take {expected:.0f} s")
+                    unit, row = length_row(config, section, problem, which, unit)
+                    a_step[name, which] = row["both ms"] / 1e3 / total
+                    section.add(cell=name, T=total, way=which, **row)
 
 
-def length_row(config, problem, which, outputs, unit):
-    """Return a row, and the outputs and the time of `unroll`, to which the others are compared."""
+def length_row(config, section, problem, which, unit):
+    """Return the outputs and the time of `unroll`, the unit of the others, and a row."""
     run = way(problem.cell, which)
     found = jax.jit(run)(problem.params, problem.xs)
     contender = contenders.compiled(Network(lambda p, xs: run(p, xs)[1], lambda p: p), problem)
     calls = {"forward": contender.forward, "both": contender.both}
-    seconds = timing.interleaved(calls, rounds=config.sizes.rounds)
+    once = sum(timing.interleaved(calls, rounds=1)["both"])
+    rounds = max(1, min(config.sizes.rounds, int(section.left() / 20 / once)))
+    seconds = timing.interleaved(calls, rounds=rounds)
     forward, both = (1e3 * timing.median(seconds[kind]) for kind in calls)
     got = np.asarray(found[1])
-    outputs, unit = (got, both) if outputs is None else (outputs, unit)
+    unit = unit or (got, both)
     report = found[-1] if which.startswith("newton") else None
-    row = {
+    return unit, {
         "forward ms": forward,
         "both ms": both,
-        "in units of unroll": both / unit,
-        "difference": float(np.abs(got - outputs).max() / np.abs(outputs).max()),
+        "in units of unroll": both / unit[1],
+        "difference": float(np.abs(got - unit[0]).max() / np.abs(unit[0]).max()),
         "iterations": report and int(report.iterations.max()),
         "converged": report and bool(report.converged.all()),
         "compile s": contender.compile_s,
         "temporaries MB": contender.temp_mb,
     }
-    return row, outputs, unit
-
-
-def cudnn_network(problem: contenders.Problem, lstm: Callable) -> Network:
-    """Return the LSTM of `jax.experimental.rnn`, batch-major, with our parameters.
-
-    Args:
-        lstm: `jax.experimental.rnn.lstm`, or a function of the same arguments.
-    """
-    sizes = problem.input_size, problem.features
-
-    def run(weights, xs):
-        batch, total = xs.shape[:2]
-        zeros = jnp.zeros((1, batch, problem.features), xs.dtype)
-        steps = jnp.full(batch, total, jnp.int32)
-        return lstm(xs, zeros, zeros, weights, steps, *sizes, 1, 0.0, False)[0]
-
-    def weights(params):
-        return jnp.concatenate([w.ravel() for w in libraries.torch_weights(params).values()])
-
-    return Network(run, weights, batch_major=True)
-
-
-def without_cudnn(xs, h, c, weights, steps, *sizes):
-    """Return what `jax.experimental.rnn.lstm` returns, by that module's plain JAX."""
-    from jax.experimental import rnn
-
-    input_size, hidden_size, layers, _, both = sizes
-    unpacked = rnn.unpack_lstm_weights(weights, input_size, hidden_size, layers, both)
-    return rnn.lstm_ref(xs, h, c, *unpacked, steps, *sizes)
 
 
 def cudnn(config: Config, section: Section) -> None:
@@ -320,18 +230,19 @@ def cudnn(config: Config, section: Section) -> None:
     lstm = rnn.lstm
     if jax.default_backend() != "gpu":
         section.note("cuDNN needs a GPU: its times are left out; JAX's own code is checked for it.")
-        lstm = without_cudnn
+        lstm = libraries.without_cudnn
     for text in config.sizes.cudnn:
         with section.attempt(f"cuDNN at {text}"):
             problem = contenders.make_problem("lstm", peers.sizes(text))
-            ways = {"rnnjax": unrolled(problem.cell), "cuDNN": cudnn_network(problem, lstm)}
+            ways = {
+                "rnnjax": unrolled(problem.cell),
+                "cuDNN": libraries.cudnn(problem.features, lstm),
+            }
             with jax.default_matmul_precision("float32"):
-                exact = {
-                    who: contenders.compiled(network, problem) for who, network in ways.items()
-                }
-                ours, theirs = (contender.in_our_terms() for contender in exact.values())
+                exact = [contenders.compiled(network, problem) for network in ways.values()]
+                ours, theirs = (contender.in_our_terms() for contender in exact)
             judge(section, "lstm", f"cuDNN beside ours at {text}", theirs, ours)
-            if lstm is without_cudnn:
+            if lstm is not rnn.lstm:
                 continue
             found = {who: contenders.compiled(network, problem) for who, network in ways.items()}
             calls = {who: contender.both for who, contender in found.items()}
@@ -367,26 +278,18 @@ def experiment(config: Config, section: Section) -> None:
         out = Path(folder) / "run"
         command = [sys.executable, str(EXPERIMENT), *config.sizes.experiment, "--out", str(out)]
         start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        try:
-            errors = process.communicate(timeout=section.left())[1]
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGTERM)
-            try:
-                errors = process.communicate(timeout=GRACE)[1]
-            except subprocess.TimeoutExpired:
-                process.kill()
-                errors = process.communicate()[1]
+        code, errors = run_for(section.left(), command)
         seconds = time.perf_counter() - start
         summary = out / "summary.json"
-        ended = process.returncode == 0 and summary.exists()
-        stopped = process.returncode in (143, -signal.SIGTERM, -signal.SIGKILL)
-        last = errors.decode(errors="replace").strip().splitlines()[-1:]
-        assert ended or stopped, f"exit code {process.returncode}: {' '.join(last)}"
+        ended = code == 0 and summary.exists()
+        stopped = code in (143, -signal.SIGTERM, -signal.SIGKILL)
+        last = errors.strip().splitlines()[-1:]
+        assert ended or stopped, f"exit code {code}: {' '.join(last)}"
         for cell, (steps, loss) in progress(out / "metrics.jsonl").items():
             section.add(cell=cell, updates=steps, loss=loss)
         if ended:
-            section.note(f"ended after {seconds:.0f} s: {verdict(summary)}.")
+            outcome = json.loads(summary.read_text())["verdict"]["outcome"]
+            section.note(f"ended after {seconds:.0f} s: {outcome}.")
         else:
             section.note(f"stopped after {seconds:.0f} s.")
 
@@ -398,11 +301,6 @@ def progress(path: Path) -> dict[str, tuple[int, float]]:
         row = json.loads(line)
         found.setdefault(row["cell"], {}).setdefault(row["step"], []).append(row["loss"])
     return {cell: (max(by), float(np.mean(by[max(by)]))) for cell, by in found.items()}
-
-
-def verdict(summary: Path) -> str:
-    """Return the outcome in a summary."""
-    return str(json.loads(summary.read_text()).get("verdict", {}).get("outcome", "no verdict"))
 
 
 SECTIONS = {

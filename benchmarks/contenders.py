@@ -95,6 +95,14 @@ def reference(problem: Problem) -> dict[str, Any]:
         return results(outputs, by_params, by_inputs)
 
 
+def reference_on_host(problem: Problem) -> dict[str, Any]:
+    """Return the same, computed on the host whatever the default device."""
+    cpu = jax.local_devices(backend="cpu")[0]
+    params, xs, w = jax.device_put((problem.params, problem.xs, problem.w), cpu)
+    with jax.default_device(cpu):
+        return reference(problem._replace(params=params, xs=xs, w=w))
+
+
 def results(outputs: Any, by_params: Any, by_inputs: Any) -> dict[str, Any]:
     """Return what is compared: all gradients but that of the second bias, which not all have."""
     leaves = jax.tree_util.tree_leaves_with_path(by_params)

@@ -245,6 +245,34 @@ def torch_weights(params: Any) -> dict[str, Any]:
     return {"weight_ih_l0": w.T, "weight_hh_l0": u.T, "bias_ih_l0": b, "bias_hh_l0": second}
 
 
+def cudnn(features: int, lstm: Callable) -> Network:
+    """Return the LSTM of `jax.experimental.rnn`.
+
+    Args:
+        features: H.
+        lstm: `jax.experimental.rnn.lstm`, which needs a GPU, or `without_cudnn`.
+    """
+
+    def run(weights, xs):
+        batch, total, input_size = xs.shape
+        zeros, steps = jnp.zeros((1, batch, features), xs.dtype), jnp.full(batch, total, jnp.int32)
+        return lstm(xs, zeros, zeros, weights, steps, input_size, features, 1, 0.0, False)[0]
+
+    def weights(params):
+        return jnp.concatenate([w.ravel() for w in torch_weights(params).values()])
+
+    return Network(run, weights, batch_major=True)
+
+
+def without_cudnn(xs: Any, h: Any, c: Any, weights: Any, steps: Any, *sizes: Any) -> Any:
+    """Return what `jax.experimental.rnn.lstm` returns, by that module's plain JAX."""
+    from jax.experimental import rnn
+
+    input_size, hidden_size, layers, _, both = sizes
+    unpacked = rnn.unpack_lstm_weights(weights, input_size, hidden_size, layers, both)
+    return rnn.lstm_ref(xs, h, c, *unpacked, steps, *sizes)
+
+
 def _reorder(packed, order, gates):
     blocks = jnp.split(packed, gates, -1)
     return jnp.concatenate([blocks[i] for i in order], -1)

@@ -95,8 +95,8 @@ class Config:
             raise ArgumentError("--cells and --newton-cells must not both be empty")
         if not self.contenders:
             raise ArgumentError(f"--contenders must name some of {', '.join(CONTENDERS)}")
-        for text in (*self.shapes, *self.newton_shapes):
-            sizes(text)
+        for text in self.newton_shapes:
+            sizes(text, "--newton-shapes")
         for text in self.shapes:
             if sizes(text)[3] % self.head_size and set(self.cells) & set(MATRICES):
                 raise ArgumentError(f"--head-size must divide H, got {self.head_size} and {text}")

@@ -55,7 +55,7 @@ def scan_linear(
         pairs = [(_where(now.valid, a, 1, b), _where(now.valid, b, 0, b)) for a, b in pairs]
     added = _added(now, structure, pairs, batch_ndim)
     resets = None if now.reset is None else structure.flatten_up_to(shared[0])
-    first, last = (-1, 0) if reverse else (0, -1)
+    last = 0 if reverse else -1
 
     def states(starts, pairs, added, resets, at_cuts):
         found = []
@@ -74,11 +74,7 @@ def scan_linear(
                 b = b + a * begins
             if anew is not None:
                 a = _where(anew, 0, a, b)
-            found.append(
-                linear_scan(
-                    a, b.at[first].add(a[first] * s), reverse, way, own_backward=own_backward
-                )
-            )
+            found.append(linear_scan(a, b, s, reverse, way, own_backward=own_backward))
         return found
 
     given, at_cuts = (starts, pairs, added, resets), None
@@ -128,15 +124,17 @@ def _shifted(values, start, reverse):
 class Way(NamedTuple):
     """One way to solve a recurrence, and its adjoint, which runs from the other end.
 
-    All three arguments of both are as in `linear_scan`, a and b as lists of real parts.
+    Arguments are as in `linear_scan`, as lists of real parts.
     """
 
-    solve: Callable  # (a, b, reverse) -> s with s_t = a_t s_{t-1} + b_t
+    solve: Callable  # (a, b, start, reverse) -> s with s_t = a_t s_{t-1} + b_t
     pull: Callable  # (a, g, reverse) -> d with d_t = g_t + a_{t+1} d_{t+1}, a conjugate
 
 
-def linear_scan(a: Array, b: Array, reverse: bool, way: Way, *, own_backward: bool) -> Array:
-    """Return s with s_t = a_t s_{t-1} + b_t along the leading axis, from s = 0.
+def linear_scan(
+    a: Array, b: Array, start: Array, reverse: bool, way: Way, *, own_backward: bool
+) -> Array:
+    """Return s with s_t = a_t s_{t-1} + b_t along the leading axis.
 
     The gradient is the same recurrence from the other end, with g = dL/ds and conjugate factors:
     db_t = g_t + a_{t+1} db_{t+1} and da_t = db_t s_{t-1}.
@@ -144,16 +142,19 @@ def linear_scan(a: Array, b: Array, reverse: bool, way: Way, *, own_backward: bo
     Args:
         a: `[T, ...]`, broadcasts to `b`.
         b: `[T, ...]`.
+        start: `[...]`, the s before the first step.
         reverse: from the last step to the first.
         way: `STEP_BY_STEP`, `AT_ONCE` or `BY_PLATFORM`.
         own_backward: False for the gradient that JAX derives.
     """
-    factors, terms = _parts(a), _parts(b)
-    count = len(terms)
+    count = len(_parts(b))
+
+    def split(floats):
+        return floats[:count], floats[count : 2 * count], floats[2 * count :]
 
     def values(floats, others):
         del others
-        return way.solve(floats[:count], floats[count:], reverse)
+        return way.solve(*split(floats), reverse)
 
     def forward(floats, others, keep):
         del keep
@@ -161,26 +162,30 @@ def linear_scan(a: Array, b: Array, reverse: bool, way: Way, *, own_backward: bo
 
     def backward(floats, others, found, kept, cotangents):
         del others, kept
+        a, _, start = split(floats)
         pairs = zip(found, cotangents, strict=True)
-        given = [jnp.zeros_like(s) if g is None else g for s, g in pairs]
-        by_terms = way.pull(floats[:count], given, reverse)
-        before = [_shifted(s, jnp.zeros_like(s[0]), reverse) for s in found]
-        by_factors = _times(_conjugate(before), by_terms)
-        by_factors = map(_summed_like, by_factors, floats[:count])
-        return [*by_factors, *by_terms]
+        by_terms = way.pull(a, [jnp.zeros_like(s) if g is None else g for s, g in pairs], reverse)
+        entering = [_shifted(s, first, reverse) for s, first in zip(found, start, strict=True)]
+        by_factors = map(_summed_like, _times(_conjugate(entering), by_terms), a)
+        by_start = _times(_conjugate(_first(a, reverse)), _first(by_terms, reverse))
+        return [*by_factors, *by_terms, *by_start]
 
     run = with_backward(values, values, forward, backward) if own_backward else values
-    found = run([*factors, *terms], [])
+    found = run([*_parts(a), *_parts(b), *_parts(start)], [])
     return found[0] if count == 1 else lax.complex(*found)
 
 
-def _steps(a, b, reverse):
+def _first(parts, reverse):
+    return [x[-1 if reverse else 0] for x in parts]
+
+
+def _steps(a, b, start, reverse):
     def step(s, now):
         a, b = now
         s = _plus(_times(a, s), b)
         return s, s
 
-    return lax.scan(step, [jnp.zeros_like(x[0]) for x in b], (a, b), reverse=reverse)[1]
+    return lax.scan(step, start, (a, b), reverse=reverse)[1]
 
 
 def _steps_back(a, g, reverse):
@@ -192,25 +197,30 @@ def _steps_back(a, g, reverse):
     return lax.scan(step, [jnp.zeros_like(x[0]) for x in g], (a, g), reverse=not reverse)[1]
 
 
-def _at_once(a, b, reverse):
+def _at_once(a, b, start, reverse):
     def after(first, second):
         (a, b), (c, d) = first, second
         return _times(c, a), _plus(_times(c, b), d)
 
+    begin = _times(_first(a, reverse), start)
+    b = [x.at[-1 if reverse else 0].add(y) for x, y in zip(b, begin, strict=True)]
     return lax.associative_scan(after, (a, b), reverse=reverse)[1]
 
 
 def _at_once_back(a, g, reverse):
     ahead = [_shifted(x, jnp.zeros_like(x[0]), not reverse) for x in _conjugate(a)]
-    return _at_once(ahead, g, not reverse)
+    return _at_once(ahead, g, [jnp.zeros_like(x[0]) for x in g], not reverse)
 
 
-def _by_platform(cpu, default, a, b, reverse):
-    run = functools.partial(lax.platform_dependent, a, b)
-    return run(
-        cpu=functools.partial(cpu, reverse=reverse),
-        default=functools.partial(default, reverse=reverse),
-    )
+def _by_platform(cpu, default, *arguments):
+    *arrays, reverse = arguments
+    ways = {"cpu": cpu, "default": default}
+    ways = {name: functools.partial(_last, way, reverse) for name, way in ways.items()}
+    return lax.platform_dependent(*arrays, **ways)
+
+
+def _last(function, last, *arguments):
+    return function(*arguments, last)
 
 
 STEP_BY_STEP = Way(_steps, _steps_back)
