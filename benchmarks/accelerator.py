@@ -41,7 +41,7 @@ import libraries
 import numpy as np
 import peers
 from budgeted import Section, run_for
-from libraries import LeftOut, Network
+from libraries import Network
 
 BUDGETS = {"checks": 80, "lengths": 120, "cudnn": 40, "peers": 100, "experiment": 120}
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "vanishing_gradients.py"
@@ -155,6 +155,7 @@ def checks(config: Config, section: Section) -> None:
     """Compare gradients of `unroll` with those of a plain scan in float64 on the host."""
     for name in config.cells:
         with section.attempt(name), jax.default_matmul_precision("float32"):
+            section.require()
             problem = contenders.make_problem(name, peers.sizes(config.sizes.check))
             ours = contenders.compiled(unrolled(problem.cell), problem).in_our_terms()
             judge(
@@ -190,9 +191,7 @@ def lengths(config: Config, section: Section) -> None:
             problem = contenders.make_problem(name, shape)
             for which in ways:
                 with section.attempt(f"{name} by {which}, T = {total}"):
-                    expected = 6 * total * a_step.get((name, which), 0.0)
-                    if expected > section.left():
-                        raise LeftOut(f"it would take {expected:.0f} s")
+                    section.require(6 * total * a_step.get((name, which), 0.0))
                     unit, row = length_row(config, section, problem, which, unit)
                     a_step[name, which] = row["both ms"] / 1e3 / total
                     section.add(cell=name, T=total, way=which, **row)
@@ -233,6 +232,7 @@ def cudnn(config: Config, section: Section) -> None:
         lstm = libraries.without_cudnn
     for text in config.sizes.cudnn:
         with section.attempt(f"cuDNN at {text}"):
+            section.require()
             problem = contenders.make_problem("lstm", peers.sizes(text))
             ways = {
                 "rnnjax": unrolled(problem.cell),
@@ -265,6 +265,7 @@ def peers_table(config: Config, section: Section) -> None:
         for name in config.sizes.peer_cells:
             what = f"{name} at {text}"
             with section.attempt(what), jax.default_matmul_precision("float32"):
+                section.require()
                 rows, reasons = peers.measure(own, name, text)
                 for row in rows:
                     section.add(**peers.shown(row))
@@ -275,6 +276,7 @@ def peers_table(config: Config, section: Section) -> None:
 def experiment(config: Config, section: Section) -> None:
     """Run the main experiment until it ends or its time is over."""
     with tempfile.TemporaryDirectory() as folder, section.attempt("the experiment"):
+        section.require()
         out = Path(folder) / "run"
         command = [sys.executable, str(EXPERIMENT), *config.sizes.experiment, "--out", str(out)]
         start = time.perf_counter()

@@ -26,6 +26,11 @@ class Section:
         """Return the seconds that are left."""
         return self.end - time.perf_counter()
 
+    def require(self, seconds: float = 0.0) -> None:
+        """Raise LeftOut if there is not so much time left."""
+        if self.left() <= seconds:
+            raise LeftOut(f"it would take {seconds:.0f} s" if seconds else "no time left")
+
     def add(self, **row: Any) -> None:
         """Add and print a row."""
         self.rows.append(row)
@@ -38,10 +43,8 @@ class Section:
 
     @contextlib.contextmanager
     def attempt(self, what: str):
-        """Do something if there is time; what cannot be done becomes a remark."""
+        """Within it, what cannot be done becomes a remark."""
         try:
-            if self.left() <= 0:
-                raise LeftOut("no time left")
             yield
         except LeftOut as reason:
             self.note(f"{what} left out: {reason}.")

@@ -80,6 +80,7 @@ def test_what_fails_or_has_no_time_is_a_remark(module):
         raise AssertionError("linen: outputs differs")
     late = module.Section("lengths", 0)
     with late.attempt("T = 4"):
+        late.require()
         pytest.fail("begun")
     assert late.notes == ["T = 4 left out: no time left."] and not late.failed
     assert section.notes == [
