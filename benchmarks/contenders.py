@@ -124,17 +124,28 @@ def tolerance(what: str, tokens: int) -> float:
     return TOLERANCE if what in ("outputs", "inputs") else max(TOLERANCE, 2**-24 * tokens**0.5)
 
 
-def check(contenders: Mapping[str, Contender], want: Mapping[str, Any], least: float = 0.0) -> None:
-    """Assert that what is timed is right; `least` is a difference that is always allowed."""
+def check(
+    contenders: Mapping[str, Contender],
+    want: Mapping[str, Any],
+    least: Mapping[str, float] | None = None,
+) -> None:
+    """Assert that what is timed is right; `least` are differences that are always allowed."""
     length, batch, _ = want["outputs"].shape
     for name, contender in contenders.items():
-        for what, got in contender.in_our_terms().items():
-            difference = np.abs(got - want[what]).max() / np.abs(want[what]).max()
-            allowed = max(least, tolerance(what, length * batch))
+        for what, difference in differences(contender, want).items():
+            allowed = max((least or {}).get(what, 0.0), tolerance(what, length * batch))
             assert difference <= allowed, (
                 f"{name}: {what} differs from that in float64 by {difference:.1e} of its largest "
                 f"entry; allowed are {allowed:.0e}"
             )
+
+
+def differences(contender: Contender, want: Mapping[str, Any]) -> dict[str, float]:
+    """Return the largest differences of results, in units of the largest entry of each."""
+    return {
+        what: np.abs(got - want[what]).max() / np.abs(want[what]).max()
+        for what, got in contender.in_our_terms().items()
+    }
 
 
 def make_contender(name: str, problem: Problem) -> Contender:

@@ -1,8 +1,9 @@
 """Linear cells, whose recurrence can be run in several ways, and Newton's method for the others.
 
 Forward is the outputs from a zero state; "both" is the gradients of sum(outputs * w), w fixed and
-random, with respect to all parameters and to the inputs. Before anything is timed, outputs and
-gradients of each way are compared with a plain scan in float64. All run on one device.
+random, with respect to all parameters and to the inputs. All run on one device. Before anything is
+timed, outputs and gradients of each way are compared with a plain scan in float64. They may be four
+times as far from it as a plain scan in float32, or 1e-5 of the largest entry.
 
     rnnjax               rnnjax.unroll
     rnnjax-parallel      rnnjax.unroll_parallel
@@ -43,9 +44,10 @@ MATRICES = "mlstm", "retnet", "gla", "mamba2", "deltanet", "gateddeltanet"
 LINEAR = "lru", "s5", "mingru", "minlstm", "rglru", *MATRICES
 CONTENDERS = "rnnjax", "rnnjax-parallel", "lax.scan", "associative_scan", "memax"
 RIVALS = "lax.scan", "associative_scan", "memax"
-# Of the largest entry. A phase rounded to float32, as in LRU and S5, is multiplied by the number of
-# steps that the state lasts: theta_log of an LRU is 4e-4 off by a plain scan and by all others.
-TOLERANCE = 1e-3
+# How much further from float64 than a plain scan in float32 a way may be, where that is beyond
+# contenders.TOLERANCE. A rounded phase is multiplied by the steps that the state of an LRU lasts; an
+# mLSTM divides by max(|n q|, 1), and roundings cross that kink.
+SLACK = 4
 COMPILE_BOUND = 3.0
 
 
@@ -163,7 +165,10 @@ def network(who: str, problem: contenders.Problem) -> Network:
 def timed(config: Config, problem: contenders.Problem, ways: Mapping[str, Network]) -> list[dict]:
     """Return a row for each way, after checking what it computes."""
     found = {who: contenders.compiled(way, problem) for who, way in ways.items()}
-    contenders.check(found, contenders.reference(problem), TOLERANCE)
+    want, scan = contenders.reference(problem), found.get("lax.scan")
+    scan = scan or contenders.compiled(network("lax.scan", problem), problem)
+    errors = contenders.differences(scan, want)
+    contenders.check(found, want, {what: SLACK * error for what, error in errors.items()})
     calls = {}
     for who, contender in found.items():
         calls |= {f"{who} forward": contender.forward, f"{who} both": contender.both}
@@ -303,7 +308,7 @@ def document(config: Config, rows: Sequence, newton: Sequence, notes: Sequence, 
     about = (
         "`python benchmarks/linear.py`: outputs from a zero state (forward), and gradients of a "
         "weighted sum of all outputs with respect to all parameters and to the inputs (both), the "
-        f"same numbers by every way to {TOLERANCE:.0e} of the largest. Medians of {config.rounds} "
+        f"same numbers by every way. Medians of {config.rounds} "
         f"interleaved rounds after {config.warm_ups} to warm up; one device. `rnnjax` is `unroll`, "
         "`rnnjax-parallel` is `unroll_parallel`, `lax.scan` is a plain scan over the cell's steps, "
         "`associative_scan` is JAX's, over the coefficients of all steps; JAX differentiates the "

@@ -190,7 +190,7 @@ def _run(
     fast = not parallel and newton is None and served(cell, ready, carry, xs) and not varying
     # A cut or a clipped gradient is one operation more in each step of a loop.
     marked = parallel or newton is not None or cut is not None or clip_adjoints is not None
-    stepped = isinstance(cell, Linear) and not marked
+    stepped = issubclass(type(cell), Linear) and not marked
     linear = parallel or stepped
 
     def run(ready, shared, carry, inputs):

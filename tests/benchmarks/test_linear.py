@@ -103,7 +103,7 @@ def test_memax_computes_the_same(load):
     module, contenders = load("linear"), load("contenders")
     problem = contenders.make_problem("lru", (2, 6, 3, 4))
     found = {"memax": contenders.compiled(module.network("memax", problem), problem)}
-    contenders.check(found, contenders.reference(problem), module.TOLERANCE)
+    contenders.check(found, contenders.reference(problem))
 
 
 def test_what_memax_lacks_is_left_out(load, monkeypatch):
