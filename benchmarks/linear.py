@@ -45,8 +45,8 @@ LINEAR = "lru", "s5", "mingru", "minlstm", "rglru", *MATRICES
 CONTENDERS = "rnnjax", "rnnjax-parallel", "lax.scan", "associative_scan", "memax"
 RIVALS = "lax.scan", "associative_scan", "memax"
 # How much further from float64 than a plain scan in float32 a way may be, where that is beyond
-# contenders.TOLERANCE. A rounded phase is multiplied by the steps that the state of an LRU lasts; an
-# mLSTM divides by max(|n q|, 1), and roundings cross that kink.
+# contenders.TOLERANCE. A rounded phase is multiplied by the steps that the state of an LRU lasts;
+# an mLSTM divides by max(|n q|, 1), and roundings cross that kink.
 SLACK = 4
 COMPILE_BOUND = 3.0
 
