@@ -34,6 +34,11 @@ class Problem(NamedTuple):
     xs: Any  # [T, B, D]
     w: Any  # [T, B, output size], dL/d(outputs)
     features: int
+    options: Mapping[str, Any] = {}  # other arguments of the cell
+
+    @property
+    def cell(self):
+        return networks.make_cell(self.name, self.features, **self.options)
 
     @property
     def input_size(self):
@@ -52,24 +57,25 @@ class Contender:
     devices: int | None = None  # that compute both; PyTorch has threads instead
 
 
-def make_problem(name: str, shape: Sequence[int]) -> Problem:
-    """Draw parameters, inputs and a cotangent."""
+def make_problem(name: str, shape: Sequence[int], **options: Any) -> Problem:
+    """Draw parameters, inputs and a cotangent; `options` are other arguments of the cell."""
     batch, length, input_size, features = shape
-    output_size = networks.make_cell(name, features).output_size
+    output_size = networks.make_cell(name, features, **options).output_size
     x_key, w_key = jax.random.split(jax.random.key(1))
     return Problem(
         name,
-        libraries.parameters(name, input_size, features),
+        libraries.parameters(name, input_size, features, **options),
         jax.random.normal(x_key, (length, batch, input_size)),
         jax.random.normal(w_key, (length, batch, output_size)),
         features,
+        options,
     )
 
 
 def reference(problem: Problem) -> dict[str, Any]:
     """Return outputs and gradients by a plain scan over `cell.step` in float64."""
     with jax.enable_x64(True):
-        cell: Any = networks.make_cell(problem.name, problem.features)
+        cell: Any = problem.cell
         if any(field.name == "param_dtype" for field in dataclasses.fields(cell)):
             cell = dataclasses.replace(cell, param_dtype=jnp.float64)
         params, xs, w = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), problem[1:4])
@@ -87,6 +93,14 @@ def reference(problem: Problem) -> dict[str, Any]:
 
         (by_params, by_inputs), outputs = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(params, xs)
         return results(outputs, by_params, by_inputs)
+
+
+def reference_on_host(problem: Problem) -> dict[str, Any]:
+    """Return the same, computed on the host whatever the default device."""
+    cpu = jax.local_devices(backend="cpu")[0]
+    params, xs, w = jax.device_put((problem.params, problem.xs, problem.w), cpu)
+    with jax.default_device(cpu):
+        return reference(problem._replace(params=params, xs=xs, w=w))
 
 
 def results(outputs: Any, by_params: Any, by_inputs: Any) -> dict[str, Any]:
@@ -110,17 +124,28 @@ def tolerance(what: str, tokens: int) -> float:
     return TOLERANCE if what in ("outputs", "inputs") else max(TOLERANCE, 2**-24 * tokens**0.5)
 
 
-def check(contenders: Mapping[str, Contender], want: Mapping[str, Any]) -> None:
-    """Assert that what is timed is right."""
+def check(
+    contenders: Mapping[str, Contender],
+    want: Mapping[str, Any],
+    least: Mapping[str, float] | None = None,
+) -> None:
+    """Assert that what is timed is right; `least` are differences that are always allowed."""
     length, batch, _ = want["outputs"].shape
     for name, contender in contenders.items():
-        for what, got in contender.in_our_terms().items():
-            difference = np.abs(got - want[what]).max() / np.abs(want[what]).max()
-            allowed = tolerance(what, length * batch)
+        for what, difference in differences(contender, want).items():
+            allowed = max((least or {}).get(what, 0.0), tolerance(what, length * batch))
             assert difference <= allowed, (
                 f"{name}: {what} differs from that in float64 by {difference:.1e} of its largest "
                 f"entry; allowed are {allowed:.0e}"
             )
+
+
+def differences(contender: Contender, want: Mapping[str, Any]) -> dict[str, float]:
+    """Return the largest differences of results, in units of the largest entry of each."""
+    return {
+        what: np.abs(got - want[what]).max() / np.abs(want[what]).max()
+        for what, got in contender.in_our_terms().items()
+    }
 
 
 def make_contender(name: str, problem: Problem) -> Contender:

@@ -58,13 +58,13 @@ def import_library(name: str) -> Any:
         raise LeftOut(f"{name.split('.')[0]} is not installed") from None
 
 
-def parameters(name: str, input_size: int, features: int, key: Any = None) -> Any:
+def parameters(name: str, input_size: int, features: int, key: Any = None, **options: Any) -> Any:
     """Draw a cell's parameters, those of a built-in one with biases that are not zero.
 
     Only the GRU's second bias stays zero, because one of the libraries has none.
     """
     key = jax.random.key(0) if key is None else key
-    params: Any = networks.make_cell(name, features).init(key, input_size)
+    params: Any = networks.make_cell(name, features, **options).init(key, input_size)
     if name not in CELLS:
         return params
     return params._replace(bias=params.bias + 0.1 * jax.random.normal(key, params.bias.shape))
@@ -243,6 +243,34 @@ def torch_weights(params: Any) -> dict[str, Any]:
     if isinstance(params, rnnjax.cells.GRUParams):
         second = _behind(params.recurrent_bias)
     return {"weight_ih_l0": w.T, "weight_hh_l0": u.T, "bias_ih_l0": b, "bias_hh_l0": second}
+
+
+def cudnn(features: int, lstm: Callable) -> Network:
+    """Return the LSTM of `jax.experimental.rnn`.
+
+    Args:
+        features: H.
+        lstm: `jax.experimental.rnn.lstm`, which needs a GPU, or `without_cudnn`.
+    """
+
+    def run(weights, xs):
+        batch, total, input_size = xs.shape
+        zeros, steps = jnp.zeros((1, batch, features), xs.dtype), jnp.full(batch, total, jnp.int32)
+        return lstm(xs, zeros, zeros, weights, steps, input_size, features, 1, 0.0, False)[0]
+
+    def weights(params):
+        return jnp.concatenate([w.ravel() for w in torch_weights(params).values()])
+
+    return Network(run, weights, batch_major=True)
+
+
+def without_cudnn(xs: Any, h: Any, c: Any, weights: Any, steps: Any, *sizes: Any) -> Any:
+    """Return what `jax.experimental.rnn.lstm` returns, by that module's plain JAX."""
+    from jax.experimental import rnn
+
+    input_size, hidden_size, layers, _, both = sizes
+    unpacked = rnn.unpack_lstm_weights(weights, input_size, hidden_size, layers, both)
+    return rnn.lstm_ref(xs, h, c, *unpacked, steps, *sizes)
 
 
 def _reorder(packed, order, gates):

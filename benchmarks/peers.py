@@ -106,11 +106,11 @@ class Config:
         timing.check_directory(self.out)
 
 
-def sizes(text: str) -> tuple[int, ...]:
+def sizes(text: str, option: str = "--shapes") -> tuple[int, ...]:
     """Return B, T, D and H from a command line."""
     parts = text.split(",")
     if len(parts) != 4 or not all(part.strip().isdecimal() and int(part) for part in parts):
-        raise ArgumentError(f"--shapes takes B,T,D,H, positive whole numbers, got {text!r}")
+        raise ArgumentError(f"{option} takes B,T,D,H, positive whole numbers, got {text!r}")
     return tuple(map(int, parts))
 
 

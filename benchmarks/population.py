@@ -160,9 +160,9 @@ def ways(config: Config, name: str) -> dict[str, Way]:
     return found
 
 
-def plain_scan(name: str, features: int) -> libraries.Network:
+def plain_scan(name: str, features: int, **options: Any) -> libraries.Network:
     """Return our own network as `lax.scan` runs it, and as JAX differentiates that."""
-    cell = networks.make_cell(name, features)
+    cell = networks.make_cell(name, features, **options)
 
     def run(params, xs):
         ready = cell.prepare(params)

@@ -1,13 +1,15 @@
-"""Linear recurrences s' = a s + b over all time steps at once, by associative scan.
+"""Linear recurrences s' = a s + b whose coefficients are known for all time steps.
 
-    (a_2, b_2) after (a_1, b_1)  =  (a_2 a_1, a_2 b_1 + b_2)
+Step by step they are a loop of one multiply-add. At once they are an associative scan,
 
-T such pairs take O(log T) operations one after the other. Complex numbers are pairs of reals here:
-XLA takes several times as long to compile a scan of complex ones.
+    (a_2, b_2) after (a_1, b_1)  =  (a_2 a_1, a_2 b_1 + b_2),
+
+in which T pairs take O(log T) operations one after the other. Complex numbers are pairs of reals.
 """
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ from jaxtyping import Array
 
 from rnnjax.cells.linear import Linear
 from rnnjax.recurrence.carries import probe_norm
+from rnnjax.recurrence.custom_derivatives import with_backward
 from rnnjax.recurrence.steps import Now
 
 PyTree = Any
@@ -31,12 +34,14 @@ def scan_linear(
     *,
     batch_ndim: int,
     reverse: bool,
+    way: "Way",
+    own_backward: bool,
 ) -> tuple[PyTree, PyTree]:
     """Return the final carry and the carries after each step, leaves `[T, *batch, ...]`.
 
     The options keep the recurrence linear. A step begins at s plus its perturbation; at a cut at
     the same number, without its gradient; at a reset at the reset carry. A step that is not taken
-    ends where it begins.
+    ends where it begins. `way` and `own_backward` are as in `linear_scan`.
     """
     total = jax.tree.leaves(xs)[0].shape[0]
     starts, structure = jax.tree.flatten(carry)
@@ -50,7 +55,7 @@ def scan_linear(
         pairs = [(_where(now.valid, a, 1, b), _where(now.valid, b, 0, b)) for a, b in pairs]
     added = _added(now, structure, pairs, batch_ndim)
     resets = None if now.reset is None else structure.flatten_up_to(shared[0])
-    first, last = (-1, 0) if reverse else (0, -1)
+    last = 0 if reverse else -1
 
     def states(starts, pairs, added, resets, at_cuts):
         found = []
@@ -69,7 +74,7 @@ def scan_linear(
                 b = b + a * begins
             if anew is not None:
                 a = _where(anew, 0, a, b)
-            found.append(linear_scan(a, b.at[first].add(a[first] * s), reverse))
+            found.append(linear_scan(a, b, s, reverse, way, own_backward=own_backward))
         return found
 
     given, at_cuts = (starts, pairs, added, resets), None
@@ -116,35 +121,133 @@ def _shifted(values, start, reverse):
     return jnp.concatenate(parts)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def linear_scan(a: Array, b: Array, reverse: bool = False) -> Array:
-    """Return s with s_t = a_t s_{t-1} + b_t along the leading axis, from s = 0.
+class Way(NamedTuple):
+    """One way to solve a recurrence, and its adjoint, which runs from the other end.
+
+    Arguments are as in `linear_scan`, as lists of real parts.
+    """
+
+    solve: Callable  # (a, b, start, reverse) -> s with s_t = a_t s_{t-1} + b_t
+    pull: Callable  # (a, g, reverse) -> d with d_t = g_t + a_{t+1} d_{t+1}, a conjugate
+
+
+def linear_scan(
+    a: Array, b: Array, start: Array, reverse: bool, way: Way, *, own_backward: bool
+) -> Array:
+    """Return s with s_t = a_t s_{t-1} + b_t along the leading axis.
+
+    The gradient is the same recurrence from the other end, with g = dL/ds and conjugate factors:
+    db_t = g_t + a_{t+1} db_{t+1} and da_t = db_t s_{t-1}.
 
     Args:
         a: `[T, ...]`, broadcasts to `b`.
         b: `[T, ...]`.
+        start: `[...]`, the s before the first step.
         reverse: from the last step to the first.
+        way: `STEP_BY_STEP`, `AT_ONCE` or `BY_PLATFORM`.
+        own_backward: False for the gradient that JAX derives.
     """
-    if not jnp.iscomplexobj(b):
-        return lax.associative_scan(_after, (a, b), reverse=reverse)[1]
-    parts = a.real, a.imag, b.real, b.imag
-    return lax.complex(*lax.associative_scan(_complex_after, parts, reverse=reverse)[2:])
+    count = len(_parts(b))
+
+    def split(floats):
+        return floats[:count], floats[count : 2 * count], floats[2 * count :]
+
+    def values(floats, others):
+        del others
+        return way.solve(*split(floats), reverse)
+
+    def forward(floats, others, keep):
+        del keep
+        return values(floats, others), []
+
+    def backward(floats, others, found, kept, cotangents):
+        del others, kept
+        a, _, start = split(floats)
+        pairs = zip(found, cotangents, strict=True)
+        by_terms = way.pull(a, [jnp.zeros_like(s) if g is None else g for s, g in pairs], reverse)
+        entering = [_shifted(s, first, reverse) for s, first in zip(found, start, strict=True)]
+        by_factors = map(_summed_like, _times(_conjugate(entering), by_terms), a)
+        by_start = _times(_conjugate(_first(a, reverse)), _first(by_terms, reverse))
+        return [*by_factors, *by_terms, *by_start]
+
+    run = with_backward(values, values, forward, backward) if own_backward else values
+    found = run([*_parts(a), *_parts(b), *_parts(start)], [])
+    return found[0] if count == 1 else lax.complex(*found)
 
 
-@linear_scan.defjvp
-def _tangent(reverse, primals, tangents):
-    (a, b), (da, db) = primals, tangents
-    s = linear_scan(a, b, reverse)
-    before = _shifted(s, jnp.zeros_like(s[0]), reverse)
-    return s, linear_scan(a, da * before + db, reverse)
+def _first(parts, reverse):
+    return [x[-1 if reverse else 0] for x in parts]
 
 
-def _after(first, second):
-    (a, b), (c, d) = first, second
-    return c * a, c * b + d
+def _steps(a, b, start, reverse):
+    def step(s, now):
+        a, b = now
+        s = _plus(_times(a, s), b)
+        return s, s
+
+    return lax.scan(step, start, (a, b), reverse=reverse)[1]
 
 
-def _complex_after(first, second):
-    (ar, ai, br, bi), (cr, ci, dr, di) = first, second
-    product = cr * ar - ci * ai, cr * ai + ci * ar
-    return *product, cr * br - ci * bi + dr, cr * bi + ci * br + di
+def _steps_back(a, g, reverse):
+    def step(passed, now):
+        a, g = now
+        adjoint = _plus(passed, g)
+        return _times(_conjugate(a), adjoint), adjoint
+
+    return lax.scan(step, [jnp.zeros_like(x[0]) for x in g], (a, g), reverse=not reverse)[1]
+
+
+def _at_once(a, b, start, reverse):
+    def after(first, second):
+        (a, b), (c, d) = first, second
+        return _times(c, a), _plus(_times(c, b), d)
+
+    begin = _times(_first(a, reverse), start)
+    b = [x.at[-1 if reverse else 0].add(y) for x, y in zip(b, begin, strict=True)]
+    return lax.associative_scan(after, (a, b), reverse=reverse)[1]
+
+
+def _at_once_back(a, g, reverse):
+    ahead = [_shifted(x, jnp.zeros_like(x[0]), not reverse) for x in _conjugate(a)]
+    return _at_once(ahead, g, [jnp.zeros_like(x[0]) for x in g], not reverse)
+
+
+def _by_platform(cpu, default, *arguments):
+    *arrays, reverse = arguments
+    ways = {"cpu": cpu, "default": default}
+    ways = {name: functools.partial(_last, way, reverse) for name, way in ways.items()}
+    return lax.platform_dependent(*arrays, **ways)
+
+
+def _last(function, last, *arguments):
+    return function(*arguments, last)
+
+
+STEP_BY_STEP = Way(_steps, _steps_back)
+AT_ONCE = Way(_at_once, _at_once_back)
+# A CPU has few cores: there a loop of multiply-adds takes a tenth of the time and compiles faster.
+BY_PLATFORM = Way(*map(functools.partial, [_by_platform] * 2, STEP_BY_STEP, AT_ONCE))
+
+
+def _parts(x):
+    return [x.real, x.imag] if jnp.iscomplexobj(x) else [x]
+
+
+def _conjugate(x):
+    return [x[0], -x[1]] if len(x) == 2 else x
+
+
+def _times(x, y):
+    if len(x) == 1:
+        return [x[0] * y[0]]
+    return [x[0] * y[0] - x[1] * y[1], x[0] * y[1] + x[1] * y[0]]
+
+
+def _plus(x, y):
+    return [p + q for p, q in zip(x, y, strict=True)]
+
+
+def _summed_like(x, like):
+    """Return x, summed over the axes in which `like` was broadcast."""
+    axes = [i for i, (n, m) in enumerate(zip(x.shape, like.shape, strict=True)) if n != m]
+    return x.sum(axes, keepdims=True) if axes else x

@@ -33,7 +33,8 @@ def unroll_parallel(
 
     Values and gradients are those of `unroll`, whose arguments these are. T steps take O(log T)
     operations one after the other, where `unroll` takes T; there are about twice as many in all. It
-    pays on accelerators, and for long sequences. The gradient is such a scan as well.
+    pays on accelerators, and for long sequences. The gradient is such a scan as well. On a CPU,
+    whose few cores would take many times as long for it, both are a loop over the steps.
 
     Args:
         cell: a `Linear` cell.

@@ -10,9 +10,10 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from rnnjax.cells.base import Cell, check_size
+from rnnjax.cells.linear import Linear
 from rnnjax.recurrence.fast import fast_scan, served
 from rnnjax.recurrence.inputs import batch_shape, check_params
-from rnnjax.recurrence.linear_scan import scan_linear
+from rnnjax.recurrence.linear_scan import BY_PLATFORM, STEP_BY_STEP, scan_linear
 from rnnjax.recurrence.meshes import splits_batch, varying_alike, with_explicit_axes
 from rnnjax.recurrence.newton_solve import Newton, NewtonReport, no_report, scan_newton
 from rnnjax.recurrence.options import (
@@ -30,6 +31,7 @@ from rnnjax.recurrence.options import (
 from rnnjax.recurrence.steps import Now, enter, flags, leave, where
 
 PyTree = Any
+CHUNK_BYTES = 1 << 16  # of a linear cell's states
 
 
 def checked_and_run(
@@ -186,6 +188,10 @@ def _run(
     if newton is not None:
         carry = carry, no_report(batch, carry)
     fast = not parallel and newton is None and served(cell, ready, carry, xs) and not varying
+    # A cut or a clipped gradient is one operation more in each step of a loop.
+    marked = parallel or newton is not None or cut is not None or clip_adjoints is not None
+    stepped = issubclass(type(cell), Linear) and not marked
+    linear = parallel or stepped
 
     def run(ready, shared, carry, inputs):
         xs, now, own, emitted, guess = inputs
@@ -199,8 +205,10 @@ def _run(
             walk = functools.partial(fast_scan, cell, plain, values, enter_step, leave)
             final, carries = walk(arguments, reverse=reverse, lean=checkpoint_every == 1)
             outputs, carries = read(carries)
-        elif parallel:
-            final, carries = scan_linear(cell, *arguments, batch_ndim=len(batch), reverse=reverse)
+        elif linear:
+            how: Any = {"batch_ndim": len(batch), "reverse": reverse, "own_backward": not varying}
+            way = BY_PLATFORM if parallel else STEP_BY_STEP
+            final, carries = scan_linear(cell, *arguments, way=way, **how)
             outputs, carries = read(carries)
         elif newton is not None:
             options: Any = {"options": newton, "guess": guess, "reverse": reverse}
@@ -215,6 +223,8 @@ def _run(
 
     def run_all(ready, shared, carry, inputs):
         one = functools.partial(run, ready, shared)
+        if checkpoint_every is None and stepped and not varying:
+            return _in_cache(one, carry, inputs, total, reverse)
         if checkpoint_every is None or (fast and checkpoint_every == 1):
             return one(carry, inputs)
         return _scan_chunks(one, carry, inputs, total, checkpoint_every, reverse)
@@ -230,6 +240,25 @@ def _run(
         )
     final, (outputs, carries) = run_all(ready, shared, carry, (xs, now, own, emitted, guess))
     return (final, outputs, carries) if return_carries else (final, outputs)
+
+
+def _in_cache(scan, carry, inputs, total, reverse):
+    """Run `scan(carry, inputs)`, on a CPU on chunks that stay in its cache, backward too.
+
+    What a linear cell computes of the inputs is many times as large as they are, and quicker to
+    compute again than to read from memory: 157 -> 65 ms (MinGRU; B, T, D, H = 1, 65536, 16, 64).
+    """
+    if not isinstance(total, int):  # the sizes of an exported program may be symbolic
+        return scan(carry, inputs)
+    step = sum(c.size * c.dtype.itemsize for c in jax.tree.leaves(carry))
+    size = max(4, min(128, CHUNK_BYTES // max(1, step)))
+    if total <= size:
+        return scan(carry, inputs)
+
+    def chunked(carry, inputs):
+        return _scan_chunks(scan, carry, inputs, total, size, reverse)
+
+    return lax.platform_dependent(carry, inputs, cpu=chunked, default=scan)
 
 
 def _scan_chunks(scan, carry, inputs, total, size, reverse):

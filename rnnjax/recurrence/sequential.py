@@ -75,11 +75,12 @@ def unroll(
 
     Gated cells (`rnnjax.Gated`), and `LayerNorm`, `Zoneout` and `VariationalDropout` around them,
     have a backward pass of their own, several times faster than the one JAX derives
-    (docs/internals/fast_backward.md); `unroll` does not apply to it. Within a mesh that has an
-    axis named "batch" (`jax.set_mesh(rnnjax.training.batch_mesh())`), the leading batch dimension
-    is split over that axis, if it can be split evenly. Inputs that are sharded along explicit axes
-    (`jax.make_mesh`) give results that are sharded like them. Within `jax.shard_map` the backward
-    pass is the one JAX derives, unless it is called with `check_vma=False`.
+    (docs/internals/fast_backward.md). So do `rnnjax.Linear` cells, a loop of one multiply-add a
+    step, unless gradients are clipped or truncated. `unroll` applies to neither. Within a mesh that
+    has an axis named "batch" (`jax.set_mesh(rnnjax.training.batch_mesh())`), the leading batch
+    dimension is split over that axis, if it can be split evenly. Inputs that are sharded along
+    explicit axes (`jax.make_mesh`) give results that are sharded like them. Within `jax.shard_map`
+    the backward pass is the one JAX derives, unless it is called with `check_vma=False`.
 
     A carry may have complex and integer leaves; no gradient flows through integers. For a complex
     z, gradients follow JAX's convention: g = dL/d(Re z) - i dL/d(Im z), so dL = Re(sum(g * dz)).

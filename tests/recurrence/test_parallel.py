@@ -15,6 +15,7 @@ from slow import slow_but_for
 import rnnjax
 from rnnjax import LSTM, Linear, diagnostics, training
 from rnnjax.cells import LRU, MLSTM, RGLRU, S5, LinearAttention, MinGRU, MinLSTM
+from rnnjax.recurrence.linear_scan import AT_ONCE, linear_scan
 from rnnjax.testing import check_cell, python_loop
 from rnnjax.testing.problems import wide
 
@@ -169,11 +170,60 @@ def test_ten_thousand_steps_in_float32():
     assert relative_error(got, want) < 1e-4
 
 
-def test_no_loop_over_time_is_left():
+@pytest.mark.parametrize(("platform", "loops"), [("cuda", False), ("cpu", True)])
+def test_only_a_cpu_has_a_loop_over_time(platform, loops):
     cell = Heads(H)
     params, xs = cell.init(KEY, D), jnp.ones((64, B, D))
-    text = jax.jit(jax.grad(lambda p: rnnjax.unroll_parallel(cell, p, xs)[1].sum())).lower(params)
-    assert "while" not in text.as_text()
+    traced = jax.jit(jax.grad(lambda p: rnnjax.unroll_parallel(cell, p, xs)[1].sum())).trace(params)
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert ("while" in text) == loops
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("kind", ["real", "complex", "one factor"])
+def test_an_associative_scan_is_a_python_loop(kind, reverse, x64):
+    """What accelerators run, and its gradient, which a CPU does not run in other tests."""
+
+    def draw(key, shape):
+        parts = jax.random.normal(key, (2, *shape))
+        return jax.lax.complex(*parts) if kind == "complex" else parts[0]
+
+    keys = jax.random.split(KEY, 4)
+    a, b, w = (draw(k, (T, B, H)) for k in keys[:3])
+    a, start = a[:, :1] if kind == "one factor" else a, draw(keys[3], (B, H))
+
+    def loop(a, b, s):
+        found, order = [], range(T)
+        for t in reversed(order) if reverse else order:
+            s = a[t] * s + b[t]
+            found.append(s)
+        return jnp.stack(found[::-1] if reverse else found)
+
+    def at_once(a, b, s):
+        return linear_scan(a, b, s, reverse, AT_ONCE, own_backward=True)
+
+    def both(solve):
+        def loss(*args):
+            return (solve(*args) * w).sum().real
+
+        return solve(a, b, start), jax.grad(loss, (0, 1, 2))(a, b, start)
+
+    assert relative_error(both(at_once), both(loop)) < 1e-12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("name", ["heads", "minGRU"])
+def test_chunks_in_the_cache_are_one_loop(name, reverse, x64):
+    """300 steps are two chunks and some more; with `truncate_every=300` there are none."""
+    cell, params, _, carry = wide(CELLS[name], D, KEY)
+    xs = jax.random.normal(KEY, (300, B, D), jnp.float64)
+    options = {"seq_lengths": np.array([300, 140]), "reverse": reverse, "return_carries": True}
+    run = functools.partial(rnnjax.unroll, cell, **options)
+    got = jax.jit(functools.partial(everything, run))(params, xs, carry)
+    plain = functools.partial(run, truncate_every=300)
+    want = jax.jit(functools.partial(everything, plain))(params, xs, carry)
+    assert relative_error(got, want) < 1e-10
 
 
 def test_no_steps_and_no_batch():
