@@ -146,6 +146,7 @@ def test_options_name_each_cell_once(folder):
         CellOptions(cells=("./mine.py:Sum", "mine:Sum"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "form", "cell", "label"),
     [

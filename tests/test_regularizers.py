@@ -129,6 +129,7 @@ def linear(init):
     return cell, params, xs, adjoints(cell, params, xs, lambda ys: (ys[-1] ** 2).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exponent", [1, 2])
 def test_an_orthogonal_linear_network_pays_nothing(exponent, x64):
     arguments = linear(Orthogonal())
@@ -144,6 +145,7 @@ def test_a_multiple_of_the_identity_pays_the_same_at_every_step(gain, x64):
     np.testing.assert_allclose(omega(*arguments), (T - 1) * (gain - 1) ** 2, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_what_no_gradient_reaches_counts_nothing_and_dead_units_give_no_nan(x64):
     cell, params, xs, full = linear(Identity(0.3))
     dead = Elman(H, activation_fn=jax.nn.relu, param_dtype=jnp.float64)

@@ -154,6 +154,7 @@ def test_a_numpy_number_is_a_number():
     np.testing.assert_array_equal(draw(np.float32(2), KEY, (3,), jnp.float32), [2, 2, 2])
 
 
+@pytest.mark.slow
 def test_chrono_draws_ln_uniform_and_mirrors_it_to_the_input_gate():
     i, f, g, o = np.split(
         LSTM(

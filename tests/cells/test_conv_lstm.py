@@ -256,6 +256,7 @@ def test_zoneout_keeps_each_entry_of_an_image_at_random():
     assert ys.shape == (B, T, 4, 3, H)
 
 
+@pytest.mark.slow
 def test_init_draws_what_the_docstring_says():
     cell = ConvLSTM(8, (4, 3), kernel_size=(3, 2), forget_bias=2.0)
     params = cell.init(KEY, 200)
@@ -340,15 +341,5 @@ def test_what_does_not_fit_is_refused(case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "cell",
-    [
-        ConvLSTM(2, (3, 4), dtype=jnp.bfloat16),
-        ConvLSTM(2, (5,), kernel_size=4),
-        ConvLSTM(1, (2, 3, 2), kernel_size=(3, 1, 2)),
-        Zoneout(ConvLSTM(1, (2, 3)), 0.2),
-    ],
-    ids=["2d", "1d", "3d", "zoneout"],
-)
-def test_it_passes_check_cell(cell):
-    check_cell(cell, 2)
+def test_it_passes_check_cell():
+    check_cell(ConvLSTM(2, (3, 2), kernel_size=(2, 1), dtype=jnp.bfloat16), 2)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from rnnjax import Elman, diagnostics
 from rnnjax.cells import ElmanCarry
@@ -12,6 +13,7 @@ T, B, D, H = 7, 2, 3, 5
 KEY = jax.random.key(0)
 
 
+@pytest.mark.slow
 def test_the_gradient_is_constant_where_units_are_active_and_zero_where_one_is_not(x64):
     cell = Elman(
         H, activation_fn=jax.nn.relu, recurrent_kernel_init=Identity(), param_dtype=jnp.float64

@@ -131,6 +131,5 @@ def test_its_decays_are_found(decay, x64):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("decay", ["fixed", "scalar"])
-def test_it_passes_check_cell(decay):
-    check_cell(LinearAttention(4, num_heads=2, key_size=3, decay=decay), D)
+def test_it_passes_check_cell():
+    check_cell(LinearAttention(4, num_heads=2, key_size=3, decay="scalar"), D)

@@ -21,7 +21,6 @@ from rnnjax.cells import (
     LSTMCarry,
     LSTMPCarry,
     LSTMPParams,
-    VariationalDropout,
     Zoneout,
 )
 from rnnjax.cells.initializers import Chrono, Identity, Orthogonal
@@ -192,13 +191,8 @@ def test_the_gradient_profile_is_that_of_a_jacobian(x64):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "cell",
-    [
-        LSTMP(5, 2),
-        LayerNorm(LSTMP(4, 3, dtype=jnp.bfloat16)),
-        Zoneout(LSTMP(4, 2), LSTMPCarry(c=0.5, h=0.1)),
-        VariationalDropout(LSTMP(3, 5), 0.3),
-    ],
-    ids=["alone", "layer_norm", "zoneout", "dropout"],
+    [LSTMP(5, 2), Zoneout(LayerNorm(LSTMP(4, 3)), LSTMPCarry(c=0.5, h=0.1))],
+    ids=["alone", "wrapped"],
 )
 def test_it_passes_check_cell(cell):
     check_cell(cell, 3)

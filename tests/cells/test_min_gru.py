@@ -35,6 +35,7 @@ def test_values_are_those_of_the_papers_equations():
         np.testing.assert_array_equal(final.h, ys[-1])
 
 
+@pytest.mark.slow
 def test_without_weights_it_halves_at_every_step():
     cell = MinGRU(H)
     zeros = MinGRUParams(jnp.zeros((D, 2 * H)), jnp.zeros(2 * H))

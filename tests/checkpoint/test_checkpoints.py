@@ -134,6 +134,7 @@ def test_the_recorded_sums_may_be_damaged_too(two, tmp_path):
     assert left(2, DAMAGE["deleted"]) == ([2, 1], [])  # it comes after the checkpoint
 
 
+@pytest.mark.slow
 def test_the_digest_finds_changed_numbers(tmp_path, capfd):
     """Of large files only the size is recorded; the digest checks their content."""
     big = {"a": jax.random.bits(jax.random.key(0), (2**22 + 2**19,))}
@@ -213,6 +214,7 @@ def test_a_full_disk_fails_one_save_with_one_line(small_disk, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -172,6 +172,7 @@ def test_words_are_not_torn_apart_and_nothing_is_drawn(arguments, message, monke
     assert errors.getvalue() == f"error: {message}\n"
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(
@@ -329,6 +330,7 @@ main(Config, print)
     assert done.stderr == "error: --steps must be a whole number, got 'many' (see --help)\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("printed", ["print('x' * 100_000)", "print('x')", "parse(Nothing)"])
 def test_a_reader_that_leaves_ends_a_script_quietly(printed):
     script = f"""

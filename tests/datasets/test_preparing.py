@@ -131,6 +131,7 @@ def test_damage_names_the_directory_to_delete(name, kept, data_dir, tmp_path):
     assert files(copy).keys() >= files(directory).keys() - {path.name}  # nothing was deleted
 
 
+@pytest.mark.slow
 def test_after_the_damaged_directory_is_deleted_it_is_prepared_again(data_dir, tmp_path):
     directory = digits.prepare(tmp_path)
     (directory / "dataset_info.json").unlink()

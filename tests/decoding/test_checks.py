@@ -67,6 +67,7 @@ def test_vmap_is_a_loop():
         )
 
 
+@pytest.mark.slow
 def test_empty_batches_and_the_smallest_vocabulary():
     none = Carry(np.zeros(0, int), np.zeros((0, 2), np.float32))
 

@@ -77,6 +77,7 @@ def test_what_a_model_says_after_the_end_does_not_matter():
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_log_probs_have_the_gradient_of_the_tokens_given(x64):
     dead, options = (np.zeros(B, bool), START), {"length": LENGTH, "end": END}
 
@@ -218,6 +219,7 @@ def test_a_token_that_is_never_drawn_leaves_its_probability_to_the_others():
         sample(step, START, 0, key=KEY, length=2, never=V)
 
 
+@pytest.mark.slow
 def test_real_vectors_are_generated_too():
     examples, length = 4000, 3
     cell = Elman(5)

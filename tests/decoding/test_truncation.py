@@ -74,6 +74,7 @@ def test_a_traced_top_p_out_of_range_still_keeps_a_token():
         np.testing.assert_array_equal(draw(top_p).tokens, draw(1e-30).tokens)
 
 
+@pytest.mark.slow
 def test_tokens_whose_logit_is_minus_infinity_are_never_drawn():
     logits = jnp.broadcast_to(jnp.array([-jnp.inf, 1.0, -jnp.inf, 0.0]), (500, 4))
     for options in ({"top_p": 1.0}, {"top_p": 0.99}, {"top_k": 3, "top_p": 0.999}):

@@ -48,6 +48,7 @@ def linear(gain, dtype):
     return cell, cell.init(KEY, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
 @pytest.mark.parametrize(
     "gain", slow_but_for("0.9", {"0.9": 0.9, "1": 1.0, "1.01": 1.01, "0.01": 0.01})
@@ -106,6 +107,7 @@ def test_irnn_at_initialisation_passes_the_gradient_unchanged():
     assert half_life(jnp.zeros(5)) == np.inf
 
 
+@pytest.mark.slow
 def test_scalar_linear_adjoint_is_a_power(x64):
     cell = Elman(1, activation_fn=identity, param_dtype=jnp.float64)
     params = zero_params(cell, jnp.float64, recurrent_kernel=jnp.full((1, 1), 0.9))
@@ -274,6 +276,7 @@ def test_any_cell_and_any_batch_shape(batch):
     assert found.steps.shape == (T, *batch) and (found.steps == 0).all()
 
 
+@pytest.mark.slow
 def test_a_zero_gradient_is_minus_infinity_and_not_nan():
     cell = Elman(H, recurrent_kernel_init=jax.nn.initializers.zeros)
     params = cell.init(KEY, D)
@@ -283,6 +286,7 @@ def test_a_zero_gradient_is_minus_infinity_and_not_nan():
     assert np.isnan(decay_rate(profile)).all() and np.isnan(half_life(profile)).all()
 
 
+@pytest.mark.slow
 def test_the_fit_is_that_of_numpy_and_leaves_out_what_is_not_finite():
     rng = np.random.default_rng(0)
     lags = np.arange(1, 41)

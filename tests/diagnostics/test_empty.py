@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from slow import slow_but_for
+from slow import in_turn
 
 from rnnjax import GRU, LSTM, Elman, diagnostics
 
@@ -12,10 +12,12 @@ CELLS = {"elman": Elman(H), "lstm": LSTM(H), "gru": GRU(H)}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cell", slow_but_for("lstm", CELLS))
-@pytest.mark.parametrize(("total", "batch"), [(0, 2), (5, 0), (0, 0)])
-@pytest.mark.parametrize("lengths", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_nothing_in_nothing_out(cell, total, batch, lengths):
+@pytest.mark.parametrize(
+    ("cell", "sizes", "lengths"),
+    in_turn(CELLS, [(0, 2), (5, 0), (0, 0)], [False, True, False, True]),
+)
+def test_nothing_in_nothing_out(cell, sizes, lengths):
+    total, batch = sizes
     xs, params = jnp.zeros((total, batch, D)), cell.init(KEY, D)
     direction = jax.tree.map(jnp.ones_like, cell.initial_carry((batch,)))
     options = {"seq_lengths": jnp.zeros(batch, int)} if lengths else {}

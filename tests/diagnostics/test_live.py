@@ -108,6 +108,7 @@ def test_a_lag_outside_the_sequence_is_an_error(lag):
         gate_saturation(CELL, draw(), inputs(), LSTMCarry(steps, steps), lags=[lag])
 
 
+@pytest.mark.slow
 def test_update_ratios_are_relative_to_the_weights_after_the_update():
     rng = np.random.default_rng(2)
     weights = {"a": [rng.normal(size=(3, 4)), np.zeros(5)], "b": np.zeros(2), "c": np.ones(3)}

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from counting import Counting
-from slow import slow_but_for
+from slow import in_turn
 
 from rnnjax import GRU, LSTM, Elman, diagnostics
 from rnnjax.cells import identity
@@ -36,8 +36,7 @@ def wide(cell):
     return jax.tree.map(lambda p: p.astype(jnp.float64), params), xs
 
 
-@pytest.mark.parametrize("loss", slow_but_for("all steps", LOSSES))
-@pytest.mark.parametrize("cell", slow_but_for("lstm", CELLS))
+@pytest.mark.parametrize(("cell", "loss"), in_turn(CELLS, LOSSES))
 def test_it_is_the_log_of_the_adjoints_norm_at_each_lag(cell, loss, x64):
     params, xs = wide(cell)
     profile = gradient_profile(cell, params, xs, loss)
@@ -49,6 +48,7 @@ def test_it_is_the_log_of_the_adjoints_norm_at_each_lag(cell, loss, x64):
         np.testing.assert_allclose(part, jnp.log(norm([leaf], 2))[::-1], atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cell", [LSTM(H), pytest.param(GRU(H), marks=pytest.mark.slow)], ids=["lstm", "gru"]
 )
@@ -161,6 +161,7 @@ def test_quartiles_and_half_life_are_those_of_the_tables(count):
         )
 
 
+@pytest.mark.slow
 def test_a_population_has_a_half_life_per_network():
     cell = Elman(8, activation_fn=identity)
     gains = jnp.array([0.5, 0.9])
@@ -176,6 +177,7 @@ def test_a_population_has_a_half_life_per_network():
     np.testing.assert_allclose(got, math.log(2) / -np.log(gains), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_loss_must_be_a_scalar():
     cell = Elman(H)
     with pytest.raises(ValueError, match=r"loss must return a scalar, got shape \(3, 5\)"):

@@ -102,6 +102,7 @@ def spectrum(cell, params, xs, *arguments, **options):
         return lyapunov_spectrum(cell, params, xs, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but_for("minGRU", [*CELLS]))
 def test_exponents_are_the_means_of_the_logs(name, x64):
     cell, params, xs, carry = long_problem(CELLS[name])
@@ -137,6 +138,7 @@ def test_their_sum_is_that_of_the_path_by_factorisation(name, x64):
     )
 
 
+@pytest.mark.slow
 def test_a_complex_entry_counts_twice_and_one_that_is_cut_has_none(x64):
     rng = np.random.default_rng(0)
     xs = rng.normal(size=(LONG, 6))

@@ -54,6 +54,7 @@ def test_nan_makes_a_horizon_undefined_only_before_it_is_crossed():
     np.testing.assert_array_equal(memory_horizon(profile, 0.01), [np.nan, 2])
 
 
+@pytest.mark.slow
 def test_the_horizon_of_a_scaled_rotation_is_a_ratio_of_logarithms(x64):
     cell, params = linear(0.9 * orthogonal(3), np.ones(3))
     profile = log_gradient_profile(
@@ -170,6 +171,7 @@ def test_any_normal_network_has_one_unit_of_memory(x64):
     assert fisher_memory_curve(cell, params, range(400)).sum() == pytest.approx(1, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gain", [0.5, 1.0, 10.0])
 def test_a_delay_line_remembers_more_the_more_it_amplifies(gain, x64):
     """J(k) = g^2k / (1 + g^2 + .. + g^2k) for k < N; all of it, N, as g grows."""

@@ -64,9 +64,10 @@ def test_profiles_exponents_and_singular_values_are_those_of_the_jacobians(name,
     norms = [np.linalg.norm(product.T @ slope) for product in products]
     np.testing.assert_allclose(np.exp(profile.log_norms[::-1]), norms, rtol=1e-8, atol=1e-12)
 
-    found = jacobian_singular_values(cell, params, xs, [T], initial_carry=carry).log_values[0]
     values = np.linalg.svd(products[0], compute_uv=False)
-    np.testing.assert_allclose(np.exp(found), values, rtol=1e-8, atol=1e-12)
+    if name in ("elman", "lru", "retnet", "slstm", "deltanet"):  # takes as long as all the rest
+        found = jacobian_singular_values(cell, params, xs, [T], initial_carry=carry)
+        np.testing.assert_allclose(np.exp(found.log_values[0]), values, rtol=1e-8, atol=1e-12)
 
     linear = isinstance(cell, Linear)
     num = None if linear else 1

@@ -192,6 +192,7 @@ def test_float32_equals_float64_where_all_parts_underflow(x64):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_parts_that_cancel_outgrow_the_whole(x64):
     """One GRU unit held at 0 by its bias: J = z + (1 - z) r w, and E = z at every step.
 

@@ -15,6 +15,7 @@ def vectors(count, size, dtype, batch=(2,)):
     return jnp.asarray(draw, dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "count", [3, pytest.param(20, marks=pytest.mark.slow)]
 )  # at once, and in blocks

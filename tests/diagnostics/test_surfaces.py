@@ -142,6 +142,7 @@ def test_a_wrong_surface_is_refused(changes, message):
         surfaces.surface(**arguments | changes)
 
 
+@pytest.mark.slow
 def test_an_entry_direction_moves_one_entry():
     params = {"cell": LSTM(2).init(jax.random.key(0), 3), "scale": jnp.float32(2)}
     direction = surfaces.entry_direction(params, "cell.recurrent_kernel", (1, -1))

@@ -58,6 +58,7 @@ def test_a_backward_pass_suffices_for_all_that_goes_back(kind):
         np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_where_forward_mode_is_needed_the_error_says_what_to_write(kind):
     cell = kind(H, spike=spike_in_reverse)

@@ -144,6 +144,7 @@ def test_second_derivatives_hold_in_float32():
         np.testing.assert_allclose(found, -2 * np.tanh(wide) * tanh_slope(wide), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_around_relu_softplus_and_scans():
     """Functions with rules or loops of their own keep them, and tanh beside them is exact."""
 

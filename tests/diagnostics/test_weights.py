@@ -66,6 +66,7 @@ def test_blocks_are_the_columns_of_their_gates(cell, gates, shape):
         np.testing.assert_array_equal(blocks["recurrent_bias"][""], params.recurrent_bias)
 
 
+@pytest.mark.slow
 def test_the_forget_gates_bias_is_where_the_gradient_says(x64):
     """With a zero network and cell state one, only the forget gate's bias moves c."""
     cell = LSTM(H, param_dtype=jnp.float64)

@@ -13,6 +13,7 @@ from rnnjax.layers import RNN, Embed, SoftmaxHead
 from rnnjax.models import EncoderDecoder, ManyToMany, ManyToOne, OneToMany
 
 
+@pytest.mark.slow
 def test_shares_are_of_each_sequences_own_end_and_add_up_to_one():
     rng = np.random.default_rng(0)
     logs, ends = rng.normal(size=(2, 6, 3)), np.array([6, 4, 5])

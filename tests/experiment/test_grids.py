@@ -52,6 +52,7 @@ def test_members_that_stopped_have_no_loss_and_do_not_pass():
     assert grids.solved(tasks.TemporalOrder(), table) == [1, 0]
 
 
+@pytest.mark.slow
 def test_a_member_starts_from_its_own_seed_and_keeps_its_settings():
     cell, task, optimizer = Elman(5), tasks.AddingArjovsky2016(7), optax.adam(0.1)
     settings = {"seed": 6, "rate": 0.5}

@@ -14,6 +14,7 @@ from rnnjax.experiment import readout, sampled_sets, start
 TASK = tasks.AddingArjovsky2016(7)
 
 
+@pytest.mark.slow
 def test_the_outputs_are_linear_in_the_cells_outputs():
     cell = GRU(5)
     params = readout.init(cell, TASK, jax.random.key(0))
@@ -56,6 +57,7 @@ def test_sets_are_sampled_per_seed_and_apart_from_each_other():
             np.testing.assert_array_equal(found.targets[place], want.targets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", networks.CELLS)
 def test_matched_cells_have_nearly_the_count_of_the_largest(name):
     target = readout.count(LSTM(16), TASK)

@@ -59,6 +59,7 @@ def test_each_seed_starts_from_its_own_key():
         assert (jax.random.key_data(state.key[row]) == jax.random.key_data(second)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["sample", "batches"])
 def test_networks_are_measured_before_and_while_they_learn(source, tmp_path):
     config = Snapshots(seeds=2, out=tmp_path / "run")

@@ -59,6 +59,7 @@ def test_of_a_constrained_kernel():
     assert health["weights"]["cell.recurrent_kernel"]["size"] == S * 400
 
 
+@pytest.mark.slow
 def test_of_a_mask_and_of_a_wrapper():
     class Masked(Elman):
         def prepare(self, params):
@@ -75,6 +76,7 @@ def test_of_a_mask_and_of_a_wrapper():
     np.testing.assert_array_equal(block["value"], raw.cell.recurrent_kernel[0, :, 4:8].ravel())
 
 
+@pytest.mark.slow
 def test_of_complex_weights_and_of_heads():
     cell = own_cells.LRU(4)
     tables, _, raw = recorded(cell)

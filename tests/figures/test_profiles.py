@@ -135,6 +135,7 @@ def test_small_and_flat_heat_maps(stored, steps, lags, value):
         assert cell_at(mesh)(steps[-1], lags[-1]) == pytest.approx(value / LN10)
 
 
+@pytest.mark.slow
 def test_learning_curves_stand_over_chance(stored):
     loss = {"elman": [0.3, 0.2, 0.17], "gru": [0.3, 0.01, 1e-5]}
     parts = [
@@ -194,6 +195,7 @@ def test_one_lag_or_step_is_a_marker(stored):
             assert ax.lines[0].get_markevery() == [0] and len(ax.lines[0].get_ydata()) == 1
 
 
+@pytest.mark.slow
 def test_drawing_needs_no_window_and_touches_no_global_state():
     code = """
 import sys

@@ -146,6 +146,7 @@ def test_a_stack_is_a_value():
     assert one.apply(one.init(KEY, np.asarray(XS)), np.asarray(XS)).shape == (B, T, H)
 
 
+@pytest.mark.slow
 def test_what_models_refuse():
     backwards = models.ManyToMany(Stack([RNN(GRU(H), reverse=True)]), layers.LinearHead(1))
     with pytest.raises(ValueError, match="reads from the end cannot run step by step"):

@@ -29,6 +29,7 @@ def test_a_linear_network_is_one_linear_map(x64):
     assert oracles.relative_error(bent, xs @ matrix + shift) > 0.1
 
 
+@pytest.mark.slow
 def test_a_linear_recurrent_network_is_one_linear_map(x64):
     """y_T = sum_k U^k W x_{T-k}: a weighted sum of the past, whose weights are powers of U."""
     cell = Elman(H, activation_fn=cells.identity, param_dtype=jnp.float64)

@@ -138,6 +138,7 @@ def test_sums_and_the_best_path_are_those_over_all_paths(forbidden, x64):
     assert shares[~VALID].max() == 0 == found["total"][3] == found["score"][3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forbidden", [(), RULED_OUT])
 def test_the_loss_and_its_gradient_are_those_over_all_paths(forbidden, x64):
     others = without(forbidden, A, START, END)

@@ -3,12 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from architectures import D, V
 from layer_parts import KEY
 
 from rnnjax import layers
 
 
+@pytest.mark.slow
 def test_embeddings_drawn_pretrained_and_frozen():
     tokens = jnp.array([[1, 2, 5], [0, 0, 3]])
     table = jax.random.normal(KEY, (V, D))

@@ -12,6 +12,7 @@ from layer_parts import KEY, B, T
 from rnnjax import layers
 
 
+@pytest.mark.slow
 def test_heads_against_scipy():
     outputs = jax.random.normal(KEY, (B, T, 4))
     labels = jax.random.randint(KEY, (B, T), 0, 4)
@@ -50,6 +51,7 @@ def test_targets_that_are_no_class():
     assert loss(outputs, right, ignore_label=1)[1] == 0  # a class may be ignored too
 
 
+@pytest.mark.slow
 def test_heads_draw_from_what_they_say():
     one = jnp.array([0.3, -1.0, 0.5, 0.2])
     many = jnp.broadcast_to(one, (40000, 4))

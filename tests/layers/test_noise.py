@@ -50,6 +50,7 @@ def test_dropout_between_layers_keeps_one_mask_over_time_if_asked():
         assert (dropped == dropped[:, :1]).all() == (dims == (-2,))
 
 
+@pytest.mark.slow
 def test_variational_dropout_drops_recurrent_connections_for_good():
     """With the identity for U and no gates, h sums up what it kept: a power of the mask."""
     rate = 0.25
@@ -91,6 +92,7 @@ def test_zoneout_keeps_units_at_its_rate():
         assert np.all(np.abs(a.mean(0) - b[0]) <= 5 * np.std(a, 0) / len(a) ** 0.5)
 
 
+@pytest.mark.slow
 def test_layer_norm_by_hand(x64):
     cell = LSTM(H, param_dtype=jnp.float64)
     params = LayerNorm(cell).init(KEY, D)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from architectures import weighted_sum
 from jax.scipy.linalg import expm
-from slow import slow_but_for
+from slow import in_turn
 
 import rnnjax
 from rnnjax import checkpoint, diagnostics, layers, models
@@ -168,8 +168,7 @@ def in_layers(cell):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("which", slow_but_for("rnn", ["rnn", "bidirectional", "deep"]))
-@pytest.mark.parametrize("name", slow_but_for("cornn", [*CELLS]))
+@pytest.mark.parametrize(("name", "which"), in_turn([*CELLS], ["rnn", "bidirectional", "deep"]))
 def test_values_and_gradients_are_those_of_a_python_loop(name, which):
     layer, hand = in_layers(CELLS[name])[which]
     params = layer.init(KEY, XS)["params"]

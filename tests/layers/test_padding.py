@@ -128,6 +128,7 @@ def test_models_of_two_sequences(name):
         check(target_padded, variables, previous, V + 100)
 
 
+@pytest.mark.slow
 def test_the_perceptron_and_the_heads():
     model = models.OneToOne(layers.SoftmaxHead(3), (4,))
     xs = jax.random.normal(KEY, (B, T, D))
@@ -136,6 +137,7 @@ def test_the_perceptron_and_the_heads():
     check(lambda v, x, n: [run(v, x, seq_lengths=n)[:, :T]], variables, xs, jnp.nan)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["additive", "dot_product", "pooling"])
 def test_attention_weighs_valid_steps_alone(name):
     module = {

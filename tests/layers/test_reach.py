@@ -15,6 +15,7 @@ def influence(layer, variables, xs):
     return np.abs(np.asarray(slopes)).sum(axis=(1, 3)) > 0
 
 
+@pytest.mark.slow
 def test_the_cnn_sees_its_receptive_field_and_no_more():
     layer = TCN(8, kernel_size=3, num_blocks=2)
     assert layer.receptive_field == 13

@@ -412,6 +412,7 @@ def apply(layer, **options):
     return layer.apply(layer.init(KEY, XS), XS, **options)
 
 
+@pytest.mark.slow
 def test_a_mask_is_one_of_booleans():
     model = models.ManyToOne(RNN(GRU(H)), layers.LinearHead(2), pooling=layers.mean_state)
     variables = model.init(KEY, XS)

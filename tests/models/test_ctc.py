@@ -43,6 +43,7 @@ def ctc_by_brute_force(logits, labels, lengths, blank):
     return -jax.nn.logsumexp(chosen.sum(-1), axis=-1, where=counted)
 
 
+@pytest.mark.slow
 def test_ctc_is_a_sum_over_alignments():
     blank = 1
     others = [k for k in range(K) if k != blank]
@@ -106,12 +107,14 @@ def test_a_labelling_that_does_not_fit_has_no_gradient(zero_infinity):
     assert not gradient[:3].any() and gradient[3].any() and np.isfinite(gradient).all()
 
 
+@pytest.mark.slow
 def test_no_loss_is_negative():
     logits = jnp.array([[[0.0, 17.0], [0.0, 17.0]], [[0.0, 30.0], [0.0, 30.0]]])
     found = models.ctc_loss(logits, jnp.array([[1], [1]]))
     assert (found >= 0).all() and (found < 2e-15).all()  # 1.71e-15 and less
 
 
+@pytest.mark.slow
 def test_ctc_agrees_with_a_wide_beam():
     blank = 2
     logits = random_values(B, 4, K, scale=2.0)

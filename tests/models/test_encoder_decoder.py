@@ -77,6 +77,7 @@ def test_steps_are_the_whole_and_no_step_is_the_start():
     check_equal(whole, [stepped, by_hand], params)
 
 
+@pytest.mark.slow
 def test_generation_is_a_loop_of_argmax():
     model, length, first = language_model(), 6, np.array([1, 4, 0])
     params = params_of(model, TOKENS, scale=1.0)
@@ -185,6 +186,7 @@ class Shaped(architectures.Leaky):
         return carry[1].sum(-2) + carry[0][..., None]
 
 
+@pytest.mark.slow
 def test_a_start_of_one_number_and_of_a_matrix():
     cell = Shaped(H)
     model = models.OneToMany(RNN(cell), layers.SoftmaxHead(V), architectures.embed())
@@ -203,6 +205,7 @@ def test_a_start_of_one_number_and_of_a_matrix():
     check_equal(forced, [by_hand], params, CONTEXT)
 
 
+@pytest.mark.slow
 def test_real_values_are_generated_from_what_was_drawn():
     head = layers.GaussianHead(2)
     model = models.OneToMany(RNN(LSTM(H)), head)

@@ -83,6 +83,7 @@ def test_a_tagger_learns_to_say_what_was_two_steps_before():
     assert after_training(model, params, batches, loss, judge) > 0.95
 
 
+@pytest.mark.slow
 def test_a_writer_learns_a_word_for_each_class():
     words = jnp.array([[1, 1, 2, 3], [1, 2, 1, 3], [3, 0, 0, 0], [2, 2, 2, 2], [0, 3, 1, 2]])
     model = models.OneToMany(RNN(Elman(16)), layers.SoftmaxHead(5), layers.Embed(5, 8))

@@ -103,6 +103,7 @@ def telltale():
     return fed
 
 
+@pytest.mark.slow
 def test_what_is_fed_is_replaced_at_the_given_rate(telltale):
     for rate in (0.5, 0.2, 0.0, 1.0):
         fed = np.asarray(telltale(rate, streams(3)))
@@ -157,6 +158,7 @@ def test_what_is_drawn_is_drawn_from_the_head():
     np.testing.assert_allclose(np.bincount(fed[:, 2]) / many, chain[0] @ chain, atol=0.03)
 
 
+@pytest.mark.slow
 def test_no_gradient_passes_through_what_was_drawn():
     model = models.OneToMany(RNN(CELLS["leaky"]), layers.LinearHead(2))
     previous = random_values(B, 4, 2)
@@ -180,6 +182,7 @@ def test_no_gradient_passes_through_what_was_drawn():
     check_equal(scheduled, [stopped], params, CONTEXT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["sampling", "choice"])
 def test_a_missing_stream_is_named(missing):
     model = translator()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 from own_cells import CoRNN
-from slow import slow_but_for
+from slow import in_turn, slow_but_for
 
 from rnnjax import GRU, LSTM, Elman, layers, unroll
 from rnnjax.cells import LayerNorm, Zoneout
@@ -31,8 +31,7 @@ def dtypes(tree):
     return {leaf.dtype for leaf in jax.tree.leaves(tree)}
 
 
-@pytest.mark.parametrize("name", slow_but_for("lstm", CELLS.keys()))
-@pytest.mark.parametrize("types", slow_but_for("narrow parameters", TYPES))
+@pytest.mark.parametrize(("name", "types"), in_turn(CELLS.keys(), TYPES))
 def test_a_scan_may_carry_it(name, types, x64):
     of_params, of_inputs = types
     cell = CELLS[name](param_dtype=of_params)
@@ -63,6 +62,7 @@ def test_a_scan_may_carry_it(name, types, x64):
         np.testing.assert_allclose(one, other, atol=tolerance * max(1, abs(one).max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but_for("zoneout", CELLS.keys()))
 def test_a_layer_returns_the_carry_that_it_takes(name, x64):
     layer = layers.RNN(CELLS[name]())

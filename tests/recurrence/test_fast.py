@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 from process_memory import bound_memory
+from slow import in_turn
 
 import rnnjax
 from rnnjax import GRU, LSTM, Elman, training
@@ -120,8 +121,7 @@ def test_gradients_are_those_of_a_plain_scan(name, total, batch, ragged, reverse
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CELLS)
-@pytest.mark.parametrize("every", [None, 1])
+@pytest.mark.parametrize(("name", "every"), in_turn(CELLS.keys(), [None, 1], quick=0))
 def test_float32_and_long(name, every):
     cell = CELLS[name]
     params, xs, carry = problem(cell, 101, dtype=jnp.float32)
@@ -182,8 +182,7 @@ TWICE = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", TWICE)
-@pytest.mark.parametrize("name", ["lstm", "gru"])
+@pytest.mark.parametrize(("how", "name"), in_turn(TWICE.keys(), ["lstm", "gru"], quick=0))
 def test_second_derivatives(name, how, x64):
     cell = CELLS[name]
     params, xs, carry = problem(cell, 6, 1)
@@ -300,6 +299,7 @@ def test_a_member_alone_splits_its_batch_over_the_devices():
     assert oracles.relative_error(jax.tree.map(lambda a: a[0], got), want) < 1e-5
 
 
+@pytest.mark.slow
 def test_lean_memory_and_default_memory():
     cell = LSTM(64)
     params = jax.eval_shape(lambda: cell.init(KEY, 8))

@@ -84,6 +84,7 @@ def test_noise_is_drawn_for_each_image():
     assert oracles.relative_error(got, rnnjax.unroll(plain, params, want)) < 1e-6
 
 
+@pytest.mark.slow
 def test_a_layer_takes_images():
     net, rows = RNN(Glimpse(H), reverse=True), RNN(GRU(H), reverse=True)
     images, flat = jnp.moveaxis(IMAGES, 0, 1), jnp.moveaxis(ROWS, 0, 1)

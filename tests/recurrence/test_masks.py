@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from architectures import Leaky, weighted_sum
 from oracles import relative_error
-from slow import slow_but_for
 
 import rnnjax
 from rnnjax import GRU, LSTM
@@ -42,8 +41,15 @@ def with_gradients(run, *arguments):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("option", slow_but_for("truncate_every", [*OPTIONS]))
-@pytest.mark.parametrize("name", slow_but_for("lstm", [*CELLS]))
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("lstm", "truncate_every"),
+        pytest.param("lstm", "checkpoint_every=1", marks=pytest.mark.slow),
+        pytest.param("zoneout", "checkpoint_every=3", marks=pytest.mark.slow),
+        pytest.param("leaky", "checkpoint_every=3", marks=pytest.mark.slow),
+    ],
+)
 def test_unmasked_steps_give_what_they_give_alone(name, option, reverse, x64):
     cell, params, xs, carry = wide(CELLS[name], D, jax.random.key(1))
     options = OPTIONS[option] | {"reverse": reverse, "return_carries": True}
@@ -69,6 +75,7 @@ def test_unmasked_steps_give_what_they_give_alone(name, option, reverse, x64):
     assert relative_error(got, want) < 1e-12
 
 
+@pytest.mark.slow
 def test_padding_on_the_left_equals_padding_on_the_right():
     lengths = np.array([4, 0])
     left = np.arange(T)[:, None] >= T - lengths
@@ -108,6 +115,7 @@ def test_the_masked_output_has_a_gradient():
     np.testing.assert_array_equal(gradient, (~MASK).sum())
 
 
+@pytest.mark.slow
 def test_a_masked_step_may_be_reset():
     resets = np.zeros((T, B), bool)
     resets[3, 0] = True  # masked

@@ -274,6 +274,7 @@ def test_the_only_loop_is_that_of_the_iterations():
         assert text.count("stablehlo.while") == 1
 
 
+@pytest.mark.slow
 def test_no_steps_and_no_batch():
     cell = GRU(H)
     params = cell.init(KEY, D)

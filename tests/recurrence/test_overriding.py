@@ -341,6 +341,7 @@ def test_a_cell_that_says_that_it_is_not_gated_takes_the_plain_path(x64):
     np.testing.assert_allclose(*profiles, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_cell_without_initialisers_is_the_one_that_runs():
     class Own(Elman):
         def without_initialisers(self):

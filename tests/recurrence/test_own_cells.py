@@ -226,6 +226,7 @@ def test_output_size():
     assert LSTM(4).output_size == Zoneout(LSTM(4), 0.1).output_size == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sLSTM", "IndRNN", "lstm"])
 def test_an_empty_batch(name):
     cell = CELLS[name]

@@ -98,6 +98,7 @@ TREES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TREES)
 def test_parameters_for_inputs_that_are_a_tree(name):
     """`init` is given the tree of sizes; other parameters are refused, in the same words."""

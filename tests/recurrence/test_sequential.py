@@ -65,6 +65,7 @@ def test_a_stream_cut_into_calls_gives_what_one_call_gives():
     close((carry, jnp.concatenate(pieces)), whole, 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reverse", [False, True])
 def test_packed_sequences_equal_separate_ones(reverse):
     lengths = [2, 1, 4]
@@ -119,6 +120,7 @@ def test_lengths_equal_shorter_sequences(lengths, reverse):
         np.testing.assert_array_equal(outputs[n:, b], 0)
 
 
+@pytest.mark.slow
 def test_truncation_does_not_depend_on_padding():
     def gradient(xs, lengths):
         def loss(params):
@@ -402,6 +404,7 @@ def test_perturbations_of_zero_give_the_adjoints_and_change_no_value():
     close(got, want)
 
 
+@pytest.mark.slow
 def test_each_member_of_a_vmap_has_its_own_bound(x64):
     params, xs, start, moves, weights = marked_problem()
     bounds = np.array([np.inf, 1.0, 0.01])

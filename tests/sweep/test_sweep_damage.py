@@ -56,6 +56,7 @@ def test_a_damaged_sweep_is_one_line(damage, command, tmp_path, capsys):
     assert told.startswith(f"error: --out: {path} is damaged: ") and told.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_stays_itself_when_its_folder_is_renamed(tmp_path):
     out, moved = tmp_path / "before", tmp_path / "after"
     create(out)

@@ -20,6 +20,7 @@ def test_a_padded_batch_is_the_tasks_own():
             assert len(a) == 12 and not np.any(a[length:])
 
 
+@pytest.mark.slow
 def test_what_all_lengths_share_is_that_of_one():
     padded = tasks.Padded((tasks.TemporalOrder(12), tasks.TemporalOrder(10)))
     one = tasks.TemporalOrder(10)

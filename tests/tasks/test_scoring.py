@@ -28,6 +28,7 @@ def perfect(task, batch):
     return 60 * np.eye(task.output_size, dtype=np.float32)[batch.targets]
 
 
+@pytest.mark.slow
 @every_task
 def test_a_perfect_answer_succeeds(task):
     batch = draw(task)

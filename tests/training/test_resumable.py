@@ -270,6 +270,7 @@ def test_an_error_in_the_batches(tmp_path, whole):
     assert outputs(tmp_path / "run", train(tmp_path / "run", generators)) == whole(generators)
 
 
+@pytest.mark.slow
 def test_a_data_file_that_is_unreadable_for_a_while_damages_no_checkpoint(tmp_path, whole):
     path = tmp_path / "run"
     with pytest.raises(StoppedError):
@@ -285,6 +286,7 @@ def test_a_data_file_that_is_unreadable_for_a_while_damages_no_checkpoint(tmp_pa
     assert outputs(path, train(path, generators)) == whole(generators)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 3, 100])
 def test_it_resumes_with_other_intervals(every, stopped, whole):
     assert outputs(stopped, train(stopped, every=every)) == whole()
@@ -331,6 +333,7 @@ def test_several_trainings_of_a_run_stopped_in_the_second(tmp_path):
     assert len({p.name for p in (tmp_path / "run" / "training").iterdir()}) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calls", [1, 2, 3])
 def test_sigterm_saves_a_checkpoint(calls, tmp_path, whole):
     """In the middle, and after the last step."""
@@ -408,6 +411,7 @@ def test_all_checkpoints_damaged_is_an_error_that_says_what_to_do(stopped):
     assert (stopped / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [lambda p: p.unlink(), lambda p: os.truncate(p, 40)])
 def test_a_checkpoint_without_its_history_is_not_used(damage, stopped, whole, capfd):
     """Step 8's needs what was measured in steps 6 to 8; step 4's does not."""
@@ -419,6 +423,7 @@ def test_a_checkpoint_without_its_history_is_not_used(damage, stopped, whole, ca
         train(stopped)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [

@@ -204,6 +204,7 @@ def test_leaves_without_a_common_leading_axis(wrong):
         over_population(lambda *args: args)(*map(np.zeros, wrong))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_size", [25, 4, 3, 1])
 def test_training_on_samples_is_the_documented_loop(chunk_size):
     states, metrics = loop_over_samples()

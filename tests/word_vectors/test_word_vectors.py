@@ -360,6 +360,7 @@ def test_a_word_comes_before_its_lower_case_and_upper_case_is_not_tried():
     assert unknown == ["paris"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["threefry2x32", "rbg"])
 def test_unknown_rows_depend_on_the_key_and_their_position_alone(kind):
     key = jax.random.key(7, impl=kind)
