@@ -187,11 +187,11 @@ def draw(run):
 
 
 def show(summary):
-    rows = []
-    for name, entry in summary["networks"].items():
+    entries, rows = summary["networks"], []
+    for name, entry in entries.items():
         rows.append([name, entry["parameters"], *map(np.median, entry["accuracy"].values())])
-        header = ["network", "parameters", *entry["accuracy"]]
-    experiment.print_table(header, rows, digits=3)
+    lengths = next(iter(entries.values()))["accuracy"]
+    experiment.print_table(["network", "parameters", *lengths], rows, digits=3)
 
 
 run = experiment.Experiment("length_generalisation", Config, measure, verdict, draw, show=show)

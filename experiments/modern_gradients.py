@@ -140,8 +140,8 @@ def measure(config, run):
             config, run, step, state, look, probe, sample=sample, **labels
         )
         params, tried = trained.state.params, functools.partial(metrics, model, tested)
-        entry = {"parameters": experiment.parameter_count(params)}
-        entry |= experiment.score(tested, tried, params, test)
+        entry = experiment.score(tested, tried, params, test)
+        entry["parameters"] = experiment.parameter_count(params)
         for phase, values in zip(("before", "after"), trained.observed().values(), strict=True):
             band = experiment.profile_rows(values)
             entry[f"half_life_{phase}"] = float(diagnostics.half_life(jnp.array(band["median"])))

@@ -19,7 +19,7 @@ SEQUENTIAL = "viridis"  # perceptually uniform
 DIVERGING = "RdBu_r"  # lightness falls alike to either side of zero
 LAG = "lag k = T - t (steps before the end)"
 
-_FORM = re.compile("(deep_)?(bidirectional_)?")  # may be empty
+_FORM = re.compile("(residual_)?(deep_)?(bidirectional_)?")  # may be empty
 _NAMES = {"elman": "Elman", "lstm": "LSTM", "gru": "GRU"}
 _MARKERS = {"elman": "o", "lstm": "s", "gru": "^"}
 _DASHES = {"elman": "-", "lstm": "--", "gru": "-."}
@@ -41,8 +41,9 @@ class Style(NamedTuple):
 def series(values: Iterable[Any], names: Mapping[Any, str] | None = None) -> dict[Any, Style]:
     """Return a style for each different value, in order of first appearance.
 
-    The library's cells look the same in every figure. Other series take the remaining colours and
-    markers in turn.
+    The first three cells look the same in every figure, and so does a network of one that stands
+    for its cell: `residual_lstm` in a figure with no other LSTM. Other series take the remaining
+    colours and markers in turn.
 
     Args:
         values: names of series, such as cells; numbers are allowed.
@@ -51,17 +52,24 @@ def series(values: Iterable[Any], names: Mapping[Any, str] | None = None) -> dic
     """
     values = list(dict.fromkeys(values))
     labels = [label(value, names) for value in values]
+    cells = [value[_form(value) :] if isinstance(value, str) else value for value in values]
     colours, markers = itertools.cycle(_MORE_COLOURS), itertools.cycle(_MORE_MARKERS)
     dashes = itertools.cycle(_MORE_DASHES)
     found = {}
     for place, (value, short) in enumerate(zip(values, labels, strict=True)):
         text = short if labels.count(short) == 1 else (names or {}).get(value, str(value))
-        if value in COLOURS:
-            colour, marker, dash = COLOURS[value], _MARKERS[value], _DASHES[value]
+        cell = cells[place] if cells.count(cells[place]) == 1 else value
+        if cell in COLOURS:
+            colour, marker, dash = COLOURS[cell], _MARKERS[cell], _DASHES[cell]
         else:
             colour, marker, dash = next(colours), next(markers), next(dashes)
         found[value] = Style(text, colour, marker, dash, place)
     return found
+
+
+def _form(series):
+    """Return how many characters of a network's name are its form: 5 of `deep_gru`."""
+    return _FORM.match(series).end()  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def name(series: str) -> str:
@@ -70,7 +78,7 @@ def name(series: str) -> str:
     A cell in a file or module of the user's own has the name of its class: "./mine.py:MyCell" and
     "mine:MyCell" are "MyCell". A network of it keeps its form: "deep_mine:MyCell" is "deep MyCell".
     """
-    form = _FORM.match(series)[0]  # pyright: ignore[reportOptionalSubscript]
+    form = series[: _form(series)]
     cell = series.removeprefix(form)
     own = re.fullmatch(r"(?:[\w.]+|.*\.py):([^\W\d]\w*)", cell)
     if own or cell in _NAMES:

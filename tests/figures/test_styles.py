@@ -65,6 +65,7 @@ def test_colours_differ_for_those_who_see_no_green():
         ("deep_./mine.py:MyCell", "deep MyCell"),
         ("bidirectional_mine:MyCell", "bidirectional MyCell"),
         ("deep_thought", "deep_thought"),
+        ("residual_lstm", "residual LSTM"),
         ("my_cells:MGU", "MGU"),
         ("package.cells:MGU", "MGU"),
         ("ratio 1:2", "ratio 1:2"),
@@ -74,6 +75,16 @@ def test_colours_differ_for_those_who_see_no_green():
 )
 def test_names_in_print(name, label):
     assert styles.name(name) == label
+
+
+def test_a_network_looks_like_its_cell_where_it_is_the_only_one():
+    alone = styles.series(["residual_lstm", "residual_lru", 3.0])
+    assert alone["residual_lstm"].colour == styles.COLOURS["lstm"]
+    assert alone["residual_lru"].colour not in styles.COLOURS.values()
+    both = styles.series(["deep_lstm", "lstm"])
+    assert both["lstm"].colour == styles.COLOURS["lstm"] != both["deep_lstm"].colour
+    twice = styles.series(["deep_lstm", "residual_lstm"])
+    assert styles.COLOURS["lstm"] not in {style.colour for style in twice.values()}
 
 
 def test_labels_are_given_or_short_or_whole_where_they_would_be_equal():
