@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "diagnostics": {"cells", "recurrence"},
     "experiment": {
         *("cells", "checkpoint", "command_line", "datasets", "diagnostics", "figures", "layers"),
-        *("networks", "runs", "training"),
+        *("models", "networks", "runs", "tasks", "training"),
     },
     "figures": set(),
     "interop": {"cells", "layers"},
