@@ -8,8 +8,8 @@ from rnnjax.interrupts import end_quietly, own_program
 if own_program():
     end_quietly()  # before anything slow is imported
 
-from rnnjax import cells, decoding, diagnostics, regularizers, tasks, testing
-from rnnjax.cells import GRU, LSTM, Cell, Elman, Gated, Linear, initializers
+from rnnjax import cells, decoding, diagnostics, initializers, regularizers, tasks, testing
+from rnnjax.cells import GRU, LSTM, Cell, Elman, Gated, Linear
 from rnnjax.recurrence.newton import unroll_newton
 from rnnjax.recurrence.parallel import unroll_parallel
 from rnnjax.recurrence.sequential import unroll

@@ -40,7 +40,9 @@ _IRNN = {
     "activation_fn": jax.nn.relu,
     "recurrent_kernel_init": cells.initializers.Identity(),
 }
-OTHER_CELLS: dict[str, tuple[type[Cell], dict[str, Any]]] = {
+# Every named cell, with arguments beside its features; `CELLS` are those compared by default.
+NAMED_CELLS: dict[str, tuple[type[Cell], dict[str, Any]]] = {
+    **{name: (kind, {}) for name, kind in CELLS.items()},
     "linear": (cells.Elman, {"activation_fn": cells.identity}),
     "irnn": (cells.Elman, _IRNN),
     **{kind.__name__.lower(): (kind, {}) for kind in _CLASSES},
@@ -85,13 +87,11 @@ def cell_class(name: str) -> type[Cell]:
         ValueError: there is no such cell, file, module or class, or it is not a cell; the message
             is one line.
     """
-    if name in CELLS:
-        return CELLS[name]
-    if name in OTHER_CELLS:
-        return OTHER_CELLS[name][0]
+    if name in NAMED_CELLS:
+        return NAMED_CELLS[name][0]
     place, colon, attribute = name.rpartition(":")
     if not (colon and place and attribute):
-        known = ", ".join((*CELLS, *OTHER_CELLS))
+        known = ", ".join(NAMED_CELLS)
         raise ValueError(f"must be {known}, or {OWN} for a cell of your own, got {name}")
     try:
         module = _load(place)
@@ -121,13 +121,13 @@ def make_cell(name: str, features: int, **options: Any) -> Cell:
         ValueError: as `cell_class`; or the class cannot be constructed.
     """
     cls = cell_class(name)
-    options = OTHER_CELLS.get(name, (cls, {}))[1] | options
+    options = NAMED_CELLS.get(name, (cls, {}))[1] | options
     takes = inspect.signature(cls).parameters
     given = {"features": features} if "features" in takes else {}
     try:
         return cls(**given, **options)
     except (TypeError, ValueError) as error:
-        if name in CELLS or name in OTHER_CELLS:
+        if name in NAMED_CELLS:
             raise
         arguments = ", ".join(f"{key}={value!r}" for key, value in (given | options).items())
         raise ValueError(f"{name}: {cls.__name__}({arguments}) failed: {error}") from error
@@ -181,8 +181,8 @@ def check_network(name: str) -> None:
     if name in ("tcn", "transformer"):
         return
     _, cell = split(name)
-    if cell not in CELLS and cell not in OTHER_CELLS and ":" not in cell:
-        known = ", ".join((*NETWORKS, *OTHER_CELLS))
+    if cell not in NAMED_CELLS and ":" not in cell:
+        known = ", ".join(dict.fromkeys((*NETWORKS, *NAMED_CELLS)))
         raise ValueError(
             f"must be {known}, or {OWN} for a cell of your own, alone or after deep_, "
             f"bidirectional_, deep_bidirectional_ or residual_, got {name}"

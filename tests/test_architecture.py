@@ -13,8 +13,8 @@ PACKAGE = ROOT / "rnnjax"
 ROOMS = sorted({p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in PACKAGE.rglob("*.py")})
 MAY_IMPORT = {
     "__init__": {
-        *("cells", "decoding", "diagnostics", "interop", "interrupts", "layers", "models"),
-        *("recurrence", "regularizers", "tasks", "testing", "word_vectors"),
+        *("cells", "decoding", "diagnostics", "initializers", "interop", "interrupts"),
+        *("layers", "models", "recurrence", "regularizers", "tasks", "testing", "word_vectors"),
     },
     "cells": set(),
     "checkpoint": set(),
@@ -27,6 +27,7 @@ MAY_IMPORT = {
         *("models", "networks", "runs", "tasks", "training"),
     },
     "figures": set(),
+    "initializers": {"cells"},
     "interop": {"cells", "layers"},
     "interrupts": set(),
     "layers": {"cells", "recurrence"},

@@ -224,9 +224,9 @@ def test_every_cell_of_the_library_has_a_name():
         for name, kind in vars(rnnjax.cells).items()
         if isinstance(kind, type) and issubclass(kind, rnnjax.Cell)
     }
-    named = {networks.cell_class(name) for name in (*networks.CELLS, *networks.OTHER_CELLS)}
+    named = {networks.cell_class(name) for name in networks.NAMED_CELLS}
     assert {n for n, k in kinds.items() if k not in named} == abstract | arguments_beside_features
-    for name in (*networks.CELLS, *networks.OTHER_CELLS):
+    for name in networks.NAMED_CELLS:
         assert networks.make_cell(name, 5, param_dtype=jnp.float16).features == 5
         assert networks.label(name).lower().replace("-", "") == name
 

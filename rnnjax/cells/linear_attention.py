@@ -12,7 +12,7 @@ from jax.nn import log_sigmoid, softplus
 from jaxtyping import Array, Float
 
 from rnnjax.cells import initializers
-from rnnjax.cells.base import check_heads, check_size, zeros
+from rnnjax.cells.base import check_heads, check_inputs, check_size, zeros
 from rnnjax.cells.initializers import Initializer
 from rnnjax.cells.kernels import matmul
 from rnnjax.cells.linear import Linear
@@ -158,6 +158,7 @@ class LinearAttention(Linear):
         self, ready: LinearAttentionReady, x: Array
     ) -> tuple[LinearAttentionCarry, LinearAttentionCarry]:
         """Return a for S, and 0; and k v^T (times Delta) and q."""
+        check_inputs(x, ready.kernel.shape[0])
         packed = matmul(x, ready.kernel, self.dtype)
         parts = jnp.split(packed, [self._keys, 2 * self._keys], axis=-1)
         q, k, v = (self._by_head(a) for a in parts)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rnnjax.cells import initializers
-from rnnjax.cells.base import check_size
+from rnnjax.cells.base import check_inputs, check_size
 from rnnjax.cells.complex_states import as_complex, complex_matmul, complex_zeros, side_by_side
 from rnnjax.cells.initializers import Initializer
 from rnnjax.cells.linear import Linear
@@ -121,6 +121,7 @@ class LRU(Linear):
 
     def coefficients(self, ready: LRUReady, x: Array) -> tuple[LRUCarry, LRUCarry]:
         """Return lambda and gamma B x."""
+        check_inputs(x, ready.kernel.shape[0])
         return LRUCarry(ready.eigenvalues), LRUCarry(complex_matmul(x, ready.kernel, self.dtype))
 
     def output(self, carry: LRUCarry) -> Float[Array, "*batch parts"]:

@@ -11,7 +11,7 @@ from jax.nn import sigmoid
 from jaxtyping import Array, Float
 
 from rnnjax.cells import initializers
-from rnnjax.cells.base import check_size, zeros
+from rnnjax.cells.base import check_inputs, check_size, zeros
 from rnnjax.cells.initializers import Chrono, Initializer, draw
 from rnnjax.cells.kernels import matmul
 from rnnjax.cells.linear import Linear
@@ -82,6 +82,7 @@ class MinGRU(Linear):
 
     def coefficients(self, ready: MinGRUParams, x: Array) -> tuple[MinGRUCarry, MinGRUCarry]:
         """Return 1 - z and z g."""
+        check_inputs(x, ready.kernel.shape[0])
         z, g = jnp.split(matmul(x, ready.kernel, self.dtype) + ready.bias, 2, axis=-1)
         z = name(sigmoid(z), "z")
         return MinGRUCarry(1 - z), MinGRUCarry(z * g)

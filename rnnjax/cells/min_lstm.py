@@ -11,7 +11,7 @@ from jax.nn import log_sigmoid, sigmoid
 from jaxtyping import Array, Float
 
 from rnnjax.cells import initializers
-from rnnjax.cells.base import check_size, zeros
+from rnnjax.cells.base import check_inputs, check_size, zeros
 from rnnjax.cells.initializers import Chrono, Initializer, draw
 from rnnjax.cells.kernels import matmul
 from rnnjax.cells.linear import Linear
@@ -87,6 +87,7 @@ class MinLSTM(Linear):
 
     def coefficients(self, ready: MinLSTMParams, x: Array) -> tuple[MinLSTMCarry, MinLSTMCarry]:
         """Return f / (f + i) and i / (f + i) g; these are the gates named f and i."""
+        check_inputs(x, ready.kernel.shape[0])
         f, i, g = jnp.split(matmul(x, ready.kernel, self.dtype) + ready.bias, 3, axis=-1)
         ratio = log_sigmoid(f) - log_sigmoid(i)
         f, i = name(sigmoid(ratio), "f"), name(sigmoid(-ratio), "i")

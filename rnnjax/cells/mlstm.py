@@ -12,7 +12,7 @@ from jax.nn import sigmoid
 from jaxtyping import Array, Float
 
 from rnnjax.cells import initializers
-from rnnjax.cells.base import check_heads, check_size, zeros
+from rnnjax.cells.base import check_heads, check_inputs, check_size, zeros
 from rnnjax.cells.initializers import Initializer, draw
 from rnnjax.cells.kernels import matmul
 from rnnjax.cells.linear import Linear
@@ -140,6 +140,7 @@ class MLSTM(Linear):
 
     def coefficients(self, ready: MLSTMParams, x: Array) -> tuple[MLSTMCarry, MLSTMCarry]:
         """Return f for C and n, and 0; and i k v^T, i k, q and o."""
+        check_inputs(x, ready.kernel.shape[0])
         packed = matmul(x, ready.kernel, self.dtype) + ready.bias
         *parts, o = jnp.split(packed, [sum(self._widths[:end]) for end in (1, 2, 3)], axis=-1)
         q, k, v = (a.reshape(*a.shape[:-1], self.num_heads, -1) for a in parts)

@@ -11,7 +11,7 @@ from jax.nn import sigmoid
 from jaxtyping import Array, Float
 
 from rnnjax.cells import initializers
-from rnnjax.cells.base import check_heads, check_size, zeros
+from rnnjax.cells.base import check_heads, check_inputs, check_size, zeros
 from rnnjax.cells.initializers import Initializer
 from rnnjax.cells.kernels import matmul, product
 from rnnjax.cells.linear import Linear
@@ -120,6 +120,7 @@ class RGLRU(Linear):
 
     def coefficients(self, ready: RGLRUReady, x: Array) -> tuple[RGLRUCarry, RGLRUCarry]:
         """Return a and sqrt(1 - a^2) (i v)."""
+        check_inputs(x, ready.input_kernel.shape[0])
         v = matmul(x, ready.input_kernel, self.dtype)
         r, i = product(v, ready.gate_kernel, 2, self.dtype)
         of_r, of_i = jnp.split(ready.gate_bias, 2)

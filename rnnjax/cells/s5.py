@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rnnjax.cells import initializers
-from rnnjax.cells.base import check_size, zeros
+from rnnjax.cells.base import check_inputs, check_size, zeros
 from rnnjax.cells.complex_states import as_complex, complex_matmul, complex_zeros, side_by_side
 from rnnjax.cells.initializers import Initializer
 from rnnjax.cells.kernels import matmul
@@ -146,6 +146,7 @@ class S5(Linear):
 
     def coefficients(self, ready: S5Ready, x: Array) -> tuple[S5Carry, S5Carry]:
         """Return exp(Delta A) and (exp(Delta A) - 1) / A B x."""
+        check_inputs(x, ready.kernel.shape[0])
         multiply = matmul if self._real else complex_matmul
         return S5Carry(ready.factors), S5Carry(multiply(x, ready.kernel, self.dtype))
 

@@ -50,7 +50,7 @@ def brute_force(cell, params, xs, carry, weights):
 
 @pytest.mark.filterwarnings("ignore:.* exponents are -inf:RuntimeWarning")
 @pytest.mark.parametrize(
-    "name", slow_but_for(["elman", "lru", "retnet"], [*networks.CELLS, *networks.OTHER_CELLS])
+    "name", slow_but_for(["elman", "lru", "retnet"], networks.NAMED_CELLS.keys())
 )
 def test_profiles_exponents_and_singular_values_are_those_of_the_jacobians(name, x64):
     cell = networks.make_cell(name, H, param_dtype=jnp.float64)

@@ -15,7 +15,7 @@ XS = jax.random.normal(KEY, (B, T, H))
 
 
 @pytest.mark.parametrize(
-    "name", slow_but_for(["elman", "lru", "mlstm"], [*networks.CELLS, *networks.OTHER_CELLS])
+    "name", slow_but_for(["elman", "lru", "mlstm"], networks.NAMED_CELLS.keys())
 )
 def test_every_layer_runs_it_and_step_by_step_equals_the_whole_sequence(name):
     """In one layer, in two directions, and in two layers, which are compositions of the first."""
