@@ -69,6 +69,8 @@ def lyapunov_spectrum(
         each other; they are NaN with fewer than two factorisations. Where the Jacobians contract a
         direction to zero within one step, exactly or up to rounding, its exponent is -inf, with a
         standard error of NaN, and the condition number is infinite; the other exponents are right.
+        A direction that goes to zero only over several steps, as one of an sLSTM's does, has the
+        exponent of its rounding errors instead, with a large standard error.
         A carry of redundant states, such as x and r = tanh(x), has as many of them as it has
         entries that follow from the others; that of a `Linear` cell as many as entries with a = 0.
 

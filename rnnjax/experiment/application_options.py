@@ -60,8 +60,8 @@ class WriterOptions(NetworkOptions):
     title: ClassVar[str] = "network"
 
     network: str = "gru"
-    """The network: elman, lstm, gru, or a cell of your own (./mine.py:MyCell or
-    package.module:MyCell); also after deep_."""
+    """The network: elman, lstm, gru, another cell of the library (mingru, slstm) or one of your own
+    (./mine.py:MyCell or package.module:MyCell); also after deep_ or residual_."""
 
     def make_layer(self, *, window: int = 1) -> Any:
         """Return the layer; `window` has no effect on a recurrent network."""
@@ -135,7 +135,7 @@ def make_writer(option: str, name: str, features: int) -> Any:
     """
     if name in ("tcn", "transformer") or not networks.causal(name):
         raise ArgumentError(
-            f"{option} must be elman, lstm, gru or a cell of your own, alone or after deep_ (as in "
-            f"deep_gru), got {name}"
+            f"{option} must be elman, lstm, gru or another cell, alone or after deep_ or residual_ "
+            f"(as in deep_gru), got {name}"
         )
     return make_layer(option, name, features, window=1)

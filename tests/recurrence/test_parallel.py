@@ -15,7 +15,7 @@ from slow import slow_but_for
 import rnnjax
 from rnnjax import LSTM, Linear, diagnostics, training
 from rnnjax.cells import LRU, MLSTM, RGLRU, S5, LinearAttention, MinGRU, MinLSTM
-from rnnjax.recurrence.linear_scan import AT_ONCE, linear_scan
+from rnnjax.recurrence.linear_scan import AT_ONCE, STEP_BY_STEP, linear_scan
 from rnnjax.testing import check_cell, python_loop
 from rnnjax.testing.problems import wide
 
@@ -152,22 +152,47 @@ def test_forward_mode_and_second_derivatives(x64):
         assert relative_error(found, want) < 1e-10
 
 
+def in_float64(a, b, start, weights):
+    """Return s_t of s_t = a_t s_{t-1} + b_t, and the slopes of Re sum(conj(w) s), in NumPy."""
+    kind = np.complex128 if np.iscomplexobj(b) else np.float64
+    a, b, start, weights = (np.asarray(x, kind) for x in (a, b, start, weights))
+    states = np.zeros_like(b)
+    for t in range(len(b)):
+        states[t] = a[t] * (states[t - 1] if t else start) + b[t]
+    by_term = np.zeros_like(b)
+    for t in reversed(range(len(b))):
+        later = np.conj(a[t + 1]) * by_term[t + 1] if t + 1 < len(b) else 0
+        by_term[t] = weights[t] + later
+    by_factor = by_term * np.conj(np.concatenate([start[None], states[:-1]]))
+    slopes = by_factor, by_term, np.conj(a[0]) * by_term[0]
+    return states, [np.conj(slope) for slope in slopes]  # as JAX has them: dL/dx - i dL/dy
+
+
 @pytest.mark.slow
-def test_ten_thousand_steps_in_float32():
-    cell, total = MinGRU(H, forget_bias=4.0), 10_000
-    params, xs = cell.init(KEY, D), jax.random.normal(KEY, (total, B, D))
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [(name, STEP_BY_STEP) for name in CELLS] + [("minGRU", AT_ONCE), ("LRU", AT_ONCE)],
+    ids=[*CELLS, "minGRU at once", "LRU at once"],
+)
+def test_ten_thousand_steps_in_float32(name, way):
+    cell, total = CELLS[name], 10_000
+    params, xs = cell.init(KEY, D), jax.random.normal(KEY, (total, 1, D))
+    of_state = [jax.tree.leaves(c) for c in cell.coefficients(cell.prepare(params), xs)]
+    for a, b in zip(*of_state, strict=True):
+        if isinstance(a, float):
+            continue  # what has no past
+        a = jnp.broadcast_to(a.astype(b.dtype), b.shape)
+        start = jax.random.normal(KEY, b.shape[1:], b.dtype)
+        weights = jax.random.normal(jax.random.key(1), b.shape, b.dtype)
 
-    def run(unroll, params, **options):
-        def loss(params):
-            ys = unroll(cell, params, xs, **options)[1]
-            return (ys[-1] ** 2).sum(), ys
+        def loss(a, b, start, weights=weights):
+            s = linear_scan(a, b, start, False, way, own_backward=True)
+            return jnp.sum(jnp.conj(weights) * s).real, s
 
-        return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
-
-    want = run(rnnjax.unroll, params)
-    assert relative_error(run(rnnjax.unroll_parallel, params), want) < 1e-4
-    got = run(rnnjax.unroll_parallel, params, checkpoint_every="sqrt")
-    assert relative_error(got, want) < 1e-4
+        slopes, states = jax.jit(jax.grad(loss, (0, 1, 2), has_aux=True))(a, b, start)
+        want = in_float64(a, b, start, weights)
+        for got, expected in zip((states, *slopes), (want[0], *want[1]), strict=True):
+            assert abs(np.asarray(got) - expected).max() < 1e-4 * abs(expected).max()
 
 
 @pytest.mark.parametrize(("platform", "loops"), [("cuda", False), ("cpu", True)])
