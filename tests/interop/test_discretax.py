@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import peers
+import peer_fixtures
 import pytest
 
 import rnnjax
@@ -23,13 +23,13 @@ def test_outputs_and_gradients_equal_discretax(x64):
         dense = 2 * jnp.concatenate([given["C"][..., 0], -given["C"][..., 1]], axis=-1).T
         return (outputs @ dense + given["D"] * xs).swapaxes(0, 1)
 
-    assert max(peers.errors("discretax", "s5", ours).values()) < 1e-12
+    assert max(peer_fixtures.errors("discretax", "s5", ours).values()) < 1e-12
 
 
 @pytest.mark.slow
 def test_the_spectrum_at_initialisation_equals_discretax(x64):
     """Of each conjugate pair discretax keeps the other one."""
-    with np.load(peers.FIXTURES / "discretax.npz") as file:
+    with np.load(peer_fixtures.FIXTURES / "discretax.npz") as file:
         want = file["spectrum"]
     params = S5(len(want), param_dtype=jnp.float64).init(jax.random.key(0), 3)
     got = -np.exp(params.decay_log) + 1j * np.asarray(params.frequency)

@@ -5,7 +5,7 @@ instead, so its state is S / sqrt(K).
 """
 
 import jax.numpy as jnp
-import peers
+import peer_fixtures
 import pytest
 from slow import slow_but_for
 
@@ -65,4 +65,4 @@ def test_outputs_and_gradients_equal_fla(name, x64):
         outputs = scale * rnnjax.unroll(cell, params, given["xs"].swapaxes(0, 1), carry)[1]
         return outputs.reshape(*outputs.shape[:2], N, -1).swapaxes(0, 1)
 
-    assert max(peers.errors("fla", name, ours).values()) < 1e-5  # its arithmetic is float32
+    assert max(peer_fixtures.errors("fla", name, ours).values()) < 1e-5  # its arithmetic is float32

@@ -1,7 +1,7 @@
 """The LRU and the MGU beside the package `memax`."""
 
 import jax.numpy as jnp
-import peers
+import peer_fixtures
 import pytest
 from slow import slow_but_for
 
@@ -25,7 +25,7 @@ def test_the_lru_with_resets_equals_memax(run, x64):
         dense = jnp.concatenate([given["C_re"], -given["C_im"]], axis=-1).T
         return (outputs @ dense + given["D"] * xs).swapaxes(0, 1)
 
-    errors = peers.errors("memax", "lru", ours)
+    errors = peer_fixtures.errors("memax", "lru", ours)
     assert errors.pop("xs") < 1e-6  # memax rounds this gradient to float32
     assert max(errors.values()) < 1e-12
 
@@ -43,4 +43,4 @@ def test_the_mgu_equals_memax(x64):
         outputs = rnnjax.unroll(cell, MGUParams(*gate, *candidate), xs, MGUCarry(given["h"]))
         return outputs[1].swapaxes(0, 1)
 
-    assert max(peers.errors("memax", "mgu", ours).values()) < 1e-12
+    assert max(peer_fixtures.errors("memax", "mgu", ours).values()) < 1e-12

@@ -1,7 +1,7 @@
 """The minGRU and the minLSTM beside the package `minGRU-pytorch`."""
 
 import jax.numpy as jnp
-import peers
+import peer_fixtures
 import pytest
 from slow import slow_but_for
 
@@ -43,11 +43,11 @@ def network(kind, params, carry, parallel):
 @pytest.mark.parametrize("cell", slow_but_for("min_gru", [*CELLS]))
 def test_outputs_and_gradients_equal_the_scan_in_log_space(cell, x64):
     ours = network(*CELLS[cell], parallel=True)
-    assert max(peers.errors("min_gru_pytorch", cell, ours).values()) < 1e-12
+    assert max(peer_fixtures.errors("min_gru_pytorch", cell, ours).values()) < 1e-12
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_outputs_and_gradients_equal_the_steps(cell, x64):
     ours = network(*CELLS[cell], parallel=False)
-    assert max(peers.errors("min_gru_pytorch", f"{cell}_steps", ours).values()) < 1e-12
+    assert max(peer_fixtures.errors("min_gru_pytorch", f"{cell}_steps", ours).values()) < 1e-12

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-import peers
+import peer_fixtures
 import pytest
 from slow import slow_but_for
 
@@ -65,4 +65,4 @@ CELLS = {"para_gru": para_gru, "para_lstm": para_lstm, "slstm": slstm}
 
 @pytest.mark.parametrize("name", slow_but_for("para_lstm", [*CELLS]))
 def test_states_and_gradients_equal_pararnn(name, x64):
-    assert max(peers.errors("pararnn", name, CELLS[name]).values()) < 1e-12
+    assert max(peer_fixtures.errors("pararnn", name, CELLS[name]).values()) < 1e-12

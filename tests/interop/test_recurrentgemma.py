@@ -1,7 +1,7 @@
 """The RG-LRU beside the authors' package, `recurrentgemma`."""
 
 import jax.numpy as jnp
-import peers
+import peer_fixtures
 
 import rnnjax
 from rnnjax.cells import RGLRU, RGLRUCarry, RGLRUParams
@@ -20,5 +20,5 @@ def test_outputs_and_gradients_equal_recurrentgemma(x64):
         xs = given["xs"].swapaxes(0, 1)
         return rnnjax.unroll(cell, params, xs, RGLRUCarry(given["h"]))[1].swapaxes(0, 1)
 
-    errors = peers.errors("recurrentgemma", "rg_lru", ours)
+    errors = peer_fixtures.errors("recurrentgemma", "rg_lru", ours)
     assert max(errors.values()) < 1e-5  # its arithmetic is float32

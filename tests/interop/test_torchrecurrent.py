@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-import peers
+import peer_fixtures
 import pytest
 from slow import slow_but_for
 
@@ -99,4 +99,4 @@ def test_outputs_and_gradients_equal_torchrecurrent(name, x64):
         outputs = rnnjax.unroll(cell, params, given["xs"], carry, return_carries=True)
         return jnp.concatenate(outputs[2], axis=-1) if name == "co_rnn" else outputs[1]
 
-    assert max(peers.errors("torchrecurrent", name, ours).values()) < 1e-12
+    assert max(peer_fixtures.errors("torchrecurrent", name, ours).values()) < 1e-12

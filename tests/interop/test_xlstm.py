@@ -1,7 +1,7 @@
 """The sLSTM and the mLSTM beside the authors' package, `xlstm`."""
 
 import jax.numpy as jnp
-import peers
+import peer_fixtures
 import pytest
 from slow import slow_but_for
 
@@ -51,4 +51,4 @@ NETWORKS = {"slstm": slstm, "slstm_zeros": slstm, "mlstm": mlstm, "mlstm_steps":
 @pytest.mark.parametrize("name", slow_but_for(["slstm", "mlstm_steps"], [*NETWORKS]))
 def test_outputs_and_gradients_equal_xlstm(name, x64):
     ours = NETWORKS[name]
-    assert max(peers.errors("xlstm", name, ours).values()) < 1e-12
+    assert max(peer_fixtures.errors("xlstm", name, ours).values()) < 1e-12
