@@ -14,7 +14,15 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from rnnjax.cells.base import Cell
-from rnnjax.diagnostics.linear import Trajectory, linearise, one_step, precise, run
+from rnnjax.diagnostics.linear import (
+    Trajectory,
+    follow,
+    linearise,
+    one_step,
+    precise,
+    run,
+    scan_back,
+)
 from rnnjax.recurrence.carries import expand, norm, normalise, partition
 from rnnjax.recurrence.inputs import batch_shape
 from rnnjax.recurrence.options import check_like
@@ -86,7 +94,7 @@ def log_gradient_profile(
     Raises:
         ValueError: a shape does not fit, as for `unroll`, or `cotangent` is unlike the carry.
     """
-    return _profile(cell, params, xs, cotangent, initial_carry, seq_lengths)[0]
+    return _profile(cell, params, xs, cotangent, initial_carry, seq_lengths, by_part=False)
 
 
 @precise
@@ -105,7 +113,7 @@ def log_gradient_profile_by_part(
     squares add up to the square of the whole. -inf for integer leaves. Arguments and errors as for
     `log_gradient_profile`.
     """
-    return _profile(cell, params, xs, cotangent, initial_carry, seq_lengths)[1]
+    return _profile(cell, params, xs, cotangent, initial_carry, seq_lengths, by_part=True)
 
 
 def adjoints_along(cell: Any, trajectory: Trajectory, loss: Callable) -> PyTree:
@@ -139,11 +147,12 @@ def pull_through_output(cell: Any, trajectory: Trajectory, slopes: Array) -> lis
     return jax.vjp(read_out, floats)[1](slopes)[0]
 
 
-def _profile(cell, params, xs, cotangent, initial_carry, seq_lengths):
-    batch, trajectory = batch_shape(cell, xs), run(cell, params, xs, initial_carry, seq_lengths)
+def _profile(cell, params, xs, cotangent, initial_carry, seq_lengths, *, by_part):
+    batch, trajectory = batch_shape(cell, xs), follow(cell, params, xs, initial_carry, seq_lengths)
     check_like(cotangent, one_step(trajectory.entering), "cotangent")
     lengths = None if seq_lengths is None else jnp.asarray(seq_lengths)
-    return _log_profile(cell, len(batch), trajectory.ready, trajectory.steps, cotangent, lengths)
+    where = trajectory, xs, cotangent, lengths
+    return _log_profile(cell, len(batch), *where, by_part=by_part)
 
 
 @functools.partial(jax.jit, static_argnames="cell")
@@ -163,28 +172,29 @@ def _adjoints(cell, trajectory, slopes):
     return tuple(merge(leaves, zeros) for leaves in found)
 
 
-@functools.partial(jax.jit, static_argnames=("cell", "batch_ndim"))
-def _log_profile(cell, batch_ndim, ready, steps, cotangent, lengths):
-    def pull_back(later, now):
-        t, step = now
-        earlier = linearise(cell, ready, step)[1](later)
+@functools.partial(jax.jit, static_argnames=("cell", "batch_ndim", "by_part"))
+def _log_profile(cell, batch_ndim, trajectory, xs, cotangent, lengths, *, by_part):
+    def step_back(later, pull, t):
+        earlier = pull(later)
         if lengths is not None:
             earlier = [
                 jnp.where(expand(t < lengths, new), new, old)
                 for new, old in zip(earlier, later, strict=True)
             ]
         unit, length = normalise(earlier, batch_ndim)
-        return unit, (jnp.log(length), [jnp.log(norm([v], batch_ndim)) for v in unit])
+        return unit, (length, [norm([v], batch_ndim) for v in unit] if by_part else None)
 
-    floats, merge = partition(steps[0])
-    floating = partition(cotangent, like=steps[0])[0]
+    floats, merge = partition(trajectory.entering)
+    floating = partition(cotangent, like=trajectory.entering)[0]
     unit, length = normalise(
         [c.astype(s.dtype) for c, s in zip(floating, floats, strict=True)], batch_ndim
     )
     times = jnp.arange(floats[0].shape[0])
-    _, (factors, parts) = lax.scan(pull_back, unit, (times, steps), reverse=True)
+    factors, parts = scan_back(cell, trajectory, xs, step_back, unit, times)
     # A running float32 sum would drift by a rounding error a step, all of one sign where the
     # factors are equal; pairwise sums do not.
-    joint = jnp.log(length) + lax.associative_scan(jnp.add, factors, reverse=True)
-    nowhere = jax.tree.map(lambda _: jnp.full_like(joint, -jnp.inf), steps[0])
-    return joint, merge([joint + part for part in parts], nowhere)
+    joint = jnp.log(length) + lax.associative_scan(jnp.add, jnp.log(factors), reverse=True)
+    if not by_part:
+        return joint
+    nowhere = jax.tree.map(lambda _: jnp.full_like(joint, -jnp.inf), trajectory.entering)
+    return merge([joint + jnp.log(part) for part in parts], nowhere)

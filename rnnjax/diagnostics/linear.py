@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array
 
@@ -16,6 +17,7 @@ from rnnjax.cells.gated import GatedStep, is_gated
 from rnnjax.cells.kernels import product, product_back, transposed
 from rnnjax.diagnostics.tracing import exact
 from rnnjax.recurrence.carries import partition
+from rnnjax.recurrence.in_chunks import scan_in_chunks
 from rnnjax.recurrence.inputs import batch_shape, check_params
 from rnnjax.recurrence.options import settle_dtypes, start_carry
 from rnnjax.recurrence.sequential import unroll
@@ -24,6 +26,9 @@ PyTree = Any
 
 precise = jax.default_matmul_precision("float32")
 """Decorator: matrix products in full precision, also where accelerators use less by default."""
+
+
+CHUNK = 100  # steps whose slopes are in memory together
 
 
 class Trajectory(NamedTuple):
@@ -50,6 +55,20 @@ def run(
     The recurrent products are one large matmul, since all carries are known by then.
 
     Raises:
+        ValueError, FloatingPointError: as for `follow`.
+    """
+    found = follow(cell, params, xs, initial_carry, seq_lengths)
+    inputs = cell.project(found.ready, xs)
+    products = recurrent_products(cell, found.ready, found.entering, inputs)
+    return found._replace(inputs=inputs, products=products)
+
+
+def follow(
+    cell: Cell, params: PyTree, xs: PyTree, initial_carry: PyTree = None, seq_lengths: Any = None
+) -> Trajectory:
+    """Unroll the cell; inputs and products, which `scan_back` computes by itself, are left out.
+
+    Raises:
         ValueError: a shape does not fit, as for `unroll`.
         FloatingPointError: a carry is not finite (not checked under a transformation).
     """
@@ -63,9 +82,56 @@ def run(
     check_finite(after, len(batch))
     total = outputs.shape[0]
     entering = jax.tree.map(lambda s, ss: jnp.concatenate([s[None], ss[:-1]])[:total], first, after)
-    inputs = cell.project(ready, xs)
-    products = recurrent_products(cell, ready, entering, inputs)
-    return Trajectory(entering, inputs, products, after, outputs, ready)
+    return Trajectory(entering, None, None, after, outputs, ready)
+
+
+def scan_back(
+    cell: Any, trajectory: Trajectory, xs: PyTree, step_back: Callable, last: PyTree, along: PyTree
+) -> PyTree:
+    """Scan from the last step to the first, and return what the steps return, leaves `[T, ...]`.
+
+    The slopes of a gated cell do not depend on what is pulled back, so those of many steps are
+    computed at once, chunk after chunk; each step multiplies by them and by U^T.
+
+    Args:
+        trajectory: as from `follow`.
+        step_back: `step_back(state, pull, now)` returns the state before a step and what to keep;
+            `pull` is that of `linearise`, and `now` the step's entry of `along`.
+        last: the state after the last step.
+        along: arrays `[T, ...]`.
+    """
+    ready, total = trajectory.ready, jax.tree.leaves(xs)[0].shape[0]
+    gated = is_gated(cell)
+    kernel: Any = transposed(cell.recurrent_kernel(ready)) if gated else None
+
+    def slopes(step):
+        carry, u, v = step
+        floats, merge = partition(carry)
+        around = jax.vjp(_gates(cell, ready, merge, u), floats, v)[1]
+        return around, jax.vjp(_multiplied(cell, merge, u), floats)[1]
+
+    def back(state, now):
+        known, along = now
+        if not gated:
+            return step_back(state, linearise(cell, ready, known)[1], along)
+        around, through = known
+
+        def pull(later):
+            direct, dv = around(later)
+            (recurrent,) = through(product_back(dv, kernel, cell.dtype))
+            return [a + b for a, b in zip(direct, recurrent, strict=True)]
+
+        return step_back(state, pull, along)
+
+    def chunk(state, given):
+        entering, xs, along = given
+        inputs = cell.project(ready, xs)
+        steps = entering, inputs, recurrent_products(cell, ready, entering, inputs)
+        known = jax.vmap(slopes)(steps) if gated else steps
+        return lax.scan(back, state, (known, along), reverse=True)
+
+    given = trajectory.entering, xs, along
+    return scan_in_chunks(chunk, last, given, total, CHUNK, reverse=True)[1]
 
 
 def one_step(tree: PyTree) -> PyTree:
@@ -145,12 +211,16 @@ def _multiplied(cell, merge, u):
     return exact(lambda floats: cell.recurrent_input(merge(floats), u))
 
 
+def _gates(cell, ready, merge, u):
+    elementwise = cell.elementwise(ready)
+    return exact(lambda floats, v: partition(cell.next_carry(elementwise, merge(floats), u, v))[0])
+
+
 def linearise_elementwise(cell: GatedStep, ready: PyTree, step: Any) -> tuple[Callable, Callable]:
     """Return `push` and `pull` of `gates`, as a function of the carry and the recurrent product."""
     carry, u, v = step
     floats, merge = partition(carry)
-    elementwise = cell.elementwise(ready)
-    gates = exact(lambda floats, v: partition(cell.next_carry(elementwise, merge(floats), u, v))[0])
+    gates = _gates(cell, ready, merge, u)
     return (
         lambda *tangents: _pushed(cell, gates, (floats, v), tangents),
         lambda later: jax.vjp(gates, floats, v)[1](later),

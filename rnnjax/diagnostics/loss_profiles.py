@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from rnnjax.cells.base import Cell
 from rnnjax.diagnostics import profiles
 from rnnjax.diagnostics.adjoints import output_cotangents, pull_through_output
-from rnnjax.diagnostics.linear import linearise, precise, run
+from rnnjax.diagnostics.linear import follow, precise, scan_back
 from rnnjax.recurrence.carries import expand, norm, normalise, partition
 from rnnjax.recurrence.inputs import batch_shape
 
@@ -104,11 +104,11 @@ def gradient_profile(
     Hochreiter & Schmidhuber 1997, section 3.1 (how they shrink with the lag).
     """
     ndim = len(batch_shape(cell, xs))
-    trajectory = run(cell, params, xs, initial_carry, seq_lengths)
+    trajectory = follow(cell, params, xs, initial_carry, seq_lengths)
     total = trajectory.outputs.shape[0]
     lengths = None if seq_lengths is None else jnp.asarray(seq_lengths)
     slopes = output_cotangents(loss, trajectory.outputs)
-    joint, parts, at_end = _profile(cell, ndim, trajectory, slopes, lengths)
+    joint, parts, at_end = _profile(cell, ndim, trajectory, xs, slopes, lengths)
     ends = jnp.full(joint.shape[1:], total) if lengths is None else lengths
 
     def from_end(logs):
@@ -122,7 +122,7 @@ def gradient_profile(
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "batch_ndim"))
-def _profile(cell, batch_ndim, trajectory, slopes, lengths):
+def _profile(cell, batch_ndim, trajectory, xs, slopes, lengths):
     floats, merge = partition(trajectory.entering)
     times = jnp.arange(floats[0].shape[0])
     if lengths is not None:
@@ -133,8 +133,8 @@ def _profile(cell, batch_ndim, trajectory, slopes, lengths):
     read, length = normalise(read, 1 + batch_ndim)
     arrivals = jnp.log(length.astype(jnp.promote_types(length.dtype, jnp.float32)))
 
-    def pull_back(later, now):
-        t, step, read, arrival = now
+    def step_back(later, pull, now):
+        t, read, arrival = now
         unit, log, lost = later  # the gradient that arrives from later steps: e^(log - lost) unit
         top = jnp.maximum(log, arrival)
         finite = jnp.where(top > -jnp.inf, top, 0)
@@ -143,7 +143,7 @@ def _profile(cell, batch_ndim, trajectory, slopes, lengths):
             (expand(passed, v) * v + expand(added, r) * r).astype(v.dtype)
             for v, r in zip(unit, read, strict=True)
         ]
-        earlier = linearise(cell, trajectory.ready, step)[1](whole)
+        earlier = pull(whole)
         if lengths is not None:
             earlier = [jnp.where(expand(t < lengths, v), v, 0) for v in earlier]
         unit, length = normalise(earlier, batch_ndim)
@@ -153,8 +153,8 @@ def _profile(cell, batch_ndim, trajectory, slopes, lengths):
     nothing = [jnp.zeros(s.shape[1:], s.dtype) for s in floats]
     none = jnp.full(arrivals.shape[1:], -jnp.inf, arrivals.dtype)
     start = nothing, none, jnp.zeros_like(none)
-    inputs = times, trajectory.steps, read, arrivals
-    _, (joint, parts) = lax.scan(pull_back, start, inputs, reverse=True)
+    along = times, read, arrivals
+    joint, parts = scan_back(cell, trajectory, xs, step_back, start, along)
     nowhere = jax.tree.map(lambda _: jnp.full_like(joint, -jnp.inf), trajectory.entering)
     if not len(times):
         at_end = none

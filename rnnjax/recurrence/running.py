@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 from rnnjax.cells.base import Cell, check_size
 from rnnjax.cells.linear import Linear
 from rnnjax.recurrence.fast import fast_scan, served
+from rnnjax.recurrence.in_chunks import scan_in_chunks
 from rnnjax.recurrence.inputs import batch_shape, check_params
 from rnnjax.recurrence.linear_scan import BY_PLATFORM, STEP_BY_STEP, scan_linear
 from rnnjax.recurrence.meshes import splits_batch, varying_alike, with_explicit_axes
@@ -227,7 +228,7 @@ def _run(
             return _in_cache(one, carry, inputs, total, reverse)
         if checkpoint_every is None or (fast and checkpoint_every == 1):
             return one(carry, inputs)
-        return _scan_chunks(one, carry, inputs, total, checkpoint_every, reverse)
+        return scan_in_chunks(one, carry, inputs, total, checkpoint_every, reverse)
 
     if splits_batch(batch):
         over, over_time = P("batch"), P(None, "batch")
@@ -256,31 +257,6 @@ def _in_cache(scan, carry, inputs, total, reverse):
         return scan(carry, inputs)
 
     def chunked(carry, inputs):
-        return _scan_chunks(scan, carry, inputs, total, size, reverse)
+        return scan_in_chunks(scan, carry, inputs, total, size, reverse)
 
     return lax.platform_dependent(carry, inputs, cpu=chunked, default=scan)
-
-
-def _scan_chunks(scan, carry, inputs, total, size, reverse):
-    """Run `scan(carry, inputs)` on chunks of `size` steps, each recomputed when differentiated.
-
-    The steps left over, less than a chunk, are not recomputed.
-    """
-    whole = total - total % size
-    chunks = jax.tree.map(lambda a: a[:whole].reshape(whole // size, size, *a.shape[1:]), inputs)
-    rest = jax.tree.map(lambda a: a[whole:], inputs)
-    chunk = jax.checkpoint(scan, prevent_cse=False)  # inside a scan there is no CSE to prevent
-
-    def scan_whole(carry):
-        carry, ys = lax.scan(chunk, carry, chunks, reverse=reverse)
-        return carry, jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), ys)
-
-    if whole == total:
-        return scan_whole(carry)
-    if reverse:
-        carry, late = scan(carry, rest)
-        carry, early = scan_whole(carry)
-    else:
-        carry, early = scan_whole(carry)
-        carry, late = scan(carry, rest)
-    return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), early, late)
