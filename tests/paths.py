@@ -80,6 +80,7 @@ def unrolled(cell, **options):
 
 def uses_fast_path(cell, *arguments):
     """Return whether gradients are those of gated cells; a linear cell's loop has its own."""
+
     def loss(params):
         return jnp.sum(jnp.abs(rnnjax.unroll(cell, params, *arguments[1:])[1]) ** 2)
 
