@@ -24,7 +24,7 @@ import hypothesis
 import jax
 import jaxtyping
 import pytest
-from process_memory import LIMIT, bound_memory, peak_memory
+from process_memory import LIMIT, NEW_FILE, bound_memory, peak_memory
 
 jax.config.update("jax_num_cpu_devices", 2)
 
@@ -41,7 +41,13 @@ class Memory:
     """A plugin: clears JAX's caches when a process grows, and reports the peak of each."""
 
     def __init__(self):
-        self.peaks = []
+        self.peaks, self.file = [], None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logstart(self, nodeid):
+        file, self.file = self.file, nodeid.split("::")[0]
+        if file != self.file:
+            bound_memory(NEW_FILE)  # its first fixture may compile many programs
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logfinish(self):

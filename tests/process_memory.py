@@ -14,6 +14,7 @@ import jax
 
 CLEAR_ABOVE = 0.95  # GB in use after a test
 CLEAR_AFTER = 0.25  # GB more than after the caches were last cleared
+NEW_FILE = 1.05  # GB above which they are cleared before the tests of another file
 LIMIT = 2.0  # GB, at any time
 
 
@@ -43,12 +44,15 @@ def clear_caches():
 _limit = CLEAR_ABOVE
 
 
-def bound_memory():
+def bound_memory(limit=None):
     """Clear the caches if this process uses much more memory than after the last time.
 
     Called after every test. A test that compiles many programs calls it between them.
+
+    Args:
+        limit: in GB; None means that of the last time.
     """
     global _limit
-    if memory() > _limit:
+    if memory() > (_limit if limit is None else limit):
         clear_caches()
         _limit = max(CLEAR_ABOVE, memory() + CLEAR_AFTER)

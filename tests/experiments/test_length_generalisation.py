@@ -15,7 +15,7 @@ from rnnjax.runs import Run
 
 experiment = load(ROOT / "experiments" / "length_generalisation.py")
 TINY = experiment.Config(
-    networks=("elman", "transformer"),
+    networks=("elman",),
     lengths=(4, 9),
     length=4,
     features=4,

@@ -14,7 +14,7 @@ from rnnjax.runs import Run
 
 experiment = load(ROOT / "experiments" / "modern_gradients.py")
 TINY = experiment.Config(
-    networks=("residual_mingru", "transformer"),
+    networks=("residual_mingru",),
     length=6,
     string_length=4,
     parameters=1000,
