@@ -77,8 +77,6 @@ class Config(TrainingOptions):
         super().__post_init__()
         at_least(1, self, "features")
         distinct(self, "networks", "lengths")
-        for length in (self.length, *self.lengths):
-            self.make_task(length)
         for name in self.networks:
             self.make_model(name)
 
@@ -86,8 +84,9 @@ class Config(TrainingOptions):
         return experiment.make_task(TASKS, self.task, length=length)
 
     def make_model(self, name):
-        where = "--networks", name, self.features, self.make_task(self.length).output_size
-        return experiment.many_to_many(*where, window=1024)
+        variants = [self.make_task(length) for length in (self.length, *self.lengths)]
+        where = "--networks", name, self.features, variants[0].output_size
+        return experiment.many_to_many(*where, window=max(v.total_length for v in variants))
 
 
 def outputs(model, params, inputs):

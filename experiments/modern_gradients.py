@@ -79,7 +79,8 @@ class Config(TrainingOptions):
         return {"adding": 3 * (adding,), self.tracking: strings}
 
     def make_model(self, name, task, width):
-        return experiment.many_to_one("--networks", name, width, task.output_size, window=1024)
+        where = "--networks", name, width, task.output_size
+        return experiment.many_to_one(*where, window=max(self.length, 2 * self.string_length))
 
 
 def outputs(model, params, question):

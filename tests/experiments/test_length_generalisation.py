@@ -121,6 +121,11 @@ def test_the_verdict(change, want):
         assert experiment.verdict(small, summary).outcome == "quick run only"
 
 
+def test_a_transformer_sees_whole_sequences_at_every_length():
+    config = experiment.Config(networks=("transformer",), lengths=(20, 1500))
+    assert config.make_model("transformer").layer.window == 1500
+
+
 def test_where_nothing_is_claimed():
     usual, summary = experiment.Config(), summary_of(**REPRODUCED)
     other = dataclasses.replace(usual, task="even_pairs")

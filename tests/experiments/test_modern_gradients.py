@@ -101,6 +101,12 @@ def test_strings_are_trained_at_all_lengths_and_tested_at_twice_the_longest():
     assert experiment.Config(tracking="S3").make_tasks()["S3"][0].group == "S3"
 
 
+def test_a_transformer_sees_whole_sequences():
+    for sizes in ({"length": 1500}, {"string_length": 750}):
+        config = experiment.Config(networks=("transformer",), **sizes)
+        assert config.make_model("transformer", tasks.Parity(), 4).layer.window == 1500
+
+
 def summary_of(**success):
     """Return a summary in which networks solve (adding, parity) with these shares of the seeds."""
     networks = {
