@@ -8,7 +8,16 @@ from rnnjax.interrupts import end_quietly, own_program
 if own_program():
     end_quietly()  # before anything slow is imported
 
-from rnnjax import cells, decoding, diagnostics, initializers, regularizers, tasks, testing
+from rnnjax import (
+    cells,
+    decoding,
+    diagnostics,
+    dynamics,
+    initializers,
+    regularizers,
+    tasks,
+    testing,
+)
 from rnnjax.cells import GRU, LSTM, Cell, Elman, Gated, Linear
 from rnnjax.recurrence.newton import unroll_newton
 from rnnjax.recurrence.parallel import unroll_parallel
@@ -29,6 +38,7 @@ __all__ = [
     "cells",
     "decoding",
     "diagnostics",
+    "dynamics",
     "initializers",
     "interop",
     "layers",

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "rnnjax"
 ROOMS = sorted({p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in PACKAGE.rglob("*.py")})
 MAY_IMPORT = {
     "__init__": {
-        *("cells", "decoding", "diagnostics", "initializers", "interop", "interrupts"),
+        *("cells", "decoding", "diagnostics", "dynamics", "initializers", "interop", "interrupts"),
         *("layers", "models", "recurrence", "regularizers", "tasks", "testing", "word_vectors"),
     },
     "cells": set(),
@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "datasets": set(),
     "decoding": {"cells", "recurrence"},
     "diagnostics": {"cells", "recurrence"},
+    "dynamics": {"cells", "diagnostics", "recurrence"},
     "experiment": {
         *("cells", "checkpoint", "command_line", "datasets", "diagnostics", "figures", "layers"),
         *("models", "networks", "runs", "tasks", "training"),

@@ -1,0 +1,20 @@
+"""The dynamics that a network has learned: fixed and slow points, cycles, and their branches."""
+
+from rnnjax.dynamics.continuation import Branch, Folds, continue_fixed_point
+from rnnjax.dynamics.fixed import Cycles, FixedPoints, SearchReport, cycles, fixed_points
+from rnnjax.dynamics.stability import Stability, stability
+from rnnjax.dynamics.starts import visited_states
+
+__all__ = [
+    "Branch",
+    "Cycles",
+    "FixedPoints",
+    "Folds",
+    "SearchReport",
+    "Stability",
+    "continue_fixed_point",
+    "cycles",
+    "fixed_points",
+    "stability",
+    "visited_states",
+]
