@@ -7,6 +7,7 @@ colour and marker, the same in every figure; the lag axis is labelled `LAG`.
 
 from rnnjax.figures.bifurcations import bifurcations
 from rnnjax.figures.drawing import Table
+from rnnjax.figures.phase_planes import flow_field, phase_plane
 from rnnjax.figures.profiles import (
     gradient_profiles,
     layer_profiles,
@@ -31,6 +32,7 @@ __all__ = [
     "comparison",
     "curves",
     "eigenvalues",
+    "flow_field",
     "gradient_profiles",
     "heat_maps",
     "histograms",
@@ -40,6 +42,7 @@ __all__ = [
     "loss_surface",
     "parallel_coordinates",
     "path_split",
+    "phase_plane",
     "profile_over_training",
     "series",
     "singular_values",

@@ -1,0 +1,108 @@
+"""Fixed points with trajectories in a plane, and flow fields of two-dimensional systems."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from rnnjax.figures import drawing, styles
+
+KINDS = {  # by the number of unstable directions; the last stands for more
+    0: ("stable", styles.BLUE, "o"),
+    1: ("1 unstable direction", styles.VERMILION, "X"),
+    2: ("2 unstable directions", styles.ORANGE, "^"),
+    3: ("3 or more unstable directions", styles.PURPLE, "D"),
+}
+PATH = "0.6"  # grey, behind the points
+
+
+def phase_plane(
+    points: drawing.Table,
+    trajectories: drawing.Table | None = None,
+    directions: drawing.Table | None = None,
+    *,
+    panel: str | None = None,
+    names: Mapping[Any, str] | None = None,
+    xlabel: str = "first principal component",
+    ylabel: str = "second principal component",
+) -> Figure:
+    """Draw fixed points by their stability, in a plane of states, over the paths of the network.
+
+    Args:
+        points: columns `x`, `y`, `num_unstable`, and `panel`. Points of each number of unstable
+            directions have a colour and a marker of their own.
+        trajectories: columns `x`, `y` in the order of time, `trajectory`, a number for each, and
+            `panel`; drawn as thin grey lines.
+        directions: columns `x`, `y`, a fixed point, `dx`, `dy`, half the line that is drawn through
+            it along an unstable direction, and `panel`.
+        panel: name of the column with the panel; panels are in order of first appearance in
+            `points`. None means one.
+        names: titles by value of `panel`; the default is `styles.label`.
+        xlabel, ylabel: labels of the axes.
+    """
+    parts = drawing.split(points, panel)
+    figure, axes = drawing.panels(len(parts))
+    shown = {}
+    for ax, part in zip(axes, parts, strict=True):
+        title = None if panel is None else np.asarray(part[panel])[0].item()
+        here = {} if panel is None else {panel: title}
+        if trajectories is not None:
+            for path in drawing.split(drawing.rows(trajectories, **here), "trajectory"):
+                ax.plot(path["x"], path["y"], color=PATH, linewidth=0.6, zorder=1)
+        if directions is not None:
+            lines = drawing.rows(directions, **here)
+            x, y, dx, dy = (lines[name] for name in ("x", "y", "dx", "dy"))
+            colour = KINDS[1][1]
+            ax.plot([x - dx, x + dx], [y - dy, y + dy], color=colour, linewidth=1.2, zorder=2)
+        kinds = np.minimum(part["num_unstable"], max(KINDS))
+        for kind, (text, colour, marker) in KINDS.items():
+            x, y = (part[name][kinds == kind] for name in ("x", "y"))
+            if len(x):
+                options: dict[str, Any] = {"edgecolors": "black", "linewidths": 0.5, "zorder": 3}
+                dots = ax.scatter(x, y, s=40, color=colour, marker=marker, **options)
+                shown.setdefault(kind, (dots, text))
+        ax.set_xlabel(xlabel)
+        if panel is not None:
+            ax.set_title(styles.label(title, names))
+    axes[0].set_ylabel(ylabel)
+    if shown:
+        dots, texts = zip(*(shown[kind] for kind in sorted(shown)), strict=True)
+        figure.legend(dots, texts, loc="outside lower center", ncols=len(texts))
+    return figure
+
+
+def flow_field(
+    table: drawing.Table,
+    points: drawing.Table | None = None,
+    trajectories: drawing.Table | None = None,
+    *,
+    xlabel: str,
+    ylabel: str,
+) -> Figure:
+    """Draw where a two-dimensional system goes from each place: arrows, coloured by their speed.
+
+    Args:
+        table: columns `x`, `y`, on a grid, and `dx`, `dy`, the change of the state in one step.
+            Arrows have one length; their colour tells the speed sqrt(dx^2 + dy^2).
+        points, trajectories: as for `phase_plane`, without panels.
+        xlabel, ylabel: labels of the axes.
+    """
+    x, y, dx, dy = (np.asarray(table[name], float) for name in ("x", "y", "dx", "dy"))
+    if points is None:
+        points = {"x": x[:0], "y": y[:0], "num_unstable": np.zeros(0, int)}
+    figure = phase_plane(points, trajectories, xlabel=xlabel, ylabel=ylabel)
+    (ax,) = figure.axes
+    speed = np.hypot(dx, dy)
+    moving = speed > 0
+    x, y, dx, dy, speed = (a[moving] for a in (x, y, dx, dy, speed))
+    scale = None
+    if speed.size and speed.min() < speed.max():
+        scale = LogNorm(speed.min(), speed.max())
+    arrows = ax.quiver(
+        *(x, y, dx / speed, dy / speed, speed),
+        **{"norm": scale, "cmap": styles.SEQUENTIAL, "angles": "xy", "pivot": "mid", "zorder": 0},
+    )
+    figure.colorbar(arrows, ax=ax, label="speed, change of the state per step")
+    return figure

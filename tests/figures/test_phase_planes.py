@@ -1,0 +1,67 @@
+"""Fixed points are drawn by their stability, over trajectories and unstable directions."""
+
+import numpy as np
+from drawn import draw
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_rgba
+from matplotlib.quiver import Quiver
+
+from rnnjax import figures
+from rnnjax.figures.phase_planes import KINDS
+
+
+def points(**columns):
+    table = {"x": [0, 1, 2, 3, 4], "y": [5, 6, 7, 8, 9], "num_unstable": [0, 1, 1, 2, 5]}
+    return {name: np.array(column) for name, column in (table | columns).items()}
+
+
+def test_each_kind_of_point_has_its_colour_marker_and_label():
+    figure = draw(lambda: figures.phase_plane(points()))
+    (ax,), (legend,) = figure.axes, figure.legends
+    dots = [c for c in ax.collections if isinstance(c, PathCollection)]
+    places = [c.get_offsets().tolist() for c in dots]
+    assert places == [[[0, 5]], [[1, 6], [2, 7]], [[3, 8]], [[4, 9]]]
+    assert [t.get_text() for t in legend.get_texts()] == [text for text, *_ in KINDS.values()]
+    for c, (_, colour, _) in zip(dots, KINDS.values(), strict=True):
+        assert tuple(c.get_facecolor()[0]) == to_rgba(colour)
+    shapes = {c.get_paths()[0].vertices.tobytes() for c in dots}
+    assert len(shapes) == len(KINDS)  # told apart without colour
+
+
+def test_panels_have_their_own_trajectories_and_directions():
+    cells = ["elman", "elman", "gru", "gru", "gru"]
+    table = points(cell=cells)
+    paths = {"x": [0, 1, 0, 2], "y": [0, 1, 0, 3], "trajectory": [0, 0, 1, 1]}
+    paths = {
+        n: np.array(c) for n, c in (paths | {"cell": ["gru", "gru", "elman", "elman"]}).items()
+    }
+    lines = {"x": [1.0], "y": [6.0], "dx": [0.5], "dy": [-1.0], "cell": ["elman"]}
+    lines = {name: np.array(column) for name, column in lines.items()}
+    figure = draw(lambda: figures.phase_plane(table, paths, lines, panel="cell"))
+    elman, gru = figure.axes
+    assert [ax.get_title() for ax in figure.axes] == ["Elman", "GRU"]
+    got = [[(*line.get_xdata(), *line.get_ydata()) for line in ax.lines] for ax in (elman, gru)]
+    assert got == [[(0, 2, 0, 3), (0.5, 1.5, 7, 5)], [(0, 1, 0, 1)]]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [KINDS[k][0] for k in KINDS]
+
+
+def test_arrows_of_a_flow_field_have_one_length_and_a_colour_for_their_speed():
+    x, y = (a.ravel() for a in np.meshgrid(np.linspace(-1, 1, 3), np.linspace(-1, 1, 3)))
+    table = {"x": x, "y": y, "dx": -x / 2, "dy": -y / 10}
+    origin = {"x": np.zeros(1), "y": np.zeros(1), "num_unstable": np.zeros(1, int)}
+    figure = draw(lambda: figures.flow_field(table, origin, xlabel="a", ylabel="b"))
+    ax = figure.axes[0]
+    (arrows,) = (c for c in ax.collections if isinstance(c, Quiver))
+    moving = (x != 0) | (y != 0)
+    speed = np.hypot(table["dx"], table["dy"])[moving]
+    np.testing.assert_allclose(arrows.get_array(), speed)
+    np.testing.assert_allclose(np.hypot(arrows.U, arrows.V), 1)
+    np.testing.assert_allclose(arrows.U * speed, table["dx"][moving])
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("a", "b")
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["stable"]
+
+
+def test_a_field_of_one_speed_and_no_points():
+    table = {"x": np.arange(3.0), "y": np.zeros(3), "dx": np.ones(3), "dy": np.zeros(3)}
+    figure = draw(lambda: figures.flow_field(table, xlabel="a", ylabel="b"))
+    assert not figure.legends
