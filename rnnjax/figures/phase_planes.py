@@ -102,7 +102,11 @@ def flow_field(
         scale = LogNorm(speed.min(), speed.max())
     arrows = ax.quiver(
         *(x, y, dx / speed, dy / speed, speed),
-        **{"norm": scale, "cmap": styles.SEQUENTIAL, "angles": "xy", "pivot": "mid", "zorder": 0},
+        norm=scale,
+        cmap=styles.SEQUENTIAL,
+        angles="xy",
+        pivot="mid",
+        zorder=0,
     )
     figure.colorbar(arrows, ax=ax, label="speed, change of the state per step")
     return figure

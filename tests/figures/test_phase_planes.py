@@ -19,12 +19,12 @@ def test_each_kind_of_point_has_its_colour_marker_and_label():
     figure = draw(lambda: figures.phase_plane(points()))
     (ax,), (legend,) = figure.axes, figure.legends
     dots = [c for c in ax.collections if isinstance(c, PathCollection)]
-    places = [c.get_offsets().tolist() for c in dots]
+    places = [np.asarray(c.get_offsets()).tolist() for c in dots]
     assert places == [[[0, 5]], [[1, 6], [2, 7]], [[3, 8]], [[4, 9]]]
     assert [t.get_text() for t in legend.get_texts()] == [text for text, *_ in KINDS.values()]
     for c, (_, colour, _) in zip(dots, KINDS.values(), strict=True):
-        assert tuple(c.get_facecolor()[0]) == to_rgba(colour)
-    shapes = {c.get_paths()[0].vertices.tobytes() for c in dots}
+        assert np.allclose(np.asarray(c.get_facecolor())[0], to_rgba(colour))
+    shapes = {np.asarray(c.get_paths()[0].vertices).tobytes() for c in dots}
     assert len(shapes) == len(KINDS)  # told apart without colour
 
 
@@ -40,7 +40,7 @@ def test_panels_have_their_own_trajectories_and_directions():
     figure = draw(lambda: figures.phase_plane(table, paths, lines, panel="cell"))
     elman, gru = figure.axes
     assert [ax.get_title() for ax in figure.axes] == ["Elman", "GRU"]
-    got = [[(*line.get_xdata(), *line.get_ydata()) for line in ax.lines] for ax in (elman, gru)]
+    got = [[tuple(np.ravel(line.get_data())) for line in ax.lines] for ax in (elman, gru)]
     assert got == [[(0, 2, 0, 3), (0.5, 1.5, 7, 5)], [(0, 1, 0, 1)]]
     assert [t.get_text() for t in figure.legends[0].get_texts()] == [KINDS[k][0] for k in KINDS]
 
@@ -54,7 +54,7 @@ def test_arrows_of_a_flow_field_have_one_length_and_a_colour_for_their_speed():
     (arrows,) = (c for c in ax.collections if isinstance(c, Quiver))
     moving = (x != 0) | (y != 0)
     speed = np.hypot(table["dx"], table["dy"])[moving]
-    np.testing.assert_allclose(arrows.get_array(), speed)
+    np.testing.assert_allclose(np.asarray(arrows.get_array()), speed)
     np.testing.assert_allclose(np.hypot(arrows.U, arrows.V), 1)
     np.testing.assert_allclose(arrows.U * speed, table["dx"][moving])
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("a", "b")
