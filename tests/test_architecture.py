@@ -24,8 +24,8 @@ MAY_IMPORT = {
     "diagnostics": {"cells", "recurrence"},
     "dynamics": {"cells", "diagnostics", "recurrence"},
     "experiment": {
-        *("cells", "checkpoint", "command_line", "datasets", "diagnostics", "figures", "layers"),
-        *("models", "networks", "runs", "tasks", "training"),
+        *("cells", "checkpoint", "command_line", "datasets", "diagnostics", "dynamics"),
+        *("figures", "layers", "models", "networks", "runs", "tasks", "training"),
     },
     "figures": set(),
     "initializers": {"cells"},

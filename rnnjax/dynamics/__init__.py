@@ -2,6 +2,7 @@
 
 from rnnjax.dynamics.continuation import Branch, Folds, continue_fixed_point
 from rnnjax.dynamics.fixed import Cycles, FixedPoints, SearchReport, cycles, fixed_points
+from rnnjax.dynamics.maps import flat_states
 from rnnjax.dynamics.stability import Stability, stability
 from rnnjax.dynamics.starts import visited_states
 
@@ -15,6 +16,7 @@ __all__ = [
     "continue_fixed_point",
     "cycles",
     "fixed_points",
+    "flat_states",
     "stability",
     "visited_states",
 ]

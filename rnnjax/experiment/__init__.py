@@ -48,6 +48,7 @@ from rnnjax.experiment.options import (
     make_task,
     run_options,
 )
+from rnnjax.experiment.phase_tables import draw_phase_planes, in_plane, phase_tables
 from rnnjax.experiment.predict import lines, read_file, restore, save
 from rnnjax.experiment.tables import (
     PHASES,
@@ -97,6 +98,7 @@ __all__ = [
     "draw_curves",
     "draw_heat_maps",
     "draw_layers",
+    "draw_phase_planes",
     "draw_shares",
     "draw_tables",
     "end_to_end_inputs",
@@ -104,6 +106,7 @@ __all__ = [
     "evaluate",
     "fit",
     "gradient_table",
+    "in_plane",
     "layer_label",
     "lines",
     "log_gradients",
@@ -122,6 +125,7 @@ __all__ = [
     "network_entries",
     "padded_sets",
     "parameter_count",
+    "phase_tables",
     "print_table",
     "print_verdict",
     "profile_rows",

@@ -103,29 +103,37 @@ def block_maps(blocks: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 def eigenvalues(
-    table: drawing.Table, *, panel: str = "gate", names: Mapping[Any, str] | None = None
+    table: drawing.Table,
+    *,
+    panel: str = "gate",
+    names: Mapping[Any, str] | None = None,
+    colour: str = "step",
+    colour_label: str = "training step",
 ) -> Figure:
-    """Draw eigenvalues in the complex plane with the unit circle, coloured by training step.
+    """Draw eigenvalues in the complex plane with the unit circle, coloured by a number.
 
     Args:
-        table: columns `step`, `real` and `imag`, and `panel`.
+        table: columns `real` and `imag`, `panel` and `colour`.
         panel: name of the column with the panel; panels are in order of first appearance.
         names: titles by value of `panel`; the default is `styles.label`.
+        colour: name of the column with the number; larger ones lie on top.
+        colour_label: what the number is.
     """
     parts = drawing.split(table, panel)
     figure, axes = drawing.panels(len(parts), sharex=True, sharey=True)
-    scale = Normalize(np.min(table["step"]), max(np.max(table["step"]), np.min(table["step"]) + 1))
+    least, most = np.min(table[colour]), np.max(table[colour])
+    scale = Normalize(least, max(most, least + 1))
     angle = np.linspace(0, 2 * np.pi, 200)
     dots: Any = None
     for ax, part in zip(axes, parts, strict=True):
         ax.plot(np.cos(angle), np.sin(angle), color="black", linewidth=0.8)
-        order = np.argsort(part["step"], kind="stable")  # the last on top
-        real, imag, step = (part[name][order] for name in ("real", "imag", "step"))
-        dots = ax.scatter(real, imag, c=step, norm=scale, cmap=styles.SEQUENTIAL, s=8, linewidths=0)
+        order = np.argsort(part[colour], kind="stable")  # the last on top
+        real, imag, of = (part[name][order] for name in ("real", "imag", colour))
+        dots = ax.scatter(real, imag, c=of, norm=scale, cmap=styles.SEQUENTIAL, s=8, linewidths=0)
         ax.set(title=styles.label(part[panel][0], names), xlabel="real part")
         ax.set_aspect("equal")
     axes[0].set_ylabel("imaginary part")
-    figure.colorbar(dots, ax=list(axes), label="training step")
+    figure.colorbar(dots, ax=list(axes), label=colour_label)
     return figure
 
 

@@ -40,7 +40,9 @@ def test_panels_have_their_own_trajectories_and_directions():
     figure = draw(lambda: figures.phase_plane(table, paths, lines, panel="cell"))
     elman, gru = figure.axes
     assert [ax.get_title() for ax in figure.axes] == ["Elman", "GRU"]
-    got = [[tuple(np.ravel(line.get_data())) for line in ax.lines] for ax in (elman, gru)]
+    got = [
+        [tuple(np.asarray(line.get_xydata()).T.ravel()) for line in ax.lines] for ax in (elman, gru)
+    ]
     assert got == [[(0, 2, 0, 3), (0.5, 1.5, 7, 5)], [(0, 1, 0, 1)]]
     assert [t.get_text() for t in figure.legends[0].get_texts()] == [KINDS[k][0] for k in KINDS]
 
