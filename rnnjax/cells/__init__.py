@@ -36,6 +36,7 @@ from rnnjax.cells.orthogonal_rnn import (
 )
 from rnnjax.cells.para_gru import ParaGRU, ParaGRUCarry, ParaGRUParams
 from rnnjax.cells.para_lstm import ParaLSTM, ParaLSTMCarry, ParaLSTMParams
+from rnnjax.cells.rate import Rate, RateCarry, RateParams, TimedInputs
 from rnnjax.cells.rg_lru import RGLRU, RGLRUCarry, RGLRUParams
 from rnnjax.cells.s5 import S5, S5Carry, S5Params
 from rnnjax.cells.slstm import SLSTM, SLSTMCarry
@@ -124,8 +125,12 @@ __all__ = [
     "RGLRUParams",
     "S5Carry",
     "S5Params",
+    "Rate",
+    "RateCarry",
+    "RateParams",
     "SLSTMCarry",
     "Stochastic",
+    "TimedInputs",
     "URLSTMCarry",
     "VariationalDropout",
     "Wrapper",
