@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Inexact
 
 from rnnjax.cells.base import Noisy, Stochastic, check_positive, zeros
@@ -86,7 +87,7 @@ class Rate(Gated, Stochastic):
     For masks, Dale's law, frozen and low-rank weights see `Constrained`. `LayerNorm` around this
     cell takes plain inputs only.
     Source: Song, Yang, Wang 2016, "Training excitatory-inhibitory recurrent neural networks for
-    cognitive tasks: a simple and flexible framework", PLOS Computational Biology 12, equations 1-8.
+    cognitive tasks: a simple and flexible framework", PLOS Computational Biology 12.
     Yang, Joglekar, Song, Newsome, Wang 2019, "Task representations in neural networks trained to
     perform many cognitive tasks", Nature Neuroscience 22, has the same noise and the leak on rates.
 
@@ -117,15 +118,17 @@ class Rate(Gated, Stochastic):
         check_positive("dt", self.dt)
         if not 0 <= self.sigma < math.inf:
             raise ValueError(f"sigma must be a number that is at least 0, got {self.sigma!r}")
-        if callable(self.tau):
+        given: Any = self.tau
+        if callable(given):
             return
-        one = isinstance(self.tau, numbers.Real)
-        if not one and len(self.tau) != self.features:
+        if isinstance(given, numbers.Real):
+            given = (given,)
+        elif len(given) != self.features:
             raise ValueError(
                 f"tau must be a number, a tuple of features = {self.features} numbers or an "
-                f"initialiser, got {len(self.tau)} numbers"
+                f"initialiser, got {len(given)} numbers"
             )
-        for tau in [self.tau] if one else self.tau:
+        for tau in given:
             if not self.dt <= tau < math.inf:
                 raise ValueError(
                     f"tau must be finite and at least dt = {self.dt!r}, so that "
@@ -150,7 +153,7 @@ class Rate(Gated, Stochastic):
             return RateParams(*params, None)
         tau_key = jax.random.fold_in(key, 3)
         tau = draw(self.tau, tau_key, (self.features,), self.param_dtype)
-        if not isinstance(tau, jax.core.Tracer) and not (tau > self.dt).all():
+        if not isinstance(tau, Tracer) and not (tau > self.dt).all():
             raise ValueError(
                 f"a learned tau must be greater than dt = {self.dt!r}, so that alpha = dt / tau is "
                 f"below 1; the initialiser drew {float(tau.min())!r}"
@@ -159,10 +162,10 @@ class Rate(Gated, Stochastic):
 
     def prepare(self, params: RateParams) -> RateReady:
         """Return the parameters with alpha in place of learned time constants."""
-        *blocks, raw = params
-        if raw is None:
-            return RateReady(*blocks, None, None)
-        return RateReady(*blocks, jax.nn.sigmoid(-raw), jax.nn.log_sigmoid(raw))
+        kernel, recurrent_kernel, bias, raw = params
+        alpha = None if raw is None else jax.nn.sigmoid(-raw)
+        log_leak = None if raw is None else jax.nn.log_sigmoid(raw)
+        return RateReady(kernel, recurrent_kernel, bias, alpha, log_leak)
 
     def time_constants(self, params: RateParams) -> Inexact[Array, " H"]:
         """Return tau of each unit, in the unit of dt."""
