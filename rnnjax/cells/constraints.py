@@ -143,9 +143,10 @@ class Dale(Constraint):
     so that excitation and inhibition cancel on average; otherwise the mean weight would be
     positive, and the largest eigenvalue would grow as sqrt(H). Rates should not be negative: phi
     should be `jax.nn.relu`, `jax.nn.softplus`, `jax.nn.sigmoid` or the like.
-    A weight of exactly zero has no gradient.
     Source: Song, Yang, Wang 2016, "Training excitatory-inhibitory recurrent neural networks for
-    cognitive tasks: a simple and flexible framework", PLOS Computational Biology 12, equation 9.
+    cognitive tasks: a simple and flexible framework", PLOS Computational Biology 12. There the
+    magnitude is max(0, U), which keeps no gradient once a weight is 0, and in the authors' code
+    either. With |U| only a weight of exactly 0 has none.
 
     Args:
         excitatory: the share of excitatory units, 0..1; 1 for an input kernel of positive weights.
