@@ -37,7 +37,8 @@ class Constrained(Wrapper, Stochastic):
         low_rank: a parametrisation of U; None means the cell's own.
 
     Raises:
-        TypeError: the cell is not gated; (from `init`) it has no such kernels.
+        TypeError: the cell is not gated, or `recurrent` or `input` is no tuple of constraints;
+            (from `init`) it has no such kernels.
         ValueError: (from `init`) U is not `[H, G*H]`, or as the constraints.
     """
 
@@ -48,6 +49,10 @@ class Constrained(Wrapper, Stochastic):
     def __post_init__(self):
         if not is_gated(self.cell):
             raise TypeError(f"Constrained needs a gated cell, got {type(self.cell).__name__}")
+        for name in ("recurrent", "input"):
+            given: Any = getattr(self, name)
+            if not (isinstance(given, tuple) and all(isinstance(c, Constraint) for c in given)):
+                raise TypeError(f"{name} must be a tuple of constraints, got {given!r}")
 
     def without_initialisers(self) -> "Constrained":
         """Return the wrapper around the cell without initialisers, and without those of m and n."""

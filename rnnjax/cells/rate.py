@@ -63,7 +63,7 @@ class Rate(Gated, Stochastic):
         alpha = dt / tau,   xi ~ N(0, 1),   r = phi(x)
 
     Euler steps of the stochastic equation tau dx/dt = -x + W r + W_in u + b + sqrt(2 tau) sigma xi.
-    The leak 1 - alpha is a path of slope close to 1 through every unit, whatever the weights are.
+    The leak is a path of slope 1 - alpha through every unit, whatever the weights are.
     The state is x, and the output is the rate r = phi(x). The leak acts on x, before phi: in the
     other common form, r' = (1 - alpha) r + alpha phi(W r + W_in u + b), it acts on the rates. With
     alpha = 1 and no noise r is h of `Elman`, h' = phi(W h + W_in u + b), if r_0 = h_0.
@@ -79,17 +79,18 @@ class Rate(Gated, Stochastic):
 
         alpha_t = 1 - (1 - alpha)^(dt_t / dt),
 
-    which is alpha for dt_t = dt, lies in 0..1 however long a gap is (dt_t / tau does not), and
-    makes a step of k dt equal to k steps of dt in which W r + W_in u + b and the noise's variance,
-    2 alpha_t (2 - alpha_t) / (2 - alpha) sigma^2, are held. For small dt / tau it is
-    1 - exp(-dt_t / tau). A step of no time leaves x unchanged.
+    which is alpha for dt_t = dt, and lies in 0..1 however long a gap is, as dt_t / tau does not. A
+    step of k dt then equals k steps of dt in which W r + W_in u + b stays the same, and its noise
+    has the variance that theirs adds up to, 2 alpha_t (2 - alpha_t) / (2 - alpha) sigma^2. For
+    small dt / tau, alpha_t is 1 - exp(-dt_t / tau). A step of no time leaves x unchanged.
 
     For masks, Dale's law, frozen and low-rank weights see `Constrained`. `LayerNorm` around this
     cell takes plain inputs only.
     Source: Song, Yang, Wang 2016, "Training excitatory-inhibitory recurrent neural networks for
     cognitive tasks: a simple and flexible framework", PLOS Computational Biology 12.
     Yang, Joglekar, Song, Newsome, Wang 2019, "Task representations in neural networks trained to
-    perform many cognitive tasks", Nature Neuroscience 22, has the same noise and the leak on rates.
+    perform many cognitive tasks", Nature Neuroscience 22, has the leak on rates and the noise
+    inside phi.
 
     Args:
         dt: the time step, in the unit of tau; the defaults of both are milliseconds, alpha = 0.2.
@@ -122,11 +123,11 @@ class Rate(Gated, Stochastic):
         if callable(given):
             return
         if isinstance(given, numbers.Real):
-            given = (given,)
-        elif len(given) != self.features:
+            given = (given,) * self.features
+        if not (isinstance(given, tuple) and len(given) == self.features):
             raise ValueError(
                 f"tau must be a number, a tuple of features = {self.features} numbers or an "
-                f"initialiser, got {len(given)} numbers"
+                f"initialiser, got {given!r}"
             )
         for tau in given:
             if not self.dt <= tau < math.inf:

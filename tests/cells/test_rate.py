@@ -197,6 +197,18 @@ def test_gaps_of_any_length_with_alpha_of_one_have_finite_gradients():
 
 
 @pytest.mark.slow
+def test_a_layer_takes_irregular_time_steps():
+    layer = RNN(Rate(H, tau=LogUniform(30, 300)))
+    xs = TimedInputs(jnp.ones((B, T, D)), jnp.linspace(0.0, 90.0, B * T).reshape(B, T, 1))
+    variables = layer.init(KEY, xs)
+    params = layer.cell_params(variables["params"], TimedInputs(D, 1))
+    first = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), xs)
+    want = jnp.swapaxes(rnnjax.unroll(layer.cell, params, first)[1], 0, 1)
+    np.testing.assert_allclose(layer.apply(variables, xs), want, rtol=1e-6)
+    assert np.abs(layer.apply(variables, xs._replace(dt=xs.dt + 20)) - want).max() > 0.01
+
+
+@pytest.mark.slow
 def test_a_layer_draws_noise_where_it_has_a_stream_of_keys():
     layer = RNN(Rate(H, sigma=0.5))
     xs = jnp.ones((B, T, D))
@@ -235,7 +247,7 @@ def test_init_draws_what_the_docstring_says():
         ({"tau": (100, 30, 20, 10, 50)}, "tau must be finite and at least dt = 20.0, .*; got 10"),
         ({"tau": float("nan")}, "tau must be finite and at least dt .*; got nan"),
         ({"tau": float("inf")}, "tau must be finite and at least dt .*; got inf"),
-        ({"tau": (100.0, 30.0)}, "a tuple of features = 5 numbers or an initialiser, got 2 numb"),
+        ({"tau": (100.0, 30)}, r"a tuple of features = 5 numbers or an .* got \(100.0, 30\)"),
         ({"sigma": -0.1}, "sigma must be a number that is at least 0, got -0.1"),
         ({"features": 0}, "features must be a positive integer, got 0"),
     ],
