@@ -70,7 +70,6 @@ LABELS = {
     "gru": "GRU",
     **{kind.__name__.lower(): kind.__name__ for kind in _CLASSES},
     "irnn": "IRNN",
-    "rate": "rate network",
     "retnet": "RetNet",
     "gla": "GLA",
     "mamba2": "Mamba-2",

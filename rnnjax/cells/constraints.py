@@ -69,7 +69,7 @@ class HeldArray:
 
 @dataclasses.dataclass(frozen=True)
 class Mask(Constraint):
-    """U * M: connections where M is 1, and none, exactly 0, where it is 0.
+    """U * M: a connection where M is 1, and a weight of exactly 0 where M is 0.
 
     For structured connectivity, such as areas that are connected to some others only.
 
@@ -126,10 +126,19 @@ class Sparse(Constraint):
 
 @dataclasses.dataclass(frozen=True)
 class NoSelfConnections(Constraint):
-    """U with a diagonal of exactly 0, in the block of each gate."""
+    """U with a diagonal of exactly 0, in the block of each gate.
+
+    Raises:
+        ValueError: (from `init`) the blocks are not square.
+    """
 
     def weights(self, kernel: Array, gates: int) -> Array:
         """Return the kernel with zeros on the diagonal."""
+        rows, columns = kernel.shape
+        if rows * gates != columns:
+            raise ValueError(
+                f"NoSelfConnections needs a square block, got {rows} x {columns // gates}"
+            )
         return jnp.where(np.tile(np.eye(len(kernel), dtype=bool), (1, gates)), 0, kernel)
 
 

@@ -294,6 +294,10 @@ def test_what_they_refuse():
             r"values must have shape \(4, 4\), as the kernel has, got \(5, 5\)",
         ),
         (
+            drawn(Constrained(GRU(4), input=(NoSelfConnections(),))),
+            "NoSelfConnections needs a square block, got 3 x 4",
+        ),
+        (
             drawn(Constrained(LSTMP(6, 4))),
             r"a recurrent kernel \[H, G\*H\] with G = 4 gates; that of LSTMP is 4 x 24",
         ),

@@ -236,7 +236,7 @@ def test_init_draws_what_the_docstring_says():
     assert Rate(H).init(KEY, D).raw_tau is None and Rate(H).output_size == H
     np.testing.assert_array_equal(Rate(H).time_constants(Rate(H).init(KEY, D)), 100)
     assert networks.make_cell("rate", H) == Rate(H)
-    assert networks.label("deep_rate") == "deep rate network"
+    assert networks.label("deep_rate") == "deep Rate"
 
 
 @pytest.mark.parametrize(
