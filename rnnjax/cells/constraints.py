@@ -44,6 +44,7 @@ class HeldArray:
         if isinstance(array, HeldArray):
             return array
         array = np.asarray(array)
+        array = array.astype(array.dtype.newbyteorder("="))
         return cls(array.shape, array.dtype.name, array.tobytes())
 
     def array(self) -> np.ndarray:

@@ -266,6 +266,7 @@ def test_equal_constraints_are_equal_values():
     make = functools.partial(Constrained, Rate(H))
     one, two = make((Mask(AREAS), Frozen(FIXED))), make((Mask(AREAS > 0), Frozen(FIXED.copy())))
     assert one == two and hash(one) == hash(two)
+    assert Frozen(FIXED.astype(">f8").T).values == Frozen(np.ascontiguousarray(FIXED.T)).values
     assert one != make((Mask(1 - AREAS), Frozen(FIXED)))
     assert one == dataclasses.replace(one, recurrent=one.recurrent)
     first = dataclasses.replace(one.recurrent[0])
