@@ -34,7 +34,7 @@ _CLASSES: tuple[type[Cell], ...] = (
     *(cells.IndRNN, cells.AntisymmetricRNN, cells.CoRNN, cells.LEM, cells.OrthogonalRNN),
     *(cells.MGU, cells.JANET, cells.URLSTM, cells.BRC, cells.NBRC, cells.LSTM1997, cells.SLSTM),
     *(cells.ParaGRU, cells.ParaLSTM, cells.LRU, cells.S5, cells.MinGRU, cells.MinLSTM),
-    *(cells.RGLRU, cells.MLSTM, cells.DeltaNet, cells.GatedDeltaNet),
+    *(cells.RGLRU, cells.MLSTM, cells.DeltaNet, cells.GatedDeltaNet, cells.Rate),
 )
 _IRNN = {
     "activation_fn": jax.nn.relu,

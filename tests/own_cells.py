@@ -430,28 +430,13 @@ class PlainLIF(LIF):
         return Gated.step(self, ready, carry, u)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Dale(Elman):
-    """h' = phi(W x + U h + b),   U = |A| diag(sign): a unit excites or inhibits, never both.
-
-    Source: Song, Yang, Wang 2016, "Training excitatory-inhibitory recurrent neural networks for
-    cognitive tasks: a simple and flexible framework", PLOS Computational Biology 12, equation 9.
-    """
-
-    excitatory: float = 0.8
-
-    def prepare(self, params):
-        sign = jnp.where(jnp.arange(self.features) < self.excitatory * self.features, 1.0, -1.0)
-        return params._replace(recurrent_kernel=sign[:, None] * jnp.abs(params.recurrent_kernel))
-
-
-class RateCarry(NamedTuple):
+class RedundantRateCarry(NamedTuple):
     x: Any  # [*batch, H]
     r: Any  # [*batch, H], tanh(x): it follows from x
 
 
 @dataclasses.dataclass(frozen=True)
-class Rate(Cell):
+class RedundantRate(Cell):
     """x' = (1 - a) x + a (U r + W x_in),   r' = tanh(x'): a carry with a redundant state."""
 
     features: int
@@ -465,7 +450,7 @@ class Rate(Cell):
 
     def initial_carry(self, batch_shape):
         zeros = jnp.zeros((*batch_shape, self.features), jnp.float32)
-        return RateCarry(zeros, zeros)
+        return RedundantRateCarry(zeros, zeros)
 
     def project(self, ready, x):
         return x @ ready["w"]
@@ -473,7 +458,7 @@ class Rate(Cell):
     def step(self, ready, carry, u):
         x = (1 - self.leak) * carry.x + self.leak * (carry.r @ ready["u"] + u)
         x = x.astype(carry.x.dtype)
-        return RateCarry(x, jnp.tanh(x))
+        return RedundantRateCarry(x, jnp.tanh(x))
 
     def output(self, carry):
         return carry.r

@@ -1,10 +1,11 @@
 """Cells: one file each, pure JAX. Your own cell needs no entry here."""
 
-from rnnjax.cells import initializers
+from rnnjax.cells import constraints, initializers
 from rnnjax.cells.antisymmetric_rnn import AntisymmetricRNN, AntisymmetricRNNCarry
 from rnnjax.cells.base import Cell, Noisy, Stochastic
 from rnnjax.cells.brc import BRC, NBRC, BRCCarry, BRCParams
 from rnnjax.cells.co_rnn import CoRNN, CoRNNCarry
+from rnnjax.cells.constrained import Constrained
 from rnnjax.cells.conv_lstm import ConvLSTM, ConvLSTMCarry, ConvLSTMParams
 from rnnjax.cells.delta_net import DeltaNet, DeltaNetCarry, DeltaNetParams
 from rnnjax.cells.elman import Elman, ElmanCarry, identity
@@ -21,6 +22,7 @@ from rnnjax.cells.linear_attention import (
     LinearAttentionCarry,
     LinearAttentionParams,
 )
+from rnnjax.cells.low_rank import LowRank, LowRankFactors
 from rnnjax.cells.lru import LRU, LRUCarry, LRUParams
 from rnnjax.cells.lstm import LSTM, LSTMCarry
 from rnnjax.cells.lstm1997 import LSTM1997, LSTM1997Carry, LSTM1997Params
@@ -36,6 +38,7 @@ from rnnjax.cells.orthogonal_rnn import (
 )
 from rnnjax.cells.para_gru import ParaGRU, ParaGRUCarry, ParaGRUParams
 from rnnjax.cells.para_lstm import ParaLSTM, ParaLSTMCarry, ParaLSTMParams
+from rnnjax.cells.rate import Rate, RateCarry, RateParams, TimedInputs
 from rnnjax.cells.rg_lru import RGLRU, RGLRUCarry, RGLRUParams
 from rnnjax.cells.s5 import S5, S5Carry, S5Params
 from rnnjax.cells.slstm import SLSTM, SLSTMCarry
@@ -67,6 +70,7 @@ __all__ = [
     "Cell",
     "CoRNN",
     "CoRNNCarry",
+    "Constrained",
     "ConvLSTM",
     "ConvLSTMCarry",
     "ConvLSTMParams",
@@ -100,6 +104,8 @@ __all__ = [
     "LinearAttention",
     "LinearAttentionCarry",
     "LinearAttentionParams",
+    "LowRank",
+    "LowRankFactors",
     "MGUCarry",
     "MGUParams",
     "MLSTMCarry",
@@ -122,14 +128,19 @@ __all__ = [
     "ParaLSTMParams",
     "RGLRUCarry",
     "RGLRUParams",
+    "Rate",
+    "RateCarry",
+    "RateParams",
     "S5Carry",
     "S5Params",
     "SLSTMCarry",
     "Stochastic",
+    "TimedInputs",
     "URLSTMCarry",
     "VariationalDropout",
     "Wrapper",
     "Zoneout",
+    "constraints",
     "identity",
     "initializers",
 ]

@@ -195,6 +195,27 @@ class Linspace:
 
 
 @dataclasses.dataclass(frozen=True)
+class LogUniform:
+    """exp(U[ln low, ln high]): positive numbers, such as time constants, over orders of magnitude.
+
+    Raises:
+        ValueError: not 0 < low <= high.
+    """
+
+    low: float | int | Array
+    high: float | int | Array
+
+    def __post_init__(self):
+        fixed = isinstance(self.low, (float, int)) and isinstance(self.high, (float, int))
+        if fixed and not 0 < self.low <= self.high:
+            raise ValueError(f"0 < low <= high must hold, got low = {self.low}, high = {self.high}")
+
+    def __call__(self, key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+        low, high = jnp.log(self.low), jnp.log(self.high)
+        return jnp.exp(jax.random.uniform(key, shape, dtype, low, high))
+
+
+@dataclasses.dataclass(frozen=True)
 class Fused:
     """Draw the blocks of all G gates as one `[rows, G*H]` matrix from `init`.
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from maps import Henon
-from own_cells import Rate
+from own_cells import RedundantRate
 
 from rnnjax import GRU, LSTM, Elman
 from rnnjax.cells import identity
@@ -251,7 +251,7 @@ def test_the_leading_exponent_has_a_slope_beside_others_of_minus_infinity():
 
 
 def quiet_rates():
-    cell = Rate(3, leak=0.2)
+    cell = RedundantRate(3, leak=0.2)
     rates = np.array([0.9, 0.5, -0.3])
     return cell, {"u": jnp.diag(jnp.asarray(rates)), "w": jnp.ones((1, 3))}, rates
 
@@ -296,7 +296,7 @@ def test_singular_values_of_a_redundant_state():
 def test_a_redundant_state_leaves_the_others_as_they_are(interval):
     """Driven by noise, in float32: the exponents are those of the network of x alone."""
 
-    class Alone(Rate):
+    class Alone(RedundantRate):
         def initial_carry(self, batch_shape):
             return (jnp.zeros((*batch_shape, self.features)),)
 
@@ -307,9 +307,9 @@ def test_a_redundant_state_leaves_the_others_as_they_are(interval):
         def output(self, carry):
             return jnp.tanh(carry[0])
 
-    params, xs = Rate(10).init(KEY, 3), jax.random.normal(KEY, (1500, 3))
+    params, xs = RedundantRate(10).init(KEY, 3), jax.random.normal(KEY, (1500, 3))
     options = {"transient": 300, "interval": interval}
-    found = lyapunov_spectrum(Rate(10), params, xs, **options)
+    found = lyapunov_spectrum(RedundantRate(10), params, xs, **options)
     want = lyapunov_spectrum(Alone(10), params, xs, **options)
     np.testing.assert_allclose(found.exponents[:10], want.exponents, atol=2e-3)
     assert (found.exponents[10:] == -np.inf).all()

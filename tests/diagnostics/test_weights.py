@@ -12,7 +12,8 @@ import own_cells
 import pytest
 
 from rnnjax import GRU, LSTM, Cell, Elman, diagnostics
-from rnnjax.cells import Zoneout
+from rnnjax.cells import Constrained, Zoneout
+from rnnjax.cells.constraints import Dale
 from rnnjax.cells.initializers import Gaussian
 from rnnjax.diagnostics import weights
 
@@ -240,9 +241,10 @@ def test_the_median_spectral_radius_is_over_gates_and_seeds():
 
 
 def dale(*shape, units=200):
-    cell = own_cells.Dale(units, recurrent_kernel_init=Gaussian())
+    free = Elman(units, recurrent_kernel_init=Gaussian())
+    cell = Constrained(free, recurrent=(Dale(),))
     keys = jax.random.split(jax.random.key(0), shape)
-    init = functools.reduce(lambda f, _: jax.vmap(f), shape, lambda key: cell.init(key, D))
+    init = functools.reduce(lambda f, _: jax.vmap(f), shape, lambda key: free.init(key, D))
     params = init(keys)
     sign = np.where(np.arange(units) < 160, 1.0, -1.0)
     return cell, params, sign[:, None] * np.abs(np.asarray(params.recurrent_kernel, float))

@@ -10,7 +10,8 @@ import own_cells
 import pytest
 
 from rnnjax import LSTM, Elman
-from rnnjax.cells import LayerNorm
+from rnnjax.cells import Constrained, LayerNorm
+from rnnjax.cells.constraints import Dale
 from rnnjax.cells.initializers import Gaussian
 from rnnjax.experiment import readout, weight_tables
 
@@ -18,9 +19,9 @@ D, S = 3, 2
 KEYS = jax.random.split(jax.random.key(0), S)
 
 
-def recorded(cell):
+def recorded(cell, drawn_by=None):
     """Return the tables and the health of two steps of a training, and the last parameters."""
-    params = jax.vmap(lambda key: cell.init(key, D))(KEYS)
+    params = jax.vmap(lambda key: (drawn_by or cell).init(key, D))(KEYS)
     head = jnp.ones((S, 2, 1)), jnp.ones((S, 1))
 
     def observed(scale):
@@ -40,8 +41,8 @@ def rows(tables, name, **where):
 
 
 def test_of_a_constrained_kernel():
-    cell = own_cells.Dale(20, recurrent_kernel_init=Gaussian())
-    tables, health, raw = recorded(cell)
+    free = Elman(20, recurrent_kernel_init=Gaussian())
+    tables, health, raw = recorded(Constrained(free, recurrent=(Dale(),)), drawn_by=free)
     sign = np.where(np.arange(20) < 16, 1.0, -1.0)[:, None]
     want = sign * np.abs(np.asarray(raw.recurrent_kernel))
     place = {"kernel": "recurrent_kernel", "phase": "after"}

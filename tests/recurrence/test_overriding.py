@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from own_cells import D, Rate
+from own_cells import D, RedundantRate
 from paths import (
     B,
     T,
@@ -73,7 +73,7 @@ OVERRIDES["with_noise"] = lambda kind, name: (
 REFUSED = {"recur", "split", "next_carry"}
 SAYS = {  # these say something of the cell; each has a test below
     *("gate_names", "dtype", "gated", "output_size", "without_initialisers"),
-    *("surrogate_gradient", "init_only", "input_shape"),
+    *("surrogate_gradient", "init_only", "input_shape", "time_constants"),
 }
 
 
@@ -90,17 +90,17 @@ def test_every_member_has_an_entry(kind):
 
 
 # Every method once on each cell that has another path for it. A concrete cell is one more set of
-# `gates`, `init` and `output`, which are tried on GRU, MinGRU and Rate.
+# `gates`, `init` and `output`, which are tried on GRU, MinGRU and RedundantRate.
 MADE: dict[Any, Any] = {
     GRU: lambda kind: kind(H),
     LayerNorm: lambda kind: kind(GRU(H)),
     Zoneout: lambda kind: kind(GRU(H), 0.3),
     VariationalDropout: lambda kind: kind(GRU(H), 0.4),
     MinGRU: lambda kind: kind(H),
-    Rate: lambda kind: kind(H),
+    RedundantRate: lambda kind: kind(H),
 }
 ON = {
-    cells.Cell: [Rate],
+    cells.Cell: [RedundantRate],
     cells.Stochastic: [Zoneout],
     cells.GatedStep: [GRU, Zoneout],
     cells.Gated: [GRU],
@@ -121,7 +121,7 @@ def cases():
         for on in instances:
             for name in sorted(members(kind) & {*OVERRIDES}):
                 refused = issubclass(kind, Linear) and name in ("project", "step")
-                given = name in ("init", "initial_carry") and on not in (Rate, Zoneout)
+                given = name in ("init", "initial_carry") and on not in (RedundantRate, Zoneout)
                 if not refused and not given:
                     found[f"{on.__name__}.{name}"] = on, name
     return found
@@ -193,7 +193,7 @@ def test_every_path_honours_it(kind, name, x64):
 LINEARISED = {  # diagnostics linearise the step itself, and of a gated cell its parts
     name: case
     for name, case in CASES.items()
-    if case[0] in (Rate, GRU, MinGRU) or name in ON_WRAPPERS
+    if case[0] in (RedundantRate, GRU, MinGRU) or name in ON_WRAPPERS
 }
 
 
@@ -231,7 +231,7 @@ def test_diagnostics_and_layers_honour_it(kind, name, x64):
         vector = np.einsum("bij,bi->bj", found[T - lag], vector)
         want = np.log(np.linalg.norm(vector, axis=-1))
         np.testing.assert_allclose(profile.log_norms[lag - 1], want, rtol=1e-8)
-    if kind is not Rate:  # whose Jacobians are singular
+    if kind is not RedundantRate:  # whose Jacobians are singular
         exponents = diagnostics.lyapunov_spectrum(cell, params, xs, initial_carry=carry).exponents
         volume = np.linalg.slogdet(found)[1].mean(0)
         np.testing.assert_allclose(exponents.sum(-1), volume, rtol=1e-8)
