@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array
 
 from rnnjax.cells.base import Cell, check_positive, check_size
@@ -89,6 +90,7 @@ def continue_fixed_point(
     check_size("max_points", max_points)
     if start == stop:
         raise ValueError(f"start and stop must differ, got {start} twice")
+    along, point = _on_one_device(along, start), maps.on_one_device(point)
     longest = abs(stop - start) / 100 if max_step is None else max_step
     check_positive("max_step", longest)
     point = jax.tree.map(lambda a: jnp.asarray(a)[None], point)
@@ -110,6 +112,14 @@ def continue_fixed_point(
         _folds(branching, given, found, tolerance),
         ended,
     )
+
+
+def _on_one_device(along, start):
+    """Return the function with the arrays that it holds on one device: see `on_one_device`."""
+    p = jnp.asarray(start, float)
+    closed, shape = jax.make_jaxpr(along, return_shape=True)(p)
+    consts, structure = maps.on_one_device(closed.consts), jax.tree.structure(shape)
+    return lambda p: structure.unflatten(jaxpr_as_fun(closed.replace(consts=consts))(p))
 
 
 def _first(branching: Branching, z: Array, way: float | int, tolerance: float | int) -> Corrected:

@@ -178,6 +178,7 @@ def _find(
 ) -> dict[str, Any]:
     """Return the fields of `Cycles`."""
     check_size("max_iterations", max_iterations)
+    params, x, starts = maps.on_one_device((params, x, starts))
     starts = maps.checked_starts(cell, starts)
     given = maps.make_map(cell, params, x, maps.one_of(starts))
     cell = cell.without_initialisers()

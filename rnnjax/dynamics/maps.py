@@ -76,6 +76,22 @@ def checked_starts(cell: Cell, starts: PyTree, name: str = "starts") -> PyTree:
     return starts
 
 
+def on_one_device(tree: PyTree) -> PyTree:
+    """Return arrays that lie on several devices on the first of them.
+
+    Many small systems of equations are solved by LAPACK, which can deadlock where two CPU devices
+    call it at once: their threads wait for each other.
+    """
+
+    def moved(leaf):
+        if not isinstance(leaf, jax.Array) or isinstance(leaf, Tracer):
+            return leaf
+        devices = sorted(leaf.devices(), key=lambda device: device.id)
+        return jax.device_put(leaf, devices[0]) if len(devices) > 1 else leaf
+
+    return jax.tree.map(moved, tree)
+
+
 def one_of(carries: PyTree) -> PyTree:
     """Return the first of carries `[K, ...]`."""
     return jax.tree.map(lambda a: a[0], carries)

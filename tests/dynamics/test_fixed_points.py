@@ -262,3 +262,18 @@ def test_what_it_refuses(x64):
     refused(ValueError, "min_distance must be positive, got 0", min_distance=0.0)
     refused(ValueError, "outlier_factor must be positive", outlier_factor=-1.0)
     refused(ValueError, "max_iterations must be a positive integer", max_iterations=0)
+
+
+def test_arrays_on_two_devices_are_searched_on_one(x64):
+    """LAPACK may deadlock where two CPU devices call it at once."""
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("seeds",))
+    both = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    params, starts = jax.device_put(random_network(CELLS["LSTM"]), both)
+    assert len(params.bias.devices()) == 2
+    found = dynamics.fixed_points(CELLS["LSTM"], params, X, starts)
+    first = jax.tree.map(lambda a: jnp.asarray(a[0]), found.points)
+    way = jax.device_put(jnp.ones(D), both)
+    branch = dynamics.continue_fixed_point(
+        CELLS["LSTM"], lambda p: (params, p * way), first, 0.0, 0.05, max_step=0.05
+    )
+    assert len(branch.values) > 1
