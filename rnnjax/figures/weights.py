@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rnnjax.figures import drawing, styles
 
@@ -133,7 +134,7 @@ def eigenvalues(
         ax.set(title=styles.label(part[panel][0], names), xlabel="real part")
         ax.set_aspect("equal")
     axes[0].set_ylabel("imaginary part")
-    figure.colorbar(dots, ax=list(axes), label=colour_label)
+    figure.colorbar(dots, ax=list(axes), label=colour_label, ticks=MaxNLocator(integer=True))
     return figure
 
 
