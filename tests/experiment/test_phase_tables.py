@@ -22,7 +22,7 @@ class Found(NamedTuple):
 def example():
     """States that vary along the second axis, then the first; points at their mean and off it."""
     time = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    states = np.stack([np.sin(time), 3 * np.cos(time), 0 * time], axis=-1) + [5.0, 6.0, 7.0]
+    states = np.stack([5 + np.sin(time), 6 + 3 * np.cos(time), 7 + 0 * time], axis=-1)
     carries = ElmanCarry(jnp.asarray(np.stack([states, states], axis=1)))
     points = ElmanCarry(np.array([[5.0, 6.0, 7.0], [7.0, 7.0, 9.0]]))
     right = np.stack([np.eye(3), np.eye(3)]).astype(complex)
