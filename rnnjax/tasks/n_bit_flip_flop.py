@@ -75,7 +75,8 @@ class NBitFlipFlop(Regression, Sampled):
         pulse_key, sign_key = jax.random.split(key)
         shape = (self.length, self.bits)
         time = jnp.arange(self.length, dtype=jnp.int32)[:, None]
-        pulses = jax.random.bernoulli(pulse_key, self.probability, shape) | (time == 0)
+        odds = jnp.float32(self.probability)
+        pulses = jax.random.bernoulli(pulse_key, odds, shape) | (time == 0)
         signs = jax.random.rademacher(sign_key, shape, jnp.float32)
         last = jax.lax.cummax(jnp.where(pulses, time, 0), axis=0)
         targets = jnp.take_along_axis(signs, last, axis=0)

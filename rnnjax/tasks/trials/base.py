@@ -260,7 +260,7 @@ def choices(outputs: Float[Array, "T B O"], batch: Batch) -> Int[Array, " B"]:
     return jnp.take_along_axis(chosen, last_steps(batch)[None], axis=0)[0]
 
 
-def check_numbers(name: str, values: Any, least: float, most: float) -> None:
+def check_numbers(name: str, values: Any, least: int | float, most: int | float) -> None:
     """Raise a ValueError unless `values` are numbers from `least` to `most`, and at least one."""
     inside = [isinstance(v, numbers.Real) and least <= float(v) <= most for v in values]
     if not inside or not all(inside):

@@ -17,6 +17,6 @@ def index_at(count: int, level: Float[Array, ""]) -> Int[Array, ""]:
     return jnp.minimum(level * count, count - 1).astype(jnp.int32)
 
 
-def one_of(values: Sequence[float], level: Float[Array, ""]) -> Float[Array, ""]:
+def one_of(values: Sequence[int | float], level: Float[Array, ""]) -> Float[Array, ""]:
     """Return one of some numbers with equal odds, float32."""
     return jnp.array(values, jnp.float32)[index_at(len(values), level)]

@@ -24,7 +24,7 @@ def check_milliseconds(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
 
 
-def whole_steps(time: float, dt: float) -> int:
+def whole_steps(time: int | float, dt: int | float) -> int:
     """Return floor(t / dt), where a quotient within 1e-9 below an integer is that integer."""
     return math.floor(time / dt + 1e-9)
 
@@ -34,7 +34,7 @@ class Distribution(abc.ABC):
     """A distribution of the duration of an epoch."""
 
     @abc.abstractmethod
-    def table(self, dt: float) -> dict[int, float]:
+    def table(self, dt: int | float) -> dict[int, float]:
         """Return the probability of every possible number of steps of `dt` ms."""
 
 
@@ -55,7 +55,7 @@ class Choice(Distribution):
         for value in self.values:
             check_milliseconds("values", value)
 
-    def table(self, dt: float) -> dict[int, float]:
+    def table(self, dt: int | float) -> dict[int, float]:
         """Return the share of the values that last so many steps."""
         found: dict[int, float] = {}
         for value in self.values:
@@ -70,11 +70,11 @@ class Continuous(Distribution):
 
     @property
     @abc.abstractmethod
-    def bounds(self) -> tuple[float, float]:
+    def bounds(self) -> tuple[Milliseconds, Milliseconds]:
         """The shortest and the longest duration."""
 
     @abc.abstractmethod
-    def below(self, time: float) -> float:
+    def below(self, time: int | float) -> float:
         """Return the probability of a duration below `time`, for a time within the bounds."""
 
     def check_bounds(self) -> None:
@@ -85,7 +85,7 @@ class Continuous(Distribution):
         if not low < high:
             raise ValueError(f"high must be more than low = {low!r}, got {high!r}")
 
-    def table(self, dt: float) -> dict[int, float]:
+    def table(self, dt: int | float) -> dict[int, float]:
         """Return the probability of k dt <= t < (k + 1) dt for every k."""
         low, high = self.bounds
         found = {}
@@ -112,10 +112,10 @@ class Uniform(Continuous):
         self.check_bounds()
 
     @property
-    def bounds(self) -> tuple[float, float]:
-        return float(self.low), float(self.high)
+    def bounds(self) -> tuple[Milliseconds, Milliseconds]:
+        return self.low, self.high
 
-    def below(self, time: float) -> float:
+    def below(self, time: int | float) -> float:
         return (time - self.low) / (self.high - self.low)
 
 
@@ -147,10 +147,10 @@ class TruncatedExponential(Continuous):
         self.check_bounds()
 
     @property
-    def bounds(self) -> tuple[float, float]:
-        return float(self.low), float(self.high)
+    def bounds(self) -> tuple[Milliseconds, Milliseconds]:
+        return self.low, self.high
 
-    def below(self, time: float) -> float:
+    def below(self, time: int | float) -> float:
         """Return the truncated distribution function; shifted to `low`, so that it never is 0/0."""
         width = (self.high - self.low) / self.mean
         return math.expm1(-(time - self.low) / self.mean) / math.expm1(-width)
@@ -159,7 +159,7 @@ class TruncatedExponential(Continuous):
 Duration = int | float | Distribution
 
 
-def step_table(duration: Duration, dt: float) -> tuple[np.ndarray, np.ndarray]:
+def step_table(duration: Duration, dt: int | float) -> tuple[np.ndarray, np.ndarray]:
     """Return the possible numbers of steps `[K]`, ascending, and their probabilities `[K]`."""
     if isinstance(duration, Distribution):
         found = sorted(duration.table(dt).items())
@@ -169,7 +169,7 @@ def step_table(duration: Duration, dt: float) -> tuple[np.ndarray, np.ndarray]:
     return np.array(steps, np.int32), np.array(odds) / sum(odds)
 
 
-def steps_at(duration: Duration, dt: float, level: Float[Array, ""]) -> Int[Array, ""]:
+def steps_at(duration: Duration, dt: int | float, level: Float[Array, ""]) -> Int[Array, ""]:
     """Return the quantile of the table at a level: a random one, if that is uniform over [0, 1)."""
     steps, odds = step_table(duration, dt)
     if len(steps) == 1:

@@ -137,6 +137,6 @@ class ReadySetGo(TrialTask):
         return going.any(axis=0) & (error <= self.margin * interval + 25)
 
 
-def scaled(factor: float, steps: Any) -> Any:
+def scaled(factor: int | float, steps: Any) -> Any:
     """Return floor(factor * steps), where a product within 1e-4 below an integer is that."""
     return (factor * steps + 1e-4).astype("int32")
