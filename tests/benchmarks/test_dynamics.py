@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -32,7 +33,7 @@ class Mirror:
 
     def new_trial(self, ground_truth, coh):
         conditions = jax.eval_shape(self.task.draw, jax.random.key(0))
-        conditions = type(conditions)(np.int32(ground_truth), np.float32(coh))
+        conditions = type(conditions)(jnp.int32(ground_truth), jnp.float32(coh))
         batch = self.task.build(conditions, self.task.draw_epochs(jax.random.key(0)))
         self.ob, self.gt = np.asarray(batch.inputs) * self.factor, np.asarray(batch.targets)
 
