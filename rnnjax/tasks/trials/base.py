@@ -72,7 +72,7 @@ class TrialTask(Classification, Sampled):
     Args:
         length: T, the steps of the arrays; 0, the default, stands for those of the longest trial.
         dt: the duration of a step in ms.
-        sigma: the noise of the stimulus per square root of a ms.
+        sigma: the noise of the stimulus, in units of its strength times sqrt(ms).
         criterion: the share of right answers from which on a run has succeeded.
         unscored: the names of epochs that do not count in the loss.
 

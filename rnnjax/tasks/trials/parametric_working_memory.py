@@ -49,7 +49,6 @@ class ParametricWorkingMemory(TrialTask):
     )
     noisy_epochs: ClassVar[tuple[str, ...]] = ("stimulus1", "stimulus2")
 
-    criterion: int | float = 0.85
     fixation_ms: Duration = 500
     stimulus1_ms: Duration = 500
     delay_ms: Duration = 1000

@@ -28,6 +28,9 @@ class ComparisonConditions(NamedTuple):
 class YangComparison(YangTask):
     """Respond at the angle whose stimulus is stronger, summed over the modalities that count.
 
+    Where two modalities count, their sums can be equal: with the default coherences in 1/8 of the
+    trials of Multi DM and 1/6 of those of Multi Dly DM. Then the right one is drawn with even odds.
+
     Args:
         shown: the modalities in which there are stimuli.
         relevant: those of them that count.

