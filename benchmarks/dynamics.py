@@ -104,7 +104,7 @@ def our_task(config: Config, name: str, sigma: float = SIGMA) -> trials.TrialTas
     if name == "anti":
         return trials.YangDelayedReach(rule="anti", turn=0.5, units=UNITS, dt=DT)
     if name == "context":
-        return trials.ContextDecision(dt=DT, sigma=sigma)
+        return trials.ContextDecision(dt=DT, sigma=sigma, cue_epochs=("fixation",))
     if name == "perceptual":
         return trials.PerceptualDecision(dt=DT, sigma=sigma)
     return trials.PerceptualDecision(dt=DT, sigma=sigma, stimulus_ms=stimulus(config))

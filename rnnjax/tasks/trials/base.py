@@ -75,9 +75,10 @@ class TrialTask(Classification, Sampled):
         sigma: the noise of the stimulus, in units of its strength times sqrt(ms).
         criterion: the share of right answers from which on a run has succeeded.
         unscored: the names of epochs that do not count in the loss.
+        cue_epochs: the names of the epochs in which the fixation cue is on.
 
     Raises:
-        ValueError: an argument is out of range, a name in `unscored` is not that of an epoch, the
+        ValueError: an argument is out of range, a name is not that of an epoch, the
             last epoch is unscored or can last less than a step, or the longest trial has more than
             `length` steps.
     """
@@ -90,6 +91,7 @@ class TrialTask(Classification, Sampled):
     sigma: int | float = 1.0
     criterion: int | float = 0.95
     unscored: tuple[str, ...] = ()
+    cue_epochs: tuple[str, ...] = ("fixation",)
 
     def __post_init__(self):
         check_integer("length", self.length, 0)
@@ -107,6 +109,9 @@ class TrialTask(Classification, Sampled):
         for name in self.unscored:
             if name not in before:
                 raise ValueError(f"unscored must name some of {', '.join(before)}, got {name!r}")
+        if not self.cue_epochs or not set(self.cue_epochs) <= set(self.epoch_names):
+            some = ", ".join(self.epoch_names)
+            raise ValueError(f"cue_epochs must name some of {some}, got {self.cue_epochs!r}")
         shortest = self.place({n: step_table(d, self.dt)[0][0] for n, d in self.durations.items()})
         if shortest[last].end <= shortest[last].start:
             raise ValueError(
@@ -163,6 +168,10 @@ class TrialTask(Classification, Sampled):
     @abc.abstractmethod
     def answer(self, conditions: Any) -> Int[Array, ""]:
         """Return the label of the right answer."""
+
+    def cue(self, epochs: Mapping[str, Epoch]) -> Any:
+        """Return at which steps the fixation cue is on."""
+        return self.during(epochs, *self.cue_epochs)
 
     def check_conditions(self) -> None:
         """Raise a ValueError unless the task's own arguments are right. By default they are."""

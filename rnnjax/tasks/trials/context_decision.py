@@ -31,14 +31,15 @@ class ContextDecision(TrialTask):
 
         modality m, unit i:    1/2 + coherence_m / 200 cos(theta_i - theta_choice_m) + noise
 
-    Inputs `[T, B, 3 + 2R]`: the fixation cue, 1 in the fixation epoch; R units of each modality,
+    Inputs `[T, B, 3 + 2R]`: the fixation cue, 1 until the decision epoch; R units of each modality,
     silent outside the stimulus epoch; and a unit for each context, 1 during the whole trial.
     Targets `[T, B]`: 1 + choice of the modality that counts in the decision epoch, else 0. Context,
     directions and coherences are uniform and independent.
 
     Source: Mante, Sussillo, Shenoy, Newsome 2013, "Context-dependent computation by recurrent
     dynamics in prefrontal cortex"; inputs and timing are those of neurogym's ContextDecisionMaking
-    with an explicit context.
+    with an explicit context. There the cue ends with the fixation epoch, so that nothing tells when
+    the random delay is over: `cue_epochs=("fixation",)` does the same.
 
     Args:
         fixation_ms, stimulus_ms, delay_ms, decision_ms: durations of the epochs.
@@ -54,6 +55,7 @@ class ContextDecision(TrialTask):
     noisy_epochs: ClassVar[tuple[str, ...]] = ("stimulus",)
 
     criterion: int | float = 0.85
+    cue_epochs: tuple[str, ...] = ("fixation", "stimulus", "delay")
     fixation_ms: Duration = 300
     stimulus_ms: Duration = 750
     delay_ms: Duration = TruncatedExponential(600, 300, 3000)
@@ -98,7 +100,7 @@ class ContextDecision(TrialTask):
         stimulus = shown(self.during(epochs, "stimulus"), jnp.concatenate([first, second]))
         context = jax.nn.one_hot(conditions.context, 2, dtype=jnp.float32)
         return columns(
-            self.during(epochs, "fixation"),
+            self.cue(epochs),
             stimulus,
             shown(self.during(epochs, *self.epoch_names), context),
         )

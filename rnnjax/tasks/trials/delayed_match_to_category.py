@@ -48,6 +48,7 @@ class DelayedMatchToCategory(TrialTask):
     noisy_epochs: ClassVar[tuple[str, ...]] = ("sample", "test")
 
     criterion: int | float = 0.85
+    cue_epochs: tuple[str, ...] = ("fixation", "sample", "delay")
     fixation_ms: Duration = 500
     sample_ms: Duration = 650
     delay_ms: Duration = 1000
@@ -75,7 +76,7 @@ class DelayedMatchToCategory(TrialTask):
         sample = jnp.cos(theta - conditions.sample_angle) / 2 + 0.5
         test = jnp.cos(theta - conditions.test_angle) / 2 + 0.5
         return columns(
-            self.during(epochs, "fixation", "sample", "delay"),
+            self.cue(epochs),
             shown(self.during(epochs, "sample"), sample) + shown(self.during(epochs, "test"), test),
         )
 

@@ -44,6 +44,7 @@ class DelayedMatchToSample(TrialTask):
     epoch_names: ClassVar[tuple[str, ...]] = ("fixation", "sample", "delay", "test", "decision")
     noisy_epochs: ClassVar[tuple[str, ...]] = ("sample", "test")
 
+    cue_epochs: tuple[str, ...] = ("fixation", "sample", "delay", "test")
     fixation_ms: Duration = 300
     sample_ms: Duration = 500
     delay_ms: Duration = 1000
@@ -70,7 +71,7 @@ class DelayedMatchToSample(TrialTask):
         tuning = cosines(self.units)[conditions.sample] / 2
         opposite = jnp.where(conditions.match, tuning, -tuning)
         return columns(
-            self.during(epochs, "fixation", "sample", "delay", "test"),
+            self.cue(epochs),
             shown(self.during(epochs, "sample"), tuning + 0.5)
             + shown(self.during(epochs, "test"), opposite + 0.5),
         )

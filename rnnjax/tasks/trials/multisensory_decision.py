@@ -50,6 +50,7 @@ class MultisensoryDecision(TrialTask):
     noisy_epochs: ClassVar[tuple[str, ...]] = ("stimulus",)
 
     criterion: int | float = 0.85
+    cue_epochs: tuple[str, ...] = ("fixation", "stimulus")
     fixation_ms: Duration = 300
     stimulus_ms: Duration = 750
     decision_ms: Duration = 100
@@ -85,7 +86,7 @@ class MultisensoryDecision(TrialTask):
         first = tuning * conditions.coherence * conditions.share + 0.5
         second = tuning * conditions.coherence * (1 - conditions.share) + 0.5
         stimulus = shown(self.during(epochs, "stimulus"), jnp.concatenate([first, second]))
-        return columns(self.during(epochs, "fixation", "stimulus"), stimulus)
+        return columns(self.cue(epochs), stimulus)
 
     def answer(self, conditions: MultisensoryConditions) -> Int[Array, ""]:
         return 1 + conditions.choice

@@ -49,6 +49,7 @@ class ParametricWorkingMemory(TrialTask):
     )
     noisy_epochs: ClassVar[tuple[str, ...]] = ("stimulus1", "stimulus2")
 
+    cue_epochs: tuple[str, ...] = ("fixation", "stimulus1", "delay", "stimulus2")
     fixation_ms: Duration = 500
     stimulus1_ms: Duration = 500
     delay_ms: Duration = 1000
@@ -90,7 +91,7 @@ class ParametricWorkingMemory(TrialTask):
         low, width = min(values), max(values) - min(values)
         first, second = ((1 + (value - low) / width) / 2 for value in conditions)
         return columns(
-            ~self.during(epochs, "decision") & self.during(epochs, *self.epoch_names),
+            self.cue(epochs),
             jnp.where(self.during(epochs, "stimulus1"), first, 0)
             + jnp.where(self.during(epochs, "stimulus2"), second, 0),
         )

@@ -80,7 +80,7 @@ class PerceptualDecision(TrialTask):
         tuning = cosines(self.directions)[conditions.choice]
         evidence = tuning * (conditions.coherence / 200) + 0.5
         stimulus = shown(self.during(epochs, "stimulus"), evidence)
-        return columns(self.during(epochs, "fixation"), stimulus)
+        return columns(self.cue(epochs), stimulus)
 
     def answer(self, conditions: PerceptualConditions) -> Int[Array, ""]:
         return 1 + conditions.choice

@@ -52,6 +52,7 @@ class ReadySetGo(TrialTask):
 
     dt: int | float = 80
     sigma: int | float = 0.0
+    cue_epochs: tuple[str, ...] = ("fixation", "measure", "set")
     fixation_ms: Duration = 100
     ready_ms: Duration = 83
     measure_ms: Duration = Uniform(800, 1500)
@@ -60,6 +61,14 @@ class ReadySetGo(TrialTask):
     margin: int | float = 0.2
 
     def check_conditions(self) -> None:
+        if self.cue_epochs != (
+            "fixation",
+            "measure",
+            "set",
+        ):  # `correct` reads the production epoch from the cue
+            raise ValueError(
+                f"cue_epochs of ReadySetGo must be fixation, measure, set, got {self.cue_epochs!r}"
+            )
         for name in ("gain", "margin"):
             value = getattr(self, name)
             if not isinstance(value, numbers.Real) or not 0 < float(value) < math.inf:
@@ -115,7 +124,7 @@ class ReadySetGo(TrialTask):
 
     def stimuli(self, conditions: NoConditions, epochs: dict[str, Epoch]) -> Float[Array, "T D"]:
         return columns(
-            self.during(epochs, "fixation", "measure", "set"),
+            self.cue(epochs),
             self.during(epochs, "ready"),
             self.during(epochs, "set"),
         )

@@ -81,7 +81,7 @@ class YangComparison(YangTask):
                 self.stimulus_epochs, conditions.strengths, places, strict=True
             )
         ]
-        return columns(self.during(epochs, "fixation"), sum(parts), self.rule_units(epochs))
+        return columns(self.cue(epochs), sum(parts), self.rule_units(epochs))
 
     def answer(self, conditions: ComparisonConditions) -> Any:
         return 1 + jnp.where(conditions.towards_first, conditions.first, conditions.second)

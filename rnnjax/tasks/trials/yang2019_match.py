@@ -76,7 +76,7 @@ class YangMatch(YangTask):
         stimulus = shown(self.during(epochs, "sample"), tuning[conditions.sample])
         stimulus += shown(self.during(epochs, "test"), tuning[conditions.test])
         return columns(
-            self.during(epochs, "fixation"),
+            self.cue(epochs),
             of_modality(stimulus, conditions.modality),
             self.rule_units(epochs),
         )

@@ -50,7 +50,7 @@ class YangReach(YangTask):
         location = (conditions.response - round(self.turn * self.units)) % self.units
         stimulus = shown(self.during(epochs, self.stimulus_epoch), bumps(self.units)[location])
         return columns(
-            self.during(epochs, *self.epoch_names[:-1]),
+            self.cue(epochs),
             of_modality(stimulus, conditions.modality),
             self.rule_units(epochs),
         )
@@ -78,6 +78,7 @@ class YangDelayedReach(YangReach):
     noisy_epochs: ClassVar[tuple[str, ...]] = ("stimulus",)
     stimulus_epoch: ClassVar[str] = "stimulus"
 
+    cue_epochs: tuple[str, ...] = ("fixation", "stimulus", "delay")
     fixation_ms: Duration = 500
     stimulus_ms: Duration = 500
     delay_ms: Duration = 0

@@ -16,7 +16,9 @@ YANG = SAME | {"units": 6}
 TASKS = {
     "perceptual_decision": trials.PerceptualDecision(directions=5, **SAME),
     "multisensory_decision": trials.MultisensoryDecision(directions=3, **SAME),
-    "context_decision": trials.ContextDecision(directions=3, **(SAME | {"length": 90})),
+    "context_decision": trials.ContextDecision(
+        directions=3, cue_epochs=("fixation",), **(SAME | {"length": 90})
+    ),
     "delayed_match_to_sample": trials.DelayedMatchToSample(units=4, **SAME),
     "delayed_match_to_category": trials.DelayedMatchToCategory(units=5, **SAME),
     "parametric_working_memory": trials.ParametricWorkingMemory(**SAME),

@@ -19,6 +19,15 @@ every_task = pytest.mark.parametrize(
 )
 
 
+def cued(task, drawn):
+    """Where the fixation cue is to be on, by a loop over epochs."""
+    on = np.zeros(drawn.batch.mask.shape, bool)
+    for b in range(MANY):
+        for epoch in task.cue_epochs:
+            on[drawn.epochs[epoch].start[b] : drawn.epochs[epoch].end[b], b] = True
+    return on
+
+
 @every_task
 def test_arrays_and_epochs_have_their_shapes_and_durations(name):
     task, drawn = TASKS[name], draw(name)
@@ -37,6 +46,7 @@ def test_arrays_and_epochs_have_their_shapes_and_durations(name):
         assert counts.sum() == MANY
         square = ((counts - odds * MANY) ** 2 / (odds * MANY)).sum()
         assert square <= len(steps) - 1 + 5 * math.sqrt(2 * (len(steps) - 1)) + 1e-6
+    np.testing.assert_array_equal(inputs[..., 0] == 1, cued(task, drawn))
     if name != "ready_set_go":
         for before, after in zip(task.epoch_names, task.epoch_names[1:], strict=False):
             np.testing.assert_array_equal(drawn.epochs[before].end, drawn.epochs[after].start)
@@ -252,6 +262,9 @@ WRONG = [
      r"least a step of dt = 100 ms, got Uniform\(low=50, high=500\)"),
     (lambda: trials.PerceptualDecision(unscored=("decision",)), "unscored must name some of "
      "fixation, stimulus, delay, got 'decision'"),
+    (lambda: trials.PerceptualDecision(cue_epochs=("set",)), "cue_epochs must name some of "
+     r"fixation, stimulus, delay, decision, got \('set',\)"),
+    (lambda: trials.ReadySetGo(cue_epochs=("fixation",)), "cue_epochs of ReadySetGo must be "),
     (lambda: trials.PerceptualDecision(directions=1), "directions must be an integer of at least "),
     (lambda: trials.MultisensoryDecision(coherences=()), r"coherences must hold numbers in "
      r"\[0, 100\], got \(\)"),
