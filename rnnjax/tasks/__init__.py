@@ -1,5 +1,6 @@
 """Tasks: one synthetic problem per file, sampled on the device. Your own needs no entry here."""
 
+from rnnjax.tasks import trials
 from rnnjax.tasks.adding_arjovsky2016 import AddingArjovsky2016
 from rnnjax.tasks.adding_hochreiter1997 import AddingHochreiter1997
 from rnnjax.tasks.associative_recall import AssociativeRecall
@@ -19,10 +20,12 @@ from rnnjax.tasks.cycle_navigation import CycleNavigation
 from rnnjax.tasks.delayed_xor import DelayedXOR
 from rnnjax.tasks.even_pairs import EvenPairs
 from rnnjax.tasks.modular_arithmetic import ModularArithmetic
+from rnnjax.tasks.n_bit_flip_flop import NBitFlipFlop
 from rnnjax.tasks.padded import Padded, pad
 from rnnjax.tasks.parity import Parity
 from rnnjax.tasks.pixel_digits import PixelDigits
 from rnnjax.tasks.selective_copy import SelectiveCopy
+from rnnjax.tasks.sine_generation import SineGeneration
 from rnnjax.tasks.temporal_order import TemporalOrder
 from rnnjax.tasks.variable_copy import VariableCopy
 from rnnjax.tasks.word_problem import WordProblem
@@ -40,6 +43,7 @@ __all__ = [
     "EvenPairs",
     "Language",
     "ModularArithmetic",
+    "NBitFlipFlop",
     "Padded",
     "Parity",
     "PixelDigits",
@@ -47,6 +51,7 @@ __all__ = [
     "Regression",
     "Sampled",
     "SelectiveCopy",
+    "SineGeneration",
     "Task",
     "TemporalOrder",
     "VariableCopy",
@@ -54,4 +59,5 @@ __all__ = [
     "ask",
     "last_answer",
     "pad",
+    "trials",
 ]
