@@ -61,13 +61,14 @@ def flossing(
     Source: Engelken 2023, "Gradient flossing: improving gradient descent through dynamic control of
     Jacobians", arXiv:2312.17306; the mean over i as in its published code.
     """
-    if jnp.shape(target) not in ((), (num,)):
+    target = jnp.asarray(target)
+    if target.shape not in ((), (num,)):
         raise ValueError(
-            f"target must be a number or have shape [num] = [{num}], got shape {jnp.shape(target)}"
+            f"target must be a number or have shape [num] = [{num}], got shape {target.shape}"
         )
     options = {"interval": interval, "transient": transient, "initial_carry": initial_carry}
     exponents = lyapunov_spectrum(cell, params, xs, num, **options).exponents
-    return jnp.mean((exponents - jnp.asarray(target)) ** 2)
+    return jnp.mean((exponents - target) ** 2)
 
 
 def omega(

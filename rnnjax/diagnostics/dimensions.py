@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array
@@ -85,19 +86,27 @@ def _measured(given: Any, error: Any, quantity: Callable) -> Measurement:
     rises = exponents[..., 1:] > exponents[..., :-1]
     if not isinstance(rises, Tracer) and jnp.any(rises):
         raise ValueError("exponents must descend along the last axis, as in a LyapunovSpectrum")
-    value, slopes = quantity(exponents, False if size is None else size > exponents.shape[-1])
+    short = jnp.zeros((), bool) if size is None else size > exponents.shape[-1]
+    value, slopes = quantity(exponents, short)
     if error is None:
         return Measurement(value, jnp.full_like(value, jnp.nan))
-    if jnp.shape(error) != exponents.shape:
+    error = jnp.asarray(error)
+    if error.shape != exponents.shape:
         raise ValueError(
-            f"standard_error must have the shape of exponents, {exponents.shape}; got "
-            f"{jnp.shape(error)}"
+            f"standard_error must have the shape of exponents, {exponents.shape}; got {error.shape}"
         )
-    if means is None:
-        error = jnp.sqrt(_weighted(slopes**2, jnp.asarray(error) ** 2))
-    else:
-        error = error_of_mean(_weighted(slopes, means))
-    return Measurement(value, jnp.where(jnp.isnan(value), jnp.nan, error))
+    spread = _of_blocks(slopes, means) if means is not None else _of_errors(slopes, error)
+    return Measurement(value, jnp.where(jnp.isnan(value), jnp.nan, spread))
+
+
+@jax.jit
+def _of_blocks(slopes: Array, means: Array) -> Array:
+    return error_of_mean(_weighted(slopes, means))
+
+
+@jax.jit
+def _of_errors(slopes: Array, errors: Array) -> Array:
+    return jnp.sqrt(_weighted(slopes**2, errors**2))
 
 
 def _weighted(weights: Array, values: Array) -> Array:
@@ -106,7 +115,8 @@ def _weighted(weights: Array, values: Array) -> Array:
     return jnp.sum(jnp.where(alive, weights * jnp.where(alive, values, 0), 0), axis=-1)
 
 
-def _dimension(exponents: Array, short: Any) -> tuple[Array, Array]:
+@jax.jit
+def _dimension(exponents: Array, short: Array) -> tuple[Array, Array]:
     """Return D and its slopes with respect to the exponents."""
     num = exponents.shape[-1]
     sums = jnp.cumsum(exponents, axis=-1)
@@ -117,11 +127,12 @@ def _dimension(exponents: Array, short: Any) -> tuple[Array, Array]:
     after = jnp.where(ended, -jnp.inf, after)
     place = jnp.arange(num)
     slopes = jnp.where(place < k, -1 / after, jnp.where(place == k, total / after**2, 0))
-    value = jnp.where(ended & jnp.asarray(short)[..., None], jnp.nan, k - total / after)
+    value = jnp.where(ended & short[..., None], jnp.nan, k - total / after)
     return value[..., 0], slopes
 
 
-def _entropy(exponents: Array, short: Any) -> tuple[Array, Array]:
+@jax.jit
+def _entropy(exponents: Array, short: Array) -> tuple[Array, Array]:
     """Return h and its slopes with respect to the exponents."""
     positive = exponents > 0
     value = jnp.sum(jnp.where(exponents <= 0, 0, exponents), axis=-1)  # NaN stays NaN

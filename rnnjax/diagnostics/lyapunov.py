@@ -64,12 +64,12 @@ def lyapunov_spectrum(
         transient: number of first steps that are not counted, while the carry approaches the
             attractor and Q its directions; rounded up to a multiple of `interval`. A `Linear` cell
             needs none.
-        segments: number of segments of time whose vectors are pushed forward together, as a batch.
-            Each begins with new vectors, `transient` steps before the first that it counts; steps
-            that do not divide are left out at the beginning. Long runs take less time, the more so
-            the fewer the vectors and the larger the machine. The trajectory is the same. Where the
-            transient is long enough for Q, exponents differ by no more than their errors. A
-            `Linear` cell does without.
+        segments: number of segments of time whose vectors are pushed forward together, as a batch;
+            it pays in long runs of few vectors and few examples, whose steps do not fill the
+            machine. Each segment begins with new vectors, `transient` steps before the first that
+            it counts; steps that do not divide are left out at the beginning. The trajectory is the
+            same, and so are the exponents where the transient is long enough for Q to find its
+            directions. A `Linear` cell does without.
 
     Returns:
         Exponents, their standard errors and the largest condition number of Q. The errors come

@@ -1,8 +1,11 @@
 """How many dimensions the states of a network fill, and along which directions."""
 
+import functools
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
@@ -45,10 +48,14 @@ def participation_ratio(states: Any) -> Float[Array, ""]:
     structure of neural network dynamics"; Gao et al. 2017, "A theory of multineuronal
     dimensionality, dynamics and measurement".
     """
-    rows = _rows(states)
+    return _ratio(_rows(states))
+
+
+@jax.jit
+def _ratio(rows):
     rows = rows - rows.mean(axis=0)
     peak = jnp.max(jnp.abs(rows))  # squares of squares must not underflow
-    rows = rows / jnp.where(peak > 0, peak, 1)
+    rows = rows / lax.stop_gradient(jnp.where(peak > 0, peak, 1))
     samples, size = rows.shape
     gram = rows.T @ rows if size <= samples else rows @ rows.T  # they share their eigenvalues
     return jnp.trace(gram) ** 2 / jnp.sum(gram**2)
@@ -75,15 +82,20 @@ def principal_components(states: Any, num: int | None = None) -> PrincipalCompon
     most = min(rows.shape)
     if num is not None and not 1 <= num <= most:
         raise ValueError(f"num must lie in 1..min(samples, N) = 1..{most}, got {num}")
-    num, mean = num or most, rows.mean(axis=0)
+    found = _components(rows, num or most)
+    shape = *jnp.shape(states)[:-1], num or most
+    return found._replace(projections=found.projections.reshape(shape))
+
+
+@functools.partial(jax.jit, static_argnames="num")
+def _components(rows, num):
+    mean = rows.mean(axis=0)
     _, values, axes = jnp.linalg.svd(rows - mean, full_matrices=False)
     variance = values**2 / (rows.shape[0] - 1)
     largest = jnp.take_along_axis(axes, jnp.argmax(jnp.abs(axes), axis=1)[:, None], axis=1)
     axes = (axes * jnp.where(largest < 0, -1, 1))[:num].T
-    projections = ((rows - mean) @ axes).reshape(*jnp.shape(states)[:-1], num)
-    return PrincipalComponents(
-        mean, axes, variance[:num], variance[:num] / jnp.sum(variance), projections
-    )
+    share = variance[:num] / jnp.sum(variance)
+    return PrincipalComponents(mean, axes, variance[:num], share, (rows - mean) @ axes)
 
 
 def _rows(states):
