@@ -11,6 +11,7 @@ from maps import Henon
 from rnnjax import Linear
 from rnnjax.diagnostics import (
     LyapunovSpectrum,
+    Measurement,
     entropy_rate,
     kaplan_yorke_dimension,
     lyapunov_spectrum,
@@ -106,7 +107,7 @@ def test_the_henon_map_has_the_published_dimension_and_errors_are_those_of_many_
     spectrum = lyapunov_spectrum(Henon(), {}, xs, transient=100, initial_carry=start)
     assert (spectrum.dimensions == 2).all() and spectrum.block_means.shape == (20, runs, 2)
     for function, published in ((kaplan_yorke_dimension, 1.2583), (entropy_rate, 0.41922)):
-        found = function(spectrum)
+        found = Measurement(*(np.asarray(part) for part in function(spectrum)))
         spread = np.std(found.value, ddof=1)
         assert abs(np.mean(found.value) - published) < 4 * spread / math.sqrt(runs)
         typical = math.sqrt(np.mean(np.square(found.standard_error)))
