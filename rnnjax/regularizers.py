@@ -38,8 +38,8 @@ def flossing(
     descending order. The gradient passes through the QR factorisations and the trajectory. At
     targets of zero these directions neither grow nor shrink, so gradients pass all T steps along
     them, and the product of Jacobians stays well-conditioned. Minimise it alone before training,
-    now and then during training, or add it to a loss; T of about 50 steps is enough. The vectors
-    start from a fixed random orthonormal frame. For s' = a s the loss is (ln |a| - target)^2.
+    now and then during training, or add it to a loss; the paper takes T = 55. The vectors start
+    from a fixed random orthonormal frame. For s' = a s the loss is (ln |a| - target)^2.
 
     The backward pass keeps what every step computes for its `num` vectors: memory grows as
     T num N.
