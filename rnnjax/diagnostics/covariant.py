@@ -94,15 +94,16 @@ def covariant_lyapunov_vectors(
 
 
 def _check_regular(growths):
-    if not (singular := ~(growths > 0)).any():
+    """Raise a ValueError that names the first direction that a step contracts to zero."""
+    singular = ~(growths > 0)
+    if not singular.any():
         return
-    first = np.argwhere(singular)[0]
-    lasting = (growths > 0).all(tuple(range(growths.ndim - 1)))
-    count = int(np.argmin(lasting))
+    count = int(np.argmax(singular.any(tuple(range(growths.ndim - 1)))))
+    step = np.argwhere(singular[..., count])[0][0]
     remedy = f"num={count} leaves it out" if count else "there are no others"
     raise ValueError(
-        f"the Jacobian of step {first[0]} contracts direction {first[-1]} to zero, exactly or up "
-        f"to rounding, and it has no covariant vector; {remedy}"
+        f"the Jacobian of step {step} contracts direction {count} to zero, exactly or up to "
+        f"rounding, and it has no covariant vector; {remedy}"
     )
 
 
