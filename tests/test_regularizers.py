@@ -1,4 +1,4 @@
-"""Omega against closed forms, a NumPy loop and its finite differences; and what it does."""
+"""Omega and flossing against closed forms, loops and finite differences; and what they do."""
 
 import dataclasses
 import itertools
@@ -6,13 +6,15 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from own_cells import LRU
 
 from rnnjax import GRU, LSTM, Cell, Elman
 from rnnjax.cells import ElmanCarry, GatedParams, GRUCarry, GRUParams, LSTMCarry, identity
 from rnnjax.cells.initializers import Identity, Orthogonal
-from rnnjax.diagnostics import adjoints
-from rnnjax.regularizers import omega
+from rnnjax.diagnostics import adjoints, lyapunov_spectrum
+from rnnjax.regularizers import flossing, omega
 
 KEY = jax.random.key(0)
 T, B, D, H = 7, 2, 3, 5
@@ -218,3 +220,97 @@ def test_wrong_arguments_are_named():
         omega(cell, params, xs, ElmanCarry(jnp.ones((B, H))))
     with pytest.raises(ValueError, match="adjoints must have the structure"):
         omega(cell, params, xs, found.h)
+
+
+# Flossing.
+
+FLOSSED = {"elman": Elman(H), "lstm": LSTM(3), "gru": GRU(H), "complex": LRU(3)}
+
+
+def flossing_problem(cell, steps=T):
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda: cell.init(KEY, D))
+    params = jax.tree.map(lambda s: jnp.asarray(0.6 * rng.normal(size=s.shape)), shapes)
+    return params, jnp.asarray(rng.normal(size=(steps, B, D)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", FLOSSED.values(), ids=FLOSSED)
+def test_the_gradient_of_flossing_is_its_finite_difference(cell, x64):
+    """Through QR and through the trajectory, along a random direction of all parameters."""
+    params, xs = flossing_problem(cell)
+    target = jnp.array([0.2, 0.1, -0.1])
+
+    @jax.jit
+    def value_and_slope(params):
+        return jax.value_and_grad(lambda p: flossing(cell, p, xs, 3, target, transient=2))(params)
+
+    rng = np.random.default_rng(1)
+    way = jax.tree.map(lambda p: rng.normal(size=p.shape), params)
+    slope = sum(
+        jax.tree.leaves(
+            jax.tree.map(lambda g, d: np.sum(g * d), *(value_and_slope(params)[1], way))
+        )
+    )
+
+    def at(h):
+        return float(value_and_slope(jax.tree.map(lambda p, d: p + h * d, params, way))[0])
+
+    coarse, fine = ((at(h) - at(-h)) / (2 * h) for h in (1e-4, 5e-5))
+    assert slope == pytest.approx((4 * fine - coarse) / 3, rel=1e-7)
+
+
+def test_flossing_of_one_linear_unit_in_closed_form(x64):
+    cell = Elman(1, activation_fn=identity, param_dtype=jnp.float64)
+    params = jax.tree.map(jnp.ones_like, cell.init(KEY, 1))
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(params):
+        return flossing(cell, params, jnp.ones((T, 1)), 1, 0.3)
+
+    for a in (0.5, -1.7):
+        value, slope = loss(params._replace(recurrent_kernel=jnp.full((1, 1), a)))
+        away = np.log(abs(a)) - 0.3
+        assert float(value) == pytest.approx(away**2, rel=1e-12)
+        assert float(slope.recurrent_kernel[0, 0]) == pytest.approx(2 * away / a, rel=1e-12)
+        assert slope.input_kernel == 0 and slope.bias == 0
+
+
+@pytest.mark.slow
+def test_after_flossing_exponents_are_at_their_targets():
+    """Also on inputs that it did not see."""
+    cell, target = Elman(7), jnp.array([0.1, -0.2])
+    params = jax.tree.map(lambda p: 0.7 * p, cell.init(KEY, D))
+    optimizer = optax.adam(3e-3)
+
+    @jax.jit
+    def update(params, state, key):
+        xs = 0.1 * jax.random.normal(key, (50, 3, D))
+        value, slope = jax.value_and_grad(lambda p: flossing(cell, p, xs, 2, target, transient=10))(
+            params
+        )
+        change, state = optimizer.update(slope, state)
+        return optax.apply_updates(params, change), state, value
+
+    state, values = optimizer.init(params), []
+    for key in jax.random.split(KEY, 400):
+        params, state, value = update(params, state, key)
+        values.append(float(value))
+    assert values[0] > 0.03 and np.mean(values[-20:]) < 0.001
+    unseen = 0.1 * jax.random.normal(jax.random.key(1), (50, 30, D))
+    found = lyapunov_spectrum(cell, params, unseen, 2, transient=10).exponents.mean(0)
+    np.testing.assert_allclose(found, target, atol=0.02)
+
+
+def test_wrong_arguments_of_flossing_are_named():
+    cell = Elman(H)
+    params, xs = cell.init(KEY, D), jnp.ones((T, B, D))
+    with pytest.raises(ValueError, match=r"shape \[num\] = \[3\], got shape \(2,\)"):
+        flossing(cell, params, xs, 3, [0.0, 0.1])
+    with pytest.raises(ValueError, match=r"num must lie in 1..N = 1..5"):
+        flossing(cell, params, xs, 6)
+    with pytest.raises(ValueError, match=r"transient .* T = 7 .*, got 7"):
+        flossing(cell, params, xs, 2, transient=7)
+    with pytest.raises(FloatingPointError, match="not finite after step 3"):
+        flossing(cell, params, xs.at[3].set(jnp.inf), 2)

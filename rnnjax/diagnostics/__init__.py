@@ -17,6 +17,13 @@ from rnnjax.diagnostics.adjoints import (
     log_gradient_profile,
     log_gradient_profile_by_part,
 )
+from rnnjax.diagnostics.covariant import CovariantVectors, covariant_lyapunov_vectors
+from rnnjax.diagnostics.dimensions import Measurement, entropy_rate, kaplan_yorke_dimension
+from rnnjax.diagnostics.finite_time import (
+    ConditionalExponents,
+    exponents_by_condition,
+    finite_time_exponents,
+)
 from rnnjax.diagnostics.gates import GateStatistics, gate_statistics, gates
 from rnnjax.diagnostics.histograms import Histogram, histogram, log_histogram
 from rnnjax.diagnostics.jacobians import (
@@ -64,6 +71,11 @@ from rnnjax.diagnostics.profiles import (
     line_fit,
     quartiles,
 )
+from rnnjax.diagnostics.state_space import (
+    PrincipalComponents,
+    participation_ratio,
+    principal_components,
+)
 from rnnjax.diagnostics.surfaces import (
     Projection,
     Surface,
@@ -85,6 +97,8 @@ from rnnjax.diagnostics.weights import (
 
 __all__ = [
     "CarouselSplit",
+    "ConditionalExponents",
+    "CovariantVectors",
     "Estimate",
     "GateStatistics",
     "GradientProfile",
@@ -92,7 +106,9 @@ __all__ = [
     "Histogram",
     "LineFit",
     "LyapunovSpectrum",
+    "Measurement",
     "NewtonForecast",
+    "PrincipalComponents",
     "Projection",
     "SingularValues",
     "Spectrum",
@@ -103,10 +119,14 @@ __all__ = [
     "by_gate",
     "by_lag",
     "confidence_interval",
+    "covariant_lyapunov_vectors",
     "critical_gain",
     "decay_rate",
     "effective_params",
+    "entropy_rate",
     "entry_direction",
+    "exponents_by_condition",
+    "finite_time_exponents",
     "fisher_memory_curve",
     "gate_saturation",
     "gate_statistics",
@@ -120,6 +140,7 @@ __all__ = [
     "histogram",
     "jacobian_singular_values",
     "jacobians",
+    "kaplan_yorke_dimension",
     "leaky_log_profile",
     "line_fit",
     "log_carousel_profile",
@@ -136,6 +157,8 @@ __all__ = [
     "memory_horizon",
     "newton_forecast",
     "parameter_gradient_by_lag",
+    "participation_ratio",
+    "principal_components",
     "project_path",
     "quartiles",
     "random_carry_direction",

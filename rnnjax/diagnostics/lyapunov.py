@@ -6,15 +6,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.core import Tracer
+from jaxtyping import Array
 
 from rnnjax.cells.base import Cell, check_size
 from rnnjax.cells.linear import Linear
-from rnnjax.diagnostics import products
+from rnnjax.diagnostics import growth
 from rnnjax.diagnostics.jacobians import carry_size
-from rnnjax.diagnostics.linear import linearise, precise, run
-from rnnjax.recurrence.carries import flatten, partition, unflatten
+from rnnjax.diagnostics.linear import precise, run
 from rnnjax.recurrence.inputs import batch_shape
 
 PyTree = Any
@@ -27,6 +26,8 @@ class LyapunovSpectrum(NamedTuple):
     exponents: Any  # [*batch, num], nats per step, descending
     standard_error: Any  # [*batch, num], of the mean over time
     condition: Any  # [*batch], the largest condition number of Q before it was orthonormalised
+    block_means: Any = None  # [blocks, *batch, num], over successive blocks of time, at most 20
+    dimensions: Any = None  # [*batch], N: how many exponents there are
 
 
 @precise
@@ -38,6 +39,7 @@ def lyapunov_spectrum(
     *,
     interval: int = 1,
     transient: int = 0,
+    segments: int = 1,
     initial_carry: PyTree = None,
 ) -> LyapunovSpectrum:
     """Return the leading Lyapunov exponents along one trajectory, each example by itself.
@@ -62,6 +64,12 @@ def lyapunov_spectrum(
         transient: number of first steps that are not counted, while the carry approaches the
             attractor and Q its directions; rounded up to a multiple of `interval`. A `Linear` cell
             needs none.
+        segments: number of segments of time whose vectors are pushed forward together, as a batch;
+            it pays in long runs of few vectors and few examples, whose steps do not fill the
+            machine. Each segment begins with new vectors, `transient` steps before the first that
+            it counts; steps that do not divide are left out at the beginning. The trajectory is the
+            same, and so are the exponents where the transient is long enough for Q to find its
+            directions. A `Linear` cell does without.
 
     Returns:
         Exponents, their standard errors and the largest condition number of Q. The errors come
@@ -75,8 +83,9 @@ def lyapunov_spectrum(
         entries that follow from the others; that of a `Linear` cell as many as entries with a = 0.
 
     Raises:
-        ValueError: `num` is not in 1..N, `interval` is not positive, `transient` does not leave a
-            step to count, or a shape does not fit.
+        ValueError: `num` is not in 1..N, `interval` or `segments` is not positive, `transient`
+            does not leave a step to count, or none to a segment, several segments have no
+            transient, or a shape does not fit.
         FloatingPointError: a carry is not finite.
 
     Warns:
@@ -96,24 +105,36 @@ def lyapunov_spectrum(
             f"transient must be at least 0 and leave some of the T = {total} steps to count "
             f"(it counts in multiples of interval = {interval}), got {transient}"
         )
+    _check_segments(segments, interval, skipped, total)
     trajectory = run(cell, params, xs, initial_carry)
+    num = growth.checked_num(num, trajectory, len(batch))
     size = carry_size(trajectory.entering, len(batch))
-    if num is not None and not 1 <= num <= size:
-        raise ValueError(
-            f"num must lie in 1..N = 1..{size} (the carry's real dimensions), got {num}"
-        )
+    given = growth.what_grows(cell, trajectory)
     if isinstance(cell, Linear):
-        factors = partition(trajectory.inputs[0], trajectory.entering)[0]
-        leaves = partition(trajectory.entering)[0]
-        found = _of_factors(leaves, factors, len(batch), num or size, interval, skipped)
+        segments = 1  # the logarithms of all steps are there at once
+    found, worst = _spectrum(cell, len(batch), num, interval, skipped, segments, size, given)
+    if isinstance(cell, Linear):
         worst, interval = jnp.ones(()), 1  # the axes stay orthogonal whatever their lengths
-    else:
-        found, worst = _spectrum(
-            cell, len(batch), num or size, interval, skipped, trajectory.ready, trajectory.steps
-        )
     if not isinstance(found.exponents, Tracer):
         _warn(found.exponents, float(jnp.max(worst, initial=1)), interval)
     return found
+
+
+def _check_segments(segments, interval, skipped, total):
+    check_size("segments", segments)
+    if segments == 1:
+        return
+    counted = total - skipped * interval
+    if skipped == 0:
+        raise ValueError(
+            f"segments = {segments} needs a transient above 0, because the vectors of each segment "
+            "start at random"
+        )
+    if segments * interval > counted:
+        raise ValueError(
+            f"segments must be at most {counted // interval}, so that each counts interval = "
+            f"{interval} of the {counted} steps after the transient, got {segments}"
+        )
 
 
 def _warn(exponents, worst, interval):
@@ -145,80 +166,67 @@ def _say(message):
     warnings.warn(message, RuntimeWarning, stacklevel=5)  # where lyapunov_spectrum is called
 
 
-@functools.partial(jax.jit, static_argnames=("cell", "batch_ndim", "num", "interval", "skipped"))
-def _spectrum(cell, batch_ndim, num, interval, skipped, ready, steps):
-    floats = [leaf[0] for leaf in partition(steps[0])[0]]
-    total = jax.tree.leaves(steps)[0].shape[0]
-    flat = flatten(floats, batch_ndim)
-
-    def push(leaves, step):
-        return jax.vmap(linearise(cell, ready, step)[0])(leaves), None
-
-    def factor(leaves, chunk):
-        leaves, _ = lax.scan(push, leaves, chunk)
-        q, growth = products.orthonormalise(flatten(leaves, 1 + batch_ndim))
-        return unflatten(q, floats, batch_ndim), jnp.log(growth)
-
-    whole = total - total % interval
-    chunks = jax.tree.map(
-        lambda a: a[:whole].reshape(whole // interval, interval, *a.shape[1:]), steps
-    )
-    start = jax.random.normal(jax.random.key(0), (num, *flat.shape), flat.dtype)
-    vectors = unflatten(products.orthonormalise(start)[0], floats, batch_ndim)
-    vectors, every = lax.scan(factor, vectors, chunks)
-    if whole < total:  # the remaining steps, fewer than an interval
-        _, last = factor(vectors, jax.tree.map(lambda a: a[whole:], steps))
-        every = jnp.concatenate([every, last[None]])
-    return _summary(every, skipped, total - skipped * interval)
+@functools.partial(
+    jax.jit,
+    static_argnames=("cell", "batch_ndim", "num", "interval", "skipped", "segments", "size"),
+)
+def _spectrum(cell, batch_ndim, num, interval, skipped, segments, size, given):
+    """Return the spectrum, and the condition number of the directions that last."""
+    total, parallel = jax.tree.leaves(given[1])[0].shape[0], segments > 1
+    if parallel:
+        given, total = _apart(given, segments, interval, skipped)
+    every = growth.log_growth(cell, batch_ndim + parallel, num, interval, skipped, given)
+    counted = (total - skipped * interval) * segments
+    logs = every[skipped:]
+    if parallel:
+        logs = jnp.swapaxes(logs, 0, 1)  # segment after segment
+        every, logs = (a.reshape(-1, *a.shape[2:]) for a in (every, logs))
+    return _summary(every, logs, counted, size)
 
 
-@functools.partial(jax.jit, static_argnames=("batch_ndim", "num", "interval", "skipped"))
-def _of_factors(leaves, factors, batch_ndim, num, interval, skipped):
-    """Return the spectrum of s' = a s + b, of leaves s and factors a `[T, *batch, ...]`."""
-    moduli = []
-    for s, a in zip(leaves, factors, strict=True):
-        modulus = jnp.abs(a).astype(jnp.finfo(s.dtype).dtype)
-        moduli.append(lax.complex(modulus, modulus) if jnp.iscomplexobj(s) else modulus)
-    flat = flatten(moduli, 1 + batch_ndim)
-    alive = flat > 0  # at zero the logarithm has no slope
-    logs = jnp.where(alive, jnp.log(jnp.where(alive, flat, 1)), -jnp.inf)
-    total = logs.shape[0]
-    whole = total - total % interval
-    chunks = logs[:whole].reshape(whole // interval, interval, *logs.shape[1:])
-    every = jnp.sum(chunks, axis=1)
-    if whole < total:
-        every = jnp.concatenate([every, jnp.sum(logs[whole:], axis=0, keepdims=True)])
-    order = jnp.argsort(-jnp.sum(every[skipped:], axis=0), axis=-1)[..., :num]
-    every = jnp.take_along_axis(every, order[None], axis=-1)
-    return _summary(every, skipped, total - skipped * interval)[0]
+def _apart(given, segments, interval, skipped):
+    """Return the segments side by side, leaves `[steps, segments, *batch, ...]`, and `steps`."""
+    ready, steps = given
+    total, before = jax.tree.leaves(steps)[0].shape[0], skipped * interval
+    length = (total - before) // (segments * interval) * interval
+    first = total - before - segments * length + length * jnp.arange(segments)
+    index = first + jnp.arange(before + length)[:, None]
+    return (ready, jax.tree.map(lambda a: a[index], steps)), before + length
 
 
-def _summary(every, skipped, counted):
+def _summary(every, logs, counted, size):
     """Return the spectrum, and the condition number of the directions that last.
 
     Args:
         every: logs of the growth of each vector in each interval, `[intervals, *batch, num]`.
-        skipped: number of first intervals that are not counted.
-        counted: number of steps in the others.
+        logs: those that are counted, in the order of time.
+        counted: number of steps in these.
+        size: N.
     """
-    logs = every[skipped:]
     exponents = jnp.sum(logs, axis=0) / counted
     lasting = exponents > -jnp.inf
     largest = jnp.max(every, axis=-1, where=lasting, initial=-jnp.inf)
     smallest = jnp.min(every, axis=-1, where=lasting, initial=jnp.inf)
     worst = jnp.exp(jnp.max(largest - smallest, axis=0, initial=0))  # of the directions that last
-    error = _standard_error(logs / (counted / logs.shape[0]))
+    means = block_means(logs / (counted / logs.shape[0]))
     order = jnp.argsort(-exponents, axis=-1)
-    exponents, error = (jnp.take_along_axis(a, order, axis=-1) for a in (exponents, error))
+    exponents = jnp.take_along_axis(exponents, order, axis=-1)
+    means = jnp.take_along_axis(means, order[None], axis=-1)
     condition = jnp.where(jnp.all(lasting, axis=-1), worst, jnp.inf)
-    return LyapunovSpectrum(exponents, error, condition), worst
+    dimensions = jnp.full(condition.shape, size)
+    error = error_of_mean(means)
+    return LyapunovSpectrum(exponents, error, condition, means, dimensions), worst
 
 
-def _standard_error(rates):
-    """Return the standard error of the mean over the leading axis, from means over blocks."""
+def block_means(rates: Array) -> Array:
+    """Return the means over at most 20 successive blocks of equal length, `[blocks, ...]`."""
     blocks = min(BLOCKS, rates.shape[0])
-    if blocks < 2:
-        return jnp.full(rates.shape[1:], jnp.nan, rates.dtype)
     size = rates.shape[0] // blocks
-    means = rates[: blocks * size].reshape(blocks, size, *rates.shape[1:]).mean(axis=1)
-    return jnp.std(means, axis=0, ddof=1) / blocks**0.5
+    return rates[: blocks * size].reshape(blocks, size, *rates.shape[1:]).mean(axis=1)
+
+
+def error_of_mean(means: Array) -> Array:
+    """Return the standard error of the mean over the leading axis, NaN for fewer than two."""
+    if means.shape[0] < 2:
+        return jnp.full(means.shape[1:], jnp.nan, means.dtype)
+    return jnp.std(means, axis=0, ddof=1) / means.shape[0] ** 0.5

@@ -138,7 +138,7 @@ def _beyond(before, vectors, least):
 
 def _any_close(vectors, growth):
     """Return whether a vector lies within a hundredth of the span of those before it."""
-    return jnp.any((growth < 0.01 * jnp.moveaxis(_length(vectors), 0, -1)) & (growth > 0))
+    return jnp.any((growth < 0.01 * jnp.moveaxis(length_of(vectors), 0, -1)) & (growth > 0))
 
 
 def _gram_schmidt(vectors, least):
@@ -161,13 +161,14 @@ def _columns(vectors, least):
             column.append(along)
         alive = jnp.any(jnp.abs(rest) > least, axis=-1, keepdims=True)
         rest = jnp.where(alive, rest, 0)
-        length = _length(rest)
+        length = length_of(rest)
         unit.append(rest / jnp.where(length > 0, length, 1)[..., None])
         columns.append([*column, length])
     return jnp.stack(unit), columns
 
 
-def _length(vectors):
+def length_of(vectors: Array) -> Array:
+    """Return the norms along the last axis, free of under- and overflow."""
     return norm([vectors], vectors.ndim - 1)
 
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from maps import Henon
-from own_cells import RedundantRate
+from own_cells import LRU, RedundantRate
 
+import rnnjax.cells
 from rnnjax import GRU, LSTM, Elman
 from rnnjax.cells import identity
 from rnnjax.cells.initializers import Orthogonal
@@ -184,6 +185,9 @@ def test_it_is_vmapped_and_differentiated(x64):
         ({"interval": 0}, "interval must be a positive integer, got 0"),
         ({"transient": 7}, "transient .* T = 7 .*, got 7"),
         ({"transient": -1}, "transient .* got -1"),
+        ({"segments": 0}, "segments must be a positive integer, got 0"),
+        ({"segments": 2}, "segments = 2 needs a transient above 0"),
+        ({"segments": 7, "transient": 1}, "segments must be at most 6, .* got 7"),
     ],
 )
 def test_wrong_arguments(options, message):
@@ -313,3 +317,47 @@ def test_a_redundant_state_leaves_the_others_as_they_are(interval):
     want = lyapunov_spectrum(Alone(10), params, xs, **options)
     np.testing.assert_allclose(found.exponents[:10], want.exponents, atol=2e-3)
     assert (found.exponents[10:] == -np.inf).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", [CELLS["elman"], CELLS["lstm"]], ids=["elman", "lstm"])
+def test_segments_cover_the_steps_in_their_order(cell, x64):
+    """The volume grows by |det J_t| in every step, whatever the vectors."""
+    params, xs = problem(cell, steps=302)
+    xs = xs * jnp.linspace(0.1, 2, len(xs))[:, None, None]  # blocks differ
+    volumes = np.linalg.slogdet(np.asarray(jacobians(cell, params, xs)))[1][62:]
+    found = lyapunov_spectrum(cell, params, xs, transient=62, segments=4)
+    blocks = volumes.reshape(20, 12, 2).mean(1)
+    np.testing.assert_allclose(found.block_means.sum(-1), blocks, rtol=1e-9)
+    np.testing.assert_allclose(found.exponents.sum(-1), volumes.mean(0), rtol=1e-9)
+    # What does not divide is left out at the beginning: here the first two steps.
+    uneven = lyapunov_spectrum(cell, params, xs, transient=60, segments=4, interval=2)
+    np.testing.assert_allclose(uneven.exponents.sum(-1), volumes.mean(0), rtol=1e-9)
+
+
+def test_segments_side_by_side_are_the_run_in_one(x64):
+    """Where the exponents lie so far apart that the vectors forget their start in the transient."""
+    cell = CELLS["elman"]
+    params, xs = problem(cell, steps=142)
+    gains = jnp.array([2.0, 1.0, 0.3, 0.1, 0.03])
+    params = params._replace(recurrent_kernel=gains * params.recurrent_kernel)
+    whole = lyapunov_spectrum(cell, params, xs, 2, transient=62)
+    apart = lyapunov_spectrum(cell, params, xs, 2, transient=62, segments=4)
+    for name in ("exponents", "standard_error", "block_means"):
+        np.testing.assert_allclose(getattr(apart, name), getattr(whole, name), rtol=1e-9)
+    assert (apart.dimensions == 5).all() and (whole.dimensions == 5).all()
+
+
+@pytest.mark.slow
+def test_segments_of_a_complex_carry_and_of_a_linear_cell(x64):
+    cell = LRU(3)
+    params = jax.tree.map(lambda p: p.astype(float), cell.init(KEY, 3))
+    xs = jax.random.normal(KEY, (300, 3))
+    found = lyapunov_spectrum(cell, params, xs, transient=100, segments=5)
+    want = np.repeat(-np.exp(np.asarray(params.log_decay)), 2)
+    np.testing.assert_allclose(found.exponents, np.sort(want)[::-1], atol=2e-2)
+    linear = rnnjax.cells.LRU(3)
+    params = linear.init(KEY, 3)
+    one = lyapunov_spectrum(linear, params, xs, transient=100)
+    many = lyapunov_spectrum(linear, params, xs, transient=100, segments=5)
+    np.testing.assert_array_equal(one.exponents, many.exponents)
