@@ -26,6 +26,12 @@ assert losses.shape == scores.shape == (2,) and paths.shape == (2, 4)
 assert (log_probs <= 0).all() and abs(confidence.sum() - 5) < 1e-4
 assert drawn.tokens.shape == (2, 20) and (drawn.lengths >= 1).all()
 """,
+    "docs/dynamics.md": """
+assert found.report.num_converged > 1000 and found.q.max() <= 1e-20
+assert branch.ended == "at stop" and branch.values[-1] == 1
+assert drawn.epochs["stimulus"].start.shape == drawn.conditions.coherence.shape == (1024,)
+assert ei.init(jax.random.key(0), 3) is not None
+""",
     "docs/diagnostics.md": """
 names = {"loss", "adjoint_norm_lag_200", "update_ratio_bias", "gate_f_low"}
 assert names <= set(metrics), metrics

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from rnnjax.cells import initializers
 from rnnjax.cells.base import Cell, check_heads, check_inputs, check_size, in_types_of
 from rnnjax.cells.initializers import Initializer
-from rnnjax.cells.kernels import matmul
+from rnnjax.cells.kernels import matmul, outer
 
 
 class DeltaNetParams(NamedTuple):
@@ -178,4 +178,4 @@ def times(matrix: Array, vector: Array) -> Array:
 def corrected(matrix: Array, u: DeltaNetInput) -> Array:
     """Return S + beta (v - S k) k^T."""
     error = name(u.beta, "beta")[..., None] * (u.v - times(matrix, u.k))
-    return matrix + error[..., None] * u.k[..., None, :]
+    return matrix + outer(error, u.k)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from rnnjax.cells import initializers
 from rnnjax.cells.base import check_heads, check_inputs, check_size, zeros
 from rnnjax.cells.initializers import Initializer
-from rnnjax.cells.kernels import matmul
+from rnnjax.cells.kernels import matmul, outer
 from rnnjax.cells.linear import Linear
 
 Decay = Literal["fixed", "vector", "scalar"]
@@ -172,7 +172,7 @@ class LinearAttention(Linear):
             step = softplus(a)
             k, a = step[..., None] * k, name(jnp.exp(-step * ready.rate), "a")
         a = a[..., None] if self.decay == "vector" else a[..., None, None]
-        written = LinearAttentionCarry(k[..., None] * v[..., None, :], q)
+        written = LinearAttentionCarry(outer(k, v), q)
         return LinearAttentionCarry(a, 0.0), written
 
     def output(self, carry: LinearAttentionCarry) -> Float[Array, "*batch H"]:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from rnnjax.cells import initializers
 from rnnjax.cells.base import check_heads, check_inputs, check_size, zeros
 from rnnjax.cells.initializers import Initializer, draw
-from rnnjax.cells.kernels import matmul
+from rnnjax.cells.kernels import matmul, outer
 from rnnjax.cells.linear import Linear
 
 
@@ -149,7 +149,7 @@ class MLSTM(Linear):
         f, o = name(sigmoid(f), "f"), name(sigmoid(o), "o")
         write = (jnp.exp(i) / math.sqrt(self._key_size))[..., None] * k
         a = MLSTMCarry(f[..., None, None], f[..., None], 0.0, 0.0)
-        return a, MLSTMCarry(write[..., None] * v[..., None, :], write, q, o)
+        return a, MLSTMCarry(outer(write, v), write, q, o)
 
     def output(self, carry: MLSTMCarry) -> Float[Array, "*batch H"]:
         """Return h."""

@@ -33,6 +33,7 @@ from rnnjax.recurrence.steps import Now, enter, flags, leave, where
 
 PyTree = Any
 CHUNK_BYTES = 1 << 16  # of a linear cell's states
+FEWEST_STEPS = 8  # of a chunk of several; larger states go step by step
 
 
 def checked_and_run(
@@ -248,11 +249,14 @@ def _in_cache(scan, carry, inputs, total, reverse):
 
     What a linear cell computes of the inputs is many times as large as they are, and quicker to
     compute again than to read from memory: 157 -> 65 ms (MinGRU; B, T, D, H = 1, 65536, 16, 64).
+    States that are large, such as matrices, are best read while they are in the cache, so a chunk
+    is then a single step: 360 -> 270 ms (RetNet; 16, 4096, 64, 128).
     """
     step = sum(c.size * c.dtype.itemsize for c in jax.tree.leaves(carry))
     if not (isinstance(total, int) and isinstance(step, int)):  # of an exported program
         return scan(carry, inputs)
-    size = max(4, min(128, CHUNK_BYTES // max(1, step)))
+    size = min(128, CHUNK_BYTES // max(1, step))
+    size = 1 if size < FEWEST_STEPS else size
     if total <= size:
         return scan(carry, inputs)
 
