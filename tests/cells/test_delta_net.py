@@ -254,6 +254,6 @@ def test_gradients_are_those_of_the_papers_equations(name, x64):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CELLS)
-def test_it_passes_check_cell(name):
-    check_cell(CELLS[name](4, num_heads=2, key_size=3), D)
+def test_the_gated_one_passes_check_cell():
+    """The other is this one with alpha = 1."""
+    check_cell(GatedDeltaNet(4, num_heads=2, key_size=3), D)

@@ -217,13 +217,5 @@ def test_it_takes_the_fast_path(unitary):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "cell",
-    [
-        OrthogonalRNN(5, recurrent_kernel_init=Gaussian()),
-        OrthogonalRNN(4, unitary=True, parametrization="cayley"),
-    ],
-    ids=["real", "unitary"],
-)
-def test_it_passes_check_cell(cell):
-    check_cell(cell, D)
+def test_the_unitary_one_passes_check_cell():
+    check_cell(OrthogonalRNN(4, unitary=True, parametrization="cayley"), D)

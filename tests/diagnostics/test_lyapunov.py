@@ -165,7 +165,7 @@ def test_it_is_vmapped_and_differentiated(x64):
 
     def total(gain):
         scaled = params._replace(recurrent_kernel=gain * params.recurrent_kernel)
-        return lyapunov_spectrum(cell, scaled, xs).exponents.sum()
+        return lyapunov_spectrum(cell, scaled, xs, 2).exponents.sum()
 
     together = jax.vmap(total)(jnp.array([0.8, 1.1]))
     np.testing.assert_allclose(together, [total(0.8), total(1.1)], rtol=1e-9)
