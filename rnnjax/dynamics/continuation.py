@@ -95,7 +95,8 @@ def continue_fixed_point(
     check_positive("max_step", longest)
     point = jax.tree.map(lambda a: jnp.asarray(a)[None], point)
     point = maps.checked_starts(cell, point, "point")
-    given = maps.make_map(cell, *along(jnp.asarray(start, float)), maps.one_of(point))
+    params, x = along(jnp.asarray(start, float))
+    given = maps.make_map(cell, params, x, maps.one_of(point))
     flat = maps.flat_states(given.carry, 0)
     if tolerance is None:
         tolerance = 1e-10 if jnp.finfo(flat.dtype).bits >= 64 else 1e-5

@@ -70,6 +70,7 @@ def test_wrong_numbers_are_not_timed(load, monkeypatch):
         return network._replace(run=lambda params, xs: 1.01 * network.run(params, xs))
 
     monkeypatch.setattr(module, "associative", broken)
+    monkeypatch.setattr(module, "RIVALS", ())  # as if it were one of ours
     monkeypatch.setattr(load("timing"), "interleaved", lambda *_, **__: pytest.fail("timed"))
     config = module.Config(**SMALL, cells=("mingru",), contenders=("rnnjax", "associative_scan"))
     with pytest.raises(AssertionError, match="associative_scan: outputs differs"):
@@ -132,3 +133,19 @@ def test_wrong_arguments_are_one_line(arguments, message, load, capsys):
     error = capsys.readouterr().err
     assert stop.value.code == 2
     assert error.startswith(f"error: {message}") and error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_another_librarys_way_that_computes_wrong_numbers_is_left_out(load, monkeypatch):
+    module = load("linear")
+    right = module.associative
+
+    def wrong(cell):
+        network = right(cell)
+        return module.Network(lambda params, xs: 1.01 * network.run(params, xs), network.weights)
+
+    monkeypatch.setattr(module, "associative", wrong)
+    config = module.Config(**SMALL, cells=("mingru",), newton_cells=())
+    rows, reasons = module.measure(config, "mingru", "2,6,3,4")
+    assert [row["contender"] for row in rows] == ["rnnjax", "rnnjax-parallel", "lax.scan"]
+    assert reasons["associative_scan"].startswith("at T = 6, outputs differs from that in float64")

@@ -101,7 +101,7 @@ def test_the_verdict_follows_its_rule():
     ("arguments", "names"),
     [
         ("--sizes 64", ("--sizes", "two or more")),
-        ("--sizes 64 32", ("--sizes", "rise")),
+        ("--sizes 64 32", ("--sizes", "rising order")),
         ("--sizes 1 2", ("--sizes", "at least 2")),
         ("--steps 0", ("--steps", "at least 1")),
         ("--transient -1", ("--transient", "at least 0")),
