@@ -30,7 +30,7 @@ def truncated(rng, mean, low, high):
         (TruncatedExponential(50, 130, 170), lambda rng: truncated(rng, 50, 130, 170)),
         (330, lambda rng: np.full(MANY, 330)),
     ],
-    ids=repr,
+    ids=lambda value: str(value).replace(" ", "") if not callable(value) else "draw",
 )
 def test_steps_have_the_odds_of_draws_by_numpy(duration, draw, dt):
     steps, odds = step_table(duration, dt)
