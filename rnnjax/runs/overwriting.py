@@ -89,9 +89,16 @@ def recover(path: Path) -> None:
     """Finish or undo what a killed process left half done.
 
     Raises:
-        OSError: something is a symbolic link, or cannot be moved or removed.
+        OSError: something is a symbolic link, or cannot be moved or removed; or there is a list of
+            what is to be deleted beside a run, which no process leaves.
     """
     refuse_links(path)
+    beside = [name for name in (WRITTEN, FINISHED) if os.path.lexists(path / name)]
+    if os.path.lexists(path / DISCARDED) and beside:
+        raise FileExistsError(
+            f"{path} holds {DISCARDED} and {beside[0]}, and no process leaves both; remove "
+            f"{DISCARDED}, or give another directory"
+        )
     _delete_listed(path, DISCARDED)
     replaced = path / REPLACED
     if not replaced.exists():

@@ -201,3 +201,18 @@ def test_a_ragged_table_is_damaged(run):
         Path(run.path / "t.csv").write_text(text)
         with pytest.raises(OSError, match=r"t\.csv is damaged: "):
             run.read_table("t")
+
+
+@pytest.mark.parametrize("hidden", [(), (".rnnjax",)], ids=["listed", "unlisted"])
+def test_a_list_of_what_to_delete_beside_a_run_deletes_nothing(tmp_path, hidden):
+    """A process that discards a run has renamed its list, and the run is not finished."""
+    path = tmp_path / "run"
+    begin(path).finish()
+    for name in hidden:
+        (path / name).unlink()
+    (path / ".discarded").write_text("config.json\nmetrics.jsonl\n")
+    before = contents(path)
+    for overwrite in (False, True):
+        with pytest.raises(FileExistsError, match=r"\.discarded and .*, and no process leaves"):
+            resume_or_begin(path, overwrite=overwrite)
+        assert contents(path) == before
