@@ -61,9 +61,14 @@ def test_no_loop_goes_through_the_steps_and_memory_is_that_of_the_scans(name):
 @pytest.mark.aot
 @pytest.mark.parametrize("name", [*map(group, ["parallel_mingru", "newton_elman"])])
 def test_memory_grows_no_faster_than_the_number_of_steps(name):
-    short = f"{name}_short"
-    ratio = RECURRENCES[name].T / RECURRENCES[short].T
-    assert temporaries("h100", name) <= 1.05 * ratio * temporaries("h100", short)
+    """It is the same few times that of the states at both lengths.
+
+    Two lengths by themselves do not tell: how buffers are packed varies by a fifth. MinGRU has 6.7,
+    7.1, 7.4, 7.4, 8.0, 6.6 times its states at 64, 128, .. 2048 steps.
+    """
+    *_, times = PROGRAMS[name]
+    for length in (f"{name}_short", name):
+        assert temporaries("h100", length) <= times * scanned(length)
 
 
 @pytest.mark.aot
