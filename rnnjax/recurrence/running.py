@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 from rnnjax.cells.base import Cell, check_size
 from rnnjax.cells.linear import Linear
 from rnnjax.recurrence.fast import fast_scan, served
+from rnnjax.recurrence.in_cache import chunk_size, scan_in_cache
 from rnnjax.recurrence.in_chunks import scan_in_chunks
 from rnnjax.recurrence.inputs import batch_shape, check_params
 from rnnjax.recurrence.linear_scan import BY_PLATFORM, STEP_BY_STEP, scan_linear
@@ -32,8 +33,6 @@ from rnnjax.recurrence.options import (
 from rnnjax.recurrence.steps import Now, enter, flags, leave, where
 
 PyTree = Any
-CHUNK_BYTES = 1 << 16  # of a linear cell's states
-FEWEST_STEPS = 8  # of a chunk of several; larger states go step by step
 
 
 def checked_and_run(
@@ -174,14 +173,15 @@ def _run(
     shared = reset_carry, clip_adjoints
     enter_step = functools.partial(enter, len(batch))
 
-    def scan(read, ready, carry, xs, now, shared):
+    def scan(read, ready, carry, xs, now, shared, *, at_once=True):
         def step(carry, inputs):
             u, now = inputs
+            u = u if at_once else cell.project(ready, u)
             carry = enter_step(shared, carry, now)
             carry = leave(carry, cell.step(ready, carry, u), now)
             return carry, read(carry)
 
-        us = cell.project(ready, xs)
+        us = cell.project(ready, xs) if at_once else xs
         return lax.scan(step, carry, (us, now), reverse=reverse, unroll=unroll)
 
     def read(carry):
@@ -192,10 +192,10 @@ def _run(
     fast = not parallel and newton is None and served(cell, ready, carry, xs) and not varying
     # A cut or a clipped gradient is one operation more in each step of a loop.
     marked = parallel or newton is not None or cut is not None or clip_adjoints is not None
-    stepped = issubclass(type(cell), Linear) and not marked
-    linear = parallel or stepped
+    linear = parallel or (isinstance(cell, Linear) and not marked)
+    step_by_step = not (fast or parallel or varying or newton)
 
-    def run(ready, shared, carry, inputs):
+    def run(ready, shared, carry, inputs, *, project_in_loop=False):
         xs, now, own, emitted, guess = inputs
         arguments: Any = (ready, carry, xs, now, shared)
         if fast:
@@ -207,6 +207,8 @@ def _run(
             walk = functools.partial(fast_scan, cell, plain, values, enter_step, leave)
             final, carries = walk(arguments, reverse=reverse, lean=checkpoint_every == 1)
             outputs, carries = read(carries)
+        elif project_in_loop:
+            final, (outputs, carries) = scan(read, *arguments, at_once=False)
         elif linear:
             how: Any = {"batch_ndim": len(batch), "reverse": reverse, "own_backward": not varying}
             way = BY_PLATFORM if parallel else STEP_BY_STEP
@@ -224,9 +226,12 @@ def _run(
         return final, (outputs, carries)
 
     def run_all(ready, shared, carry, inputs):
-        one = functools.partial(run, ready, shared)
-        if checkpoint_every is None and stepped and not varying:
-            return _in_cache(one, carry, inputs, total, reverse)
+        one, size = functools.partial(run, ready, shared), None
+        if checkpoint_every is None and step_by_step:
+            size = chunk_size(cell, ready, carry, inputs[0])
+        if size is not None:
+            loop = functools.partial(run, project_in_loop=True)
+            return scan_in_cache(run, loop, (ready, shared, carry, inputs), total, size, reverse)
         if checkpoint_every is None or (fast and checkpoint_every == 1):
             return one(carry, inputs)
         return scan_in_chunks(one, carry, inputs, total, checkpoint_every, reverse)
@@ -242,26 +247,3 @@ def _run(
         )
     final, (outputs, carries) = run_all(ready, shared, carry, (xs, now, own, emitted, guess))
     return (final, outputs, carries) if return_carries else (final, outputs)
-
-
-def _in_cache(scan, carry, inputs, total, reverse):
-    """Run `scan(carry, inputs)`, on a CPU on chunks that stay in its cache, backward too.
-
-    What a linear cell computes of the inputs is many times as large as they are, and quicker to
-    compute again than to read from memory: 157 -> 65 ms (MinGRU; B, T, D, H = 1, 65536, 16, 64).
-    States that are large, such as matrices, are best read while they are in the cache, so a chunk
-    is then a single step: 360 -> 270 ms (RetNet; 16, 4096, 64, 128). The backward pass then keeps
-    the state that enters each step, as that of a plain scan does; `checkpoint_every` keeps fewer.
-    """
-    step = sum(c.size * c.dtype.itemsize for c in jax.tree.leaves(carry))
-    if not (isinstance(total, int) and isinstance(step, int)):  # of an exported program
-        return scan(carry, inputs)
-    size = min(128, CHUNK_BYTES // max(1, step))
-    size = 1 if size < FEWEST_STEPS else size
-    if total <= size:
-        return scan(carry, inputs)
-
-    def chunked(carry, inputs):
-        return scan_in_chunks(scan, carry, inputs, total, size, reverse)
-
-    return lax.platform_dependent(carry, inputs, cpu=chunked, default=scan)

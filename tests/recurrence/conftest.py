@@ -2,14 +2,19 @@
 
 import pytest
 
-from rnnjax.recurrence import fast
+from rnnjax.recurrence import fast, in_cache
 from rnnjax.recurrence.running import _unroll
 
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """Chunks of four steps: seven steps then need two, and the second overlaps the first."""
+    """Chunks of four steps: seven steps then need two, and the second overlaps the first.
+
+    Of cells without weights in their step, chunks of three; the last has a single step.
+    """
     monkeypatch.setattr(fast, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(in_cache, "MOST_STEPS", 3)
+    monkeypatch.setattr(in_cache, "FEWEST_STEPS", 1)
     _unroll.clear_cache()
     yield
     _unroll.clear_cache()
