@@ -35,7 +35,7 @@ def clusters(rows: Float[np.ndarray, "M N"], most: int) -> Clusters:
     rows = np.asarray(rows, float)
     if most < 2:
         raise ValueError(f"most must be at least 2, got {most}")
-    if len(np.unique(rows, axis=0)) < 3:
+    if not can_cluster(rows):
         raise ValueError("rows must hold at least three different ones")
     tree, found = linkage(rows, "ward"), []
     for num in range(2, min(most, len(rows) - 1) + 1):
@@ -48,11 +48,16 @@ def clusters(rows: Float[np.ndarray, "M N"], most: int) -> Clusters:
     return best._replace(labels=np.argsort(order)[best.labels])
 
 
+def can_cluster(rows: Float[np.ndarray, "M N"]) -> bool:
+    """Return whether there are at least three different rows."""
+    return len(np.unique(rows, axis=0)) > 2
+
+
 class Silhouettes(NamedTuple):
     """What `silhouettes` returns."""
 
-    num: int  # of clusters
-    silhouette: float
+    num: int  # of clusters; 0 if there are fewer than three different rows
+    silhouette: float  # NaN then
     shuffled: float  # the largest of the control's
 
 
@@ -66,6 +71,8 @@ def silhouettes(rows: Float[np.ndarray, "M N"], most: int, shuffles: int, seed: 
         shuffles: how often all rows are shuffled.
         seed: of the shuffles.
     """
+    if not can_cluster(rows):
+        return Silhouettes(0, float("nan"), float("nan"))
     found, rng = clusters(rows, most), np.random.default_rng(seed)
     control = [clusters(rng.permuted(rows, axis=1), most).silhouette for _ in range(shuffles)]
     return Silhouettes(found.num, found.silhouette, max(control))

@@ -13,7 +13,7 @@ and `clustering.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from rnnjax import diagnostics, training
 from rnnjax.cells.initializers import Orthogonal
 from rnnjax.command_line import ArgumentError, option
 from rnnjax.experiment import readout
-from rnnjax.experiment.clustering import clusters
+from rnnjax.experiment.clustering import can_cluster, clusters
 from rnnjax.experiment.drawing import draw_curves, draw_heat_maps
 from rnnjax.networks import label
 from rnnjax.tasks.trials import aligned_trials, direction_correct, pairs_by_kind
@@ -50,10 +50,17 @@ def task_variance(
     return jnp.einsum("tkh,tk->kh", apart.var(axis=2), steps / steps.sum(0))
 
 
+class TaskVariance(NamedTuple):
+    """What `measure_variance` returns."""
+
+    trained: Any  # [S, K, H]
+    rotated: Any  # the control's
+
+
 def measure_variance(
     cell: Any, params: Any, tasks: Sequence[Any], key: PRNGKeyArray, trials: int
-) -> dict[str, Float[np.ndarray, "S K H"]]:
-    """Return the task variance of S networks: `trained`, and `rotated`, a control.
+) -> TaskVariance:
+    """Return the task variance of S networks, and that of a control.
 
     Trials have no noise, and all trials of a task have one timing. The first epoch, fixation, is
     left out. The control has the same rates in a random basis, r Q with Q orthogonal.
@@ -69,10 +76,7 @@ def measure_variance(
 
     def both(params, *, inputs, steps, basis):
         _, rates = rnnjax.unroll(cell, params, inputs)
-        return {
-            "trained": task_variance(rates, steps),
-            "rotated": task_variance(rates @ basis, steps),
-        }
+        return TaskVariance(*(task_variance(r, steps) for r in (rates, rates @ basis)))
 
     shared = {"inputs": probe.inputs, "steps": probe.after_first, "basis": basis}
     return jax.tree.map(np.asarray, training.over_population(both)(params, **shared))
@@ -98,6 +102,19 @@ def fractional_variance(
         first, second = variance[[a, b]][:, variance[a] + variance[b] > ACTIVE]
         found.append((first - second) / (first + second))
     return np.concatenate(found)
+
+
+def correlations(rows: Float[np.ndarray, "K A"]) -> Float[np.ndarray, "K K"]:
+    """Return the correlation over units of each pair of tasks; NaN of one that is constant."""
+    if rows.shape[1] < 2:
+        return np.full((len(rows),) * 2, np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.corrcoef(rows)
+
+
+def share(holds: Bool[np.ndarray, " A"]) -> float:
+    """Return the share of units for which something holds; 0 if there are none."""
+    return float(holds.sum() / max(len(holds), 1))
 
 
 def observe_performance(cell: Any, batch: Any, tasks: int) -> Callable[[Any], Any]:
@@ -132,7 +149,7 @@ def check_pairs(config: Any, name: str) -> None:
 def tables(
     cell: str,
     tasks: Sequence[str],
-    variance: Mapping[str, Float[np.ndarray, "S K H"]],
+    variance: TaskVariance,
     performance: Mapping[int, Float[np.ndarray, "S K"]],
 ) -> dict[str, list[dict[str, Any]]]:
     """Return rows of the tables for one cell.
@@ -140,7 +157,7 @@ def tables(
     Args:
         cell: its name.
         tasks: their names.
-        variance: task variance of the rates under `trained`, and of a control under its name.
+        variance: as `measure_variance` returns it.
         performance: the share of right trials by update.
     """
     found: dict[str, list[dict[str, Any]]] = {
@@ -150,21 +167,23 @@ def tables(
             for step, shares in performance.items()
         ]
     }
-    rows = normalised_variance(variance["trained"][0])
-    labels = clusters(rows.T, MOST).labels
-    order = np.lexsort((-rows.max(0), rows.argmax(0), labels))
+    rows = normalised_variance(variance.trained[0])
+    labels = np.zeros(rows.shape[1], int)
+    if can_cluster(rows.T):
+        labels = clusters(rows.T, MOST).labels
+    order = np.lexsort((rows.argmax(0), labels))
     column = {"unit": np.arange(1, len(order) + 1), "cluster": labels[order] + 1}
-    alike = np.corrcoef(rows)
+    over_units = correlations(rows)
     for k, task in enumerate(tasks):
         place = {"cell": cell, "task": task}
         found.setdefault("variance", []).append(place | column | {"value": rows[k, order]})
-        others = {"other": list(tasks), "value": alike[k]}
+        others = {"other": list(tasks), "value": over_units[k]}
         found.setdefault("correlations", []).append(place | others)
     edges = np.linspace(-1, 1, BINS + 1)
     for kind, pairs in pairs_by_kind(tasks).items():
         a, b = pairs[-1]
         at = [(tasks.index(a), tasks.index(b))]
-        for name, of_seeds in variance.items():
+        for name, of_seeds in variance._asdict().items():
             counts = [np.histogram(fractional_variance(v, at), edges)[0] for v in of_seeds]
             shares = np.array([count / max(count.sum(), 1) for count in counts])
             row = {"panel": f"{label(cell)}: {a}, {b} ({kind})", "rates": name}
@@ -175,13 +194,16 @@ def tables(
 
 def draw(run: Any) -> None:
     """Draw the tables: figures of the same names."""
-    labels = {"xlabel": "update", "ylabel": "share of trials performed"}
-    draw_curves(run, "performance", "step", "task", panel="cell", level=0.95, **labels)
+    table = run.read_table("performance")
+    tasks, cells = (list(dict.fromkeys(table[name].tolist())) for name in ("task", "cell"))
+    common: dict[str, Any] = {"panel": "cell", "names": {cell: label(cell) for cell in cells}}
+    labels: dict[str, Any] = {"xlabel": "update", "ylabel": "share of trials performed"}
+    draw_curves(run, "performance", "step", "task", level=0.95, **labels, **common)
     labels = {"xlabel": "fractional task variance", "ylabel": "share of units"}
     draw_curves(run, "fractional", "ftv", "rates", panel="panel", columns=2, **labels)
-    labels = {"xlabel": "unit, sorted by cluster", "ylabel": "task", "borders": "cluster"}
+    common |= {"ys": tasks[::-1], "ylabel": "task"}  # the first on top
+    labels = {"xlabel": "unit, sorted by cluster", "borders": "cluster"}
     labels |= {"label": "task variance, share of the unit's largest"}
-    draw_heat_maps(run, "variance", "unit", "task", "value", panel="cell", **labels)
-    options = {"symmetric": True, "label": "correlation over units"}
-    options |= {"panel": "cell", "xlabel": "task", "ylabel": "task"}
-    draw_heat_maps(run, "correlations", "other", "task", "value", **options)
+    draw_heat_maps(run, "variance", "unit", "task", "value", **labels, **common)
+    options = {"symmetric": True, "xlabel": "task", "label": "correlation over units"}
+    draw_heat_maps(run, "correlations", "other", "task", "value", **options, **common)
