@@ -58,3 +58,16 @@ def test_what_has_no_clusters_is_refused():
         experiment.clusters(np.ones((5, 2)), 3)
     with pytest.raises(ValueError, match=r"at least two clusters, got \[1\]"):
         experiment.silhouette(np.ones((3, 2)), np.ones(3, int))
+
+
+def test_the_control_shuffles_each_row_for_itself():
+    rows = drawn(0)
+    found = experiment.silhouettes(rows, most=6, shuffles=3, seed=5)
+    rng, control = np.random.default_rng(5), []
+    for _ in range(3):
+        shuffled = rng.permuted(rows, axis=1)
+        np.testing.assert_allclose(np.sort(shuffled, axis=1), np.sort(rows, axis=1))
+        control.append(experiment.clusters(shuffled, 6).silhouette)
+    assert found == (3, experiment.clusters(rows, 6).silhouette, max(control))
+    num, *values = experiment.silhouettes(np.ones((4, 2)), most=6, shuffles=3, seed=5)
+    assert num == 0 and np.isnan(values).all()
