@@ -42,7 +42,7 @@ class Config(TrainingOptions, CellOptions):
     """Train one network on many tasks, and measure which of them each unit serves.
 
     Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV), metrics.jsonl and
-    summary.json. The default run takes about a minute and a half on two CPU cores.
+    summary.json. The default run takes about two minutes on two CPU cores.
     """
 
     tasks: tuple[str, ...] = ("go", "rtgo", "dlygo", "anti", "rtanti", "dlyanti", "dm1", "dm2")
@@ -160,7 +160,7 @@ def measure(config, run):
         variance = many_tasks.measure_variance(cell, params.cell, tasks, key, TRIALS)
         networks = zip(right[config.steps], config.members, *variance, strict=True)
         found[name] = [describe(names, *network) for network in networks]
-        for table, rows in many_tasks.tables(name, names, variance, right).items():
+        for table, rows in many_tasks.tables(name, names, variance, right, 0.9).items():
             tables.setdefault(table, []).extend(rows)
         run.write_tables(tables)
     return {"cells": found}

@@ -6,6 +6,7 @@ performance    share of right trials by `cell`, `task` and `step`, over seeds
 variance       normalised task variance of each active unit, sorted by `cluster`, of the first seed
 correlations   of normalised task variance over units, for each pair of tasks, of the first seed
 fractional     histogram of the fractional variance of pairs of tasks, over seeds
+special        share of units whose fractional variance is large, for each pair, mean over seeds
 
 Source: Yang, Joglekar, Song, Newsome, Wang 2019, "Task representations in neural networks trained
 to perform many cognitive tasks", Nature Neuroscience 22; github.com/gyyang/multitask, `variance.py`
@@ -151,6 +152,7 @@ def tables(
     tasks: Sequence[str],
     variance: TaskVariance,
     performance: Mapping[int, Float[np.ndarray, "S K"]],
+    special: float,
 ) -> dict[str, list[dict[str, Any]]]:
     """Return rows of the tables for one cell.
 
@@ -159,6 +161,7 @@ def tables(
         tasks: their names.
         variance: as `measure_variance` returns it.
         performance: the share of right trials by update.
+        special: the modulus of the fractional variance from which on it is large.
     """
     found: dict[str, list[dict[str, Any]]] = {
         "performance": [
@@ -179,6 +182,13 @@ def tables(
         found.setdefault("variance", []).append(place | column | {"value": rows[k, order]})
         others = {"other": list(tasks), "value": over_units[k]}
         found.setdefault("correlations", []).append(place | others)
+        shares = [
+            np.mean(
+                [share(np.abs(fractional_variance(v, [(k, j)])) > special) for v in variance[0]]
+            )
+            for j in range(len(tasks))
+        ]
+        found.setdefault("special", []).append(place | {"other": list(tasks), "value": shares})
     edges = np.linspace(-1, 1, BINS + 1)
     for kind, pairs in pairs_by_kind(tasks).items():
         a, b = pairs[-1]
@@ -207,3 +217,5 @@ def draw(run: Any) -> None:
     draw_heat_maps(run, "variance", "unit", "task", "value", **labels, **common)
     options = {"symmetric": True, "xlabel": "task", "label": "correlation over units"}
     draw_heat_maps(run, "correlations", "other", "task", "value", **options, **common)
+    options = {"xlabel": "task", "label": "share of units special to one of two tasks"}
+    draw_heat_maps(run, "special", "other", "task", "value", **options, **common)

@@ -75,7 +75,7 @@ def test_tables_of_a_network_made_by_hand():
     own = np.array([[[0.0, 2, 1], [0, 2, 0.5], [4, 0.2, 0]]])
     variance = many_tasks.TaskVariance(own, np.ones_like(own))
     performance = {0: np.zeros((1, 3)), 10: np.array([[1.0, 0.5, 0.75]])}
-    found = many_tasks.tables("gru", TASKS, variance, performance)
+    found = many_tasks.tables("gru", TASKS, variance, performance, 0.9)
     assert [(r["task"], r["step"], r["median"]) for r in found["performance"]] == [
         *(("go", 0, 0), ("go", 10, 1)),
         *(("dlygo", 0, 0), ("dlygo", 10, 0.5)),
@@ -89,6 +89,8 @@ def test_tables_of_a_network_made_by_hand():
     rows = own[0] / own[0].max(0)
     wanted = np.corrcoef(rows)
     np.testing.assert_allclose([r["value"] for r in found["correlations"]], wanted)
+    special = [r["value"] for r in found["special"]]  # of the second unit FTV is 9/11
+    np.testing.assert_allclose(special, [[0, 0, 2 / 3], [0, 0, 2 / 3], [2 / 3, 2 / 3, 0]])
     alike, control, unlike, _ = found["fractional"]
     assert alike["panel"] == "GRU: go, dlygo (alike)" and unlike["panel"].endswith("(unlike)")
     assert [alike["rates"], control["rates"]] == ["trained", "rotated"]
@@ -96,5 +98,7 @@ def test_tables_of_a_network_made_by_hand():
     shares = dict(zip(np.round(alike["ftv"], 2).tolist(), alike["median"].tolist(), strict=True))
     assert shares[0.05] == shares[0.35] == 0.5  # 0 and 1/3; the unit of dm1 is silent in both
     assert unlike["median"][0] == pytest.approx(1 / 3)  # dlygo, dm1: the unit of dm1
-    silent = many_tasks.tables("gru", TASKS, many_tasks.TaskVariance(0 * own, own), performance)
+    silent = many_tasks.tables(
+        "gru", TASKS, many_tasks.TaskVariance(0 * own, own), performance, 0.9
+    )
     assert not len(silent["variance"][0]["unit"])

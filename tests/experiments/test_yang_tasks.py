@@ -39,7 +39,7 @@ def test_a_run_writes_everything_it_promises(tiny_run):
     assert set(summary) == {"cells", "verdict"}
     (network,) = summary["cells"]["rate"]
     assert set(network["performance"]) == set(TINY.tasks)
-    for figure in ("performance", "variance", "correlations", "fractional"):
+    for figure in ("performance", "variance", "correlations", "special", "fractional"):
         for ending in ("png", "svg", "csv"):
             assert (out / f"{figure}.{ending}").stat().st_size > 100
     assert summary["verdict"]["outcome"] == "quick run only"

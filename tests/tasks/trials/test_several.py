@@ -54,13 +54,13 @@ def test_tasks_of_different_shapes_are_refused():
 
 
 def test_the_epochs_of_the_longest_trial():
-    task = trials.yang2019_tasks(dt=100)["dm1"]  # fixation up to 500 ms, stimulus up to 600
+    task = trials.yang2019_tasks(dt=100)["dm1"]  # fixation below 500 ms, stimulus up to 600
     assert {n: (int(e.start), int(e.end)) for n, e in task.longest_epochs.items()} == {
-        "fixation": (0, 5),
-        "stimulus": (5, 11),
-        "decision": (11, 13),
+        "fixation": (0, 4),
+        "stimulus": (4, 10),
+        "decision": (10, 12),
     }
-    assert task.longest == 13
+    assert task.longest == 12
 
 
 def test_a_set_has_the_papers_cue_response_and_noise():
