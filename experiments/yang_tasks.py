@@ -174,10 +174,8 @@ def verdict(config, summary):
             "alike tasks correlated": lambda n: n["alike_correlation"] > n["unlike_correlation"],
             "most units equal in alike tasks": lambda n: n["alike_equal"] > 0.5,
             "special units in unlike tasks": lambda n: n["unlike_special"] > 0.1,
-            "more of them than in alike tasks": lambda n: n["unlike_special"] > n["alike_special"],
-            "more of them than in rotated rates": lambda n: (
-                n["unlike_special"] > n["unlike_rotated"]
-            ),
+            "special: beyond alike tasks": lambda n: n["unlike_special"] > n["alike_special"],
+            "special: beyond rotation": lambda n: n["unlike_special"] > n["unlike_rotated"],
             "clusters": lambda n: n["silhouette"] > n["shuffled"],
         }
         conditions |= {f"{cell}: {words}": all(map(rule, of)) for words, rule in rules.items()}
