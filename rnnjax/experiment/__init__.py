@@ -17,6 +17,7 @@ from rnnjax.experiment.baselines import (
     report,
     show_report,
 )
+from rnnjax.experiment.clustering import Clusters, Silhouettes, clusters, silhouette, silhouettes
 from rnnjax.experiment.console import estimate_text, print_table
 from rnnjax.experiment.drawing import (
     draw,
@@ -81,6 +82,7 @@ __all__ = [
     "ApplicationOptions",
     "CausalOptions",
     "CellOptions",
+    "Clusters",
     "Experiment",
     "InitialisationOptions",
     "NetworkOptions",
@@ -88,11 +90,13 @@ __all__ = [
     "PredictOptions",
     "RunOptions",
     "SeedOptions",
+    "Silhouettes",
     "SurfaceOptions",
     "TrainingOptions",
     "Verdict",
     "WriterOptions",
     "beats_baseline",
+    "clusters",
     "digit_sets",
     "draw",
     "draw_curves",
@@ -144,6 +148,8 @@ __all__ = [
     "select",
     "show_report",
     "shuffled_batches",
+    "silhouette",
+    "silhouettes",
     "start",
     "start_model",
     "step_band",

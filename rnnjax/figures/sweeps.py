@@ -30,6 +30,7 @@ def heat_maps(
     not_finite: str | None = None,
     xs: Sequence[Any] | None = None,
     ys: Sequence[Any] | None = None,
+    borders: str | None = None,
 ) -> Figure:
     """Draw a quantity over a grid as one heat map per panel, all on one scale.
 
@@ -47,6 +48,7 @@ def heat_maps(
         not_finite: the name of values that are not finite: their cells are crossed, and the crosses
             explained below the panels. None means no crosses.
         xs, ys: the values on the axes, in order, if they are more than the table's.
+        borders: name of a column that groups the values of x: white lines stand where it changes.
 
     Raises:
         ValueError: both `log` and `symmetric`.
@@ -72,6 +74,10 @@ def heat_maps(
         if not_finite and not finite.all():
             at = column[~finite] + 0.5, row[~finite] + 0.5
             crosses = ax.plot(*at, "x", color="0.45", markersize=7, label=not_finite)
+        if borders is not None:
+            group = dict(zip(column.tolist(), part[borders].tolist(), strict=True))
+            ends = [i for i in sorted(group) if i and group.get(i - 1, group[i]) != group[i]]
+            ax.vlines(ends, 0, len(ys), color="white", linewidth=1.5)
         drawing.ticks(ax.xaxis, across, names=names)
         drawing.ticks(ax.yaxis, ys, names=names)
         ax.set(xlabel=xlabel)

@@ -67,6 +67,14 @@ def test_heat_maps_name_words_and_cross_what_is_not_finite(stored):
     np.testing.assert_array_equal(shown, [[np.nan] * 3, [1.0, np.nan, 1.0]])
 
 
+def test_borders_of_heat_maps_stand_where_groups_change(stored):
+    groups = {1: 0, 2: 0, 3: 1, 4: 2}
+    parts = [{"x": x, "y": y, "v": x, "g": g} for x, g in groups.items() for y in "ab"]
+    _, lines = heat_maps(stored(parts), borders="g").axes[0].collections
+    assert [path.vertices[:, 0].tolist() for path in lines.get_paths()] == [[2, 2], [3, 3]]
+    assert [path.vertices[:, 1].tolist() for path in lines.get_paths()] == [[0, 2], [0, 2]]
+
+
 def test_colour_scales_of_heat_maps(stored):
     parts = [{"x": i, "y": 0, "v": v} for i, v in enumerate((-4.0, 0.0, 1e-3, 10.0, np.inf))]
     table = stored(parts)

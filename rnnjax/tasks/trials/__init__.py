@@ -25,14 +25,18 @@ from rnnjax.tasks.trials.psychometrics import (
     psychometric,
 )
 from rnnjax.tasks.trials.ready_set_go import ReadySetGo
-from rnnjax.tasks.trials.yang2019 import RULES
+from rnnjax.tasks.trials.rings import bumps
+from rnnjax.tasks.trials.several import AlignedTrials, aligned_trials, sample_tasks
+from rnnjax.tasks.trials.yang2019 import FAMILIES, RULES, direction_correct, pairs_by_kind
 from rnnjax.tasks.trials.yang2019_decision import YangDecision, YangDelayedDecision
 from rnnjax.tasks.trials.yang2019_match import YangMatchToCategory, YangMatchToSample
 from rnnjax.tasks.trials.yang2019_reach import YangDelayedReach, YangReactionReach
-from rnnjax.tasks.trials.yang2019_tasks import yang2019_tasks
+from rnnjax.tasks.trials.yang2019_tasks import yang2019_set, yang2019_tasks
 
 __all__ = [
+    "FAMILIES",
     "RULES",
+    "AlignedTrials",
     "Choice",
     "ContextDecision",
     "DelayedMatchToCategory",
@@ -56,8 +60,14 @@ __all__ = [
     "YangMatchToCategory",
     "YangMatchToSample",
     "YangReactionReach",
+    "aligned_trials",
+    "bumps",
     "choices",
+    "direction_correct",
     "fit_logistic",
+    "pairs_by_kind",
     "psychometric",
+    "sample_tasks",
+    "yang2019_set",
     "yang2019_tasks",
 ]

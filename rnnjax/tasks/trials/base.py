@@ -136,8 +136,12 @@ class TrialTask(Classification, Sampled):
     @property
     def longest(self) -> int:
         """The number of steps of the longest trial."""
-        most = {n: step_table(d, self.dt)[0][-1] for n, d in self.durations.items()}
-        return int(self.place(most)[self.epoch_names[-1]].end)
+        return int(self.longest_epochs[self.epoch_names[-1]].end)
+
+    @property
+    def longest_epochs(self) -> dict[str, Epoch]:
+        """The epochs of the trial in which each has its longest duration."""
+        return self.place({n: step_table(d, self.dt)[0][-1] for n, d in self.durations.items()})
 
     @property
     def output_size(self) -> int:

@@ -14,20 +14,27 @@ to perform many cognitive tasks", Nature Neuroscience 22, figure 1 and methods.
 """
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float
 
-from rnnjax.tasks.trials.base import TrialTask
-from rnnjax.tasks.trials.rings import check_even
+from rnnjax.tasks.base import Batch
+from rnnjax.tasks.trials.base import TrialTask, last_steps
+from rnnjax.tasks.trials.rings import angles, check_even
 
-RULES = (
-    *("go", "rtgo", "dlygo", "anti", "rtanti", "dlyanti"),
-    *("dm1", "dm2", "ctxdm1", "ctxdm2", "multidm"),
-    *("dlydm1", "dlydm2", "ctxdlydm1", "ctxdlydm2", "multidlydm"),
-    *("dms", "dnms", "dmc", "dnmc"),
-)
+FAMILIES = {
+    "Go": ("go", "rtgo", "dlygo"),
+    "Anti": ("anti", "rtanti", "dlyanti"),
+    "DM": ("dm1", "dm2", "ctxdm1", "ctxdm2", "multidm"),
+    "Dly DM": ("dlydm1", "dlydm2", "ctxdlydm1", "ctxdlydm2", "multidlydm"),
+    "Matching": ("dms", "dnms", "dmc", "dnmc"),
+}
+RULES = tuple(rule for family in FAMILIES.values() for rule in family)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,3 +79,47 @@ def of_modality(values: Any, modality: Any) -> Any:
     """Return the inputs `[T, 2R]` of both modalities, of which one has these values `[T, R]`."""
     both = jax.nn.one_hot(modality, 2, dtype=values.dtype)[:, None] * values[:, None, :]
     return both.reshape(len(values), -1)
+
+
+def pairs_by_kind(rules: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    """Return pairs of tasks that are `alike` and `unlike`, in order; other pairs are neither.
+
+    Alike are two of one family that differ in nothing but a delay (Go, Dly Go) or the modality in
+    which the stimuli are shown (DM 1, DM 2). Unlike are two of different `FAMILIES`, except DM and
+    Dly DM tasks that differ in nothing else.
+    """
+    found: dict[str, list[tuple[str, str]]] = {"alike": [], "unlike": []}
+    family = {rule: name for name, members in FAMILIES.items() for rule in members}
+    for a, b in itertools.combinations(rules, 2):
+        same = a.replace("dly", "").rstrip("12") == b.replace("dly", "").rstrip("12")
+        if family[a] == family[b] and same and not a.startswith("ctx"):
+            found["alike"].append((a, b))
+        elif family[a] != family[b] and not same:
+            found["unlike"].append((a, b))
+    return found
+
+
+def direction_correct(
+    outputs: Float[Array, "T B O"], batch: Batch, within: float = np.pi / 5
+) -> Bool[Array, " B"]:
+    """Return which trials a network performs that fixates and points: the authors' criterion.
+
+    Output 0 says that the network fixates if it is above 1/2. The other R outputs, on a ring, point
+    along their population vector sum_i y_i exp(i theta_i). A trial is right if at its last scored
+    step the network does what is due: it fixates, or it does not and points within an angle of the
+    target's. It must also have fixated at every scored step before the response, which the authors
+    do not ask for.
+
+    Args:
+        outputs: between 0 and 1.
+        batch: of any of the twenty tasks with R units.
+        within: radians; the authors' 36 degrees.
+
+    Source: github.com/gyyang/multitask, `get_perf`.
+    """
+    turns = jnp.exp(1j * jnp.asarray(angles(outputs.shape[-1] - 1), jnp.float32))
+    fixates, respond = outputs[..., 0] > 0.5, batch.targets > 0
+    off = jnp.angle(outputs[..., 1:] @ turns / turns[batch.targets - 1])
+    right = jnp.where(respond, ~fixates & (jnp.abs(off) < within), fixates)
+    at_end = jnp.take_along_axis(right, last_steps(batch)[None], axis=0)[0]
+    return at_end & (fixates | respond | ~batch.mask).all(axis=0)
