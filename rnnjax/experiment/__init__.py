@@ -73,6 +73,11 @@ from rnnjax.experiment.training import (
     start_model,
     train_and_probe,
 )
+from rnnjax.experiment.trajectory_tables import (
+    draw_trajectories,
+    flow_tables,
+    trajectory_rows,
+)
 from rnnjax.experiment.verdict import Outcome, Verdict, print_verdict
 from rnnjax.experiment.widths import model_of_size
 
@@ -101,10 +106,12 @@ __all__ = [
     "draw_phase_planes",
     "draw_shares",
     "draw_tables",
+    "draw_trajectories",
     "end_to_end_inputs",
     "estimate_text",
     "evaluate",
     "fit",
+    "flow_tables",
     "gradient_table",
     "in_plane",
     "layer_label",
@@ -149,4 +156,5 @@ __all__ = [
     "step_band",
     "surface_columns",
     "train_and_probe",
+    "trajectory_rows",
 ]
