@@ -1,29 +1,27 @@
 """How does a network reproduce an interval? By the speed at which its state moves.
 
 Claim: in ready-set-go a network measures the interval between two cues, Ready and Set, and goes as
-long after Set. The measured interval sets the state at Set, which sets the speed of the state from
-there to Go: the longer the interval, the slower (Remington, Narain, Hosseini, Jazayeri 2018,
-"Flexible sensorimotor computations through rapid reconfiguration of cortical dynamics"), along
-trajectories that are scaled in time (Wang, Narain, Hosseini, Jazayeri 2018, "Flexible timing by
-temporal scaling of cortical responses", where a constant input gives the interval). Here this is
-asked of full-rank cells and of a rate network of rank two, W = m n^T / N, which moves in a plane
-after transients (Beiran, Meirhaeghe, Sohn, Jazayeri, Ostojic 2023, "Parametric control of flexible
-timing through low-dimensional neural manifolds"), so that its flow field can be drawn.
+long after Set. The interval sets the state at Set, and this the speed of the state from Set to Go
+(Remington, Narain, Hosseini, Jazayeri 2018, "Flexible sensorimotor computations through rapid
+reconfiguration of cortical dynamics"), along trajectories that are scaled in time (Wang, Narain,
+Hosseini, Jazayeri 2018, "Flexible timing by temporal scaling of cortical responses", where a
+constant input sets the speed). We ask this of full-rank cells and of a rate network of rank two,
+which after transients moves in a plane (Beiran, Meirhaeghe, Sohn, Jazayeri, Ostojic 2023,
+"Parametric control of flexible timing through low-dimensional neural manifolds").
 
 The output, the logit of go minus that of fixate, learns to ramp as in these papers, here from -1 at
-Set to 0 at Go; a network goes where it first is positive. There is no noise, so no bias towards the
-mean is expected. All intervals on the grid of time steps are trained, and all are measured.
+Set to 0 at Go. There is no noise, so no bias towards the mean is expected. Networks are trained on
+all intervals on the grid of time steps, and measured on the same.
 
-Verdict: `reproduced` if for every network (1) the slope of produced against sample intervals is
-within .1 of one: at the ends of the range, 350 ms from its middle, that is less than a time step;
-(2) the exponent of the mean ||s_{t+1} - s_t|| from Set to Go as a power of the interval is below
--1/2, nearer to -1, temporal scaling, than to 0, a clock; (3) trajectories of two intervals are on
-average nearer to each other at the same phase than at the same time since Set; (4) the first
-principal component of the states at Set rises or falls with the interval throughout. Else
-`not reproduced`; `quick run only` if --steps, --seeds or --features is below its default.
+Verdict: `reproduced` if in every network (1) the slope of produced against sample intervals is
+within .1 of one: 350 ms from the middle of the range that is an error of less than one step; (2)
+the mean ||s_{t+1} - s_t|| from Set to Go is a power of the interval with an exponent below -1/2,
+nearer to -1, temporal scaling, than to 0, a clock; (3) trajectories of two intervals are on average
+nearer to each other at the same phase than at the same time since Set; (4) the first principal
+component of the states at Set rises, or falls, with the interval throughout. Else `not reproduced`;
+`quick run only` if --steps, --seeds or --features is below its default.
 
-    python experiments/ready_set_go.py
-    python experiments/ready_set_go.py --cells gru ./mine.py:MyCell --steps 4000
+    python experiments/ready_set_go.py --cells rate gru ./mine.py:MyCell
 """
 
 import dataclasses
@@ -39,9 +37,6 @@ from rnnjax.tasks import trials
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-RANK_TWO = "rank-two rate"
-BAND = "median", "q25", "q75"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,35 +62,28 @@ class Config(TrainingOptions, CellOptions):
     seeds: int = 2
 
     def __post_init__(self):
-        at_least(1, self, "dt", most=83)  # a cue lasts 83 ms; first, because cells are made with it
+        at_least(1, self, "dt", most=83)  # a cue lasts 83 ms. First: cells are made with it
         super().__post_init__()
+        at_least(2, self, "features")
         at_least(100, self, "shortest", "longest", most=60_000)
         if len(self.intervals) < 3:
-            raise ArgumentError(
-                "--longest must be at least two steps of --dt above --shortest, got "
-                f"{self.longest} and {self.shortest} at a dt of {self.dt}"
-            )
-
-    def make_cell(self, name, **options):
-        own = {"dt": self.dt} if name == "rate" else {}
-        return super().make_cell(name, **own, **options)
-
-    @property
-    def networks(self):
-        low_rank = cells.Constrained(self.make_cell("rate"), low_rank=cells.LowRank(2))
-        return {short_name(n): self.make_cell(n) for n in self.cells} | {RANK_TWO: low_rank}
+            least = self.shortest // self.dt * self.dt + 2 * self.dt + 1
+            raise ArgumentError(f"--longest must be at least {least}, got {self.longest}")
 
     @property
     def intervals(self):
         return range(self.shortest // self.dt, -(-self.longest // self.dt))  # in steps
 
-    def make_task(self, measure_ms=None, length=0):
-        measure_ms = measure_ms or trials.Uniform(self.shortest, self.longest)
-        return trials.ReadySetGo(dt=self.dt, measure_ms=measure_ms, length=length)
+    def make_cell(self, name, **options):
+        return super().make_cell(name, **({"dt": self.dt} if name == "rate" else {}), **options)
+
+    def make_networks(self):
+        rank_two = cells.Constrained(self.make_cell("rate"), low_rank=cells.LowRank(2))
+        return {short_name(n): self.make_cell(n) for n in self.cells} | {"rank-two rate": rank_two}
 
 
 def ramp(batch):
-    """Return the target `[T, B]` of the logit of go minus that of fixate, and what is scored."""
+    """Return the target `[T, B]` of the logit of go minus that of fixate, and which steps count."""
     production = batch.mask & (batch.inputs[..., 0] == 0)  # the fixation cue is off
     start, go = production.argmax(axis=0), batch.targets.argmax(axis=0)
     time = jnp.arange(len(batch.mask))[:, None]
@@ -106,9 +94,8 @@ def make_train_step(cell, optimizer):
     def train_step(state, batch):
         def loss_fn(params):
             logits = readout.apply(cell, params, batch.inputs)
-            target, scored = ramp(batch)
-            errors = (logits[..., 1] - logits[..., 0] - target) ** 2
-            return jnp.sum(jnp.where(scored, errors, 0)) / jnp.sum(scored)
+            target, counted = ramp(batch)
+            return jnp.mean((logits[..., 1] - logits[..., 0] - target) ** 2, where=counted)
 
         loss, gradient = jax.value_and_grad(loss_fn)(state.params)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -126,109 +113,84 @@ def train(config, run, name, cell, task):
 
     rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
     optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate))
-    state = readout.start(config, optimizer, cell, task)
     resumable = training.ResumableTraining.from_config(config, run, config.members, cell=name)
-    sample = functools.partial(task.sample, batch_size=config.batch_size)
-    options = {"steps": config.steps, "chunk_size": -(-config.steps // 10)}
-    step = make_train_step(cell, optimizer)
-    return resumable.train_on_samples(step, state, sample, **options).state.params
+    return resumable.train_on_samples(
+        make_train_step(cell, optimizer),
+        readout.start(config, optimizer, cell, task),
+        functools.partial(task.sample, batch_size=config.batch_size),
+        steps=config.steps,
+        chunk_size=config.steps,
+    ).state.params
 
 
-def follow(cell, params, sets, inputs):
-    """Return the trajectories from Set to Go, and when the network goes after Set, in steps."""
+def follow(cell, params, tested):
+    """Return the trajectories from Set to Go, and when the network goes, in steps after Set."""
+    inputs, starts = tested.batch.inputs, tested.epochs["production"].start.tolist()
     _, hidden, carries = rnnjax.unroll(cell, params.cell, inputs, return_carries=True)
-    logits, states = hidden @ params.kernel + params.bias, dynamics.flat_states(carries, 2)
-    paths, produced = [], []
-    for k, start in enumerate(sets):
-        output = np.asarray(logits[start:, k, 1] - logits[start:, k, 0], float)
-        last = int(np.argmax(output > 0))  # 0 if it is never positive, or is so from the start
-        before = output[last - 1]
-        produced.append(last - output[last] / (output[last] - before) if last else np.nan)
-        paths.append(np.asarray(states[start : start + max(last, 1) + 1, k], float))
-    return paths, np.array(produced)
+    logits = np.asarray(hidden @ params.kernel + params.bias, float)
+    states = np.asarray(dynamics.flat_states(carries, 2), float)
+    output = [logits[start:, k, 1] - logits[start:, k, 0] for k, start in enumerate(starts)]
+    went = [dynamics.first_crossing(values) for values in output]
+    steps = np.ceil(np.nan_to_num(went, nan=1)).astype(int)  # one, if it never goes
+    ends = enumerate(zip(starts, starts + steps + 1, strict=True))
+    return [states[start:end, k] for k, (start, end) in ends], np.array(went)
 
 
-def describe(intervals, paths, produced):
+def describe(intervals, paths, went):
     """Return what is claimed of one network."""
-    at_set = diagnostics.principal_components(np.stack([path[0] for path in paths]), 1)
-    rises = np.diff(np.asarray(at_set.projections)[:, 0]) > 0
-    speeds = np.array([dynamics.mean_speed(path) for path in paths])
-    same_phase = [dynamics.at_phases(path) for path in paths]
+    at_set = diagnostics.principal_components(np.stack([path[0] for path in paths]), 1).projections
+    rises = np.diff(at_set, axis=0) > 0
+    speeds = [dynamics.mean_speed(path) for path in paths]
+    in_phase = [dynamics.at_phases(path) for path in paths]
     return {
-        "slope": diagnostics.line_fit(intervals, produced).slope,
-        "goes": bool(np.isfinite(produced).all()),
+        "slope": diagnostics.line_fit(intervals, went).slope,
+        "goes": bool(np.isfinite(went).all()),
         "speed_exponent": diagnostics.line_fit(np.log(intervals), np.log(speeds)).slope,
-        "phase_over_time": dynamics.mean_distance(same_phase) / dynamics.mean_distance(paths),
+        "phase_over_time": dynamics.mean_distance(in_phase) / dynamics.mean_distance(paths),
         "ordered": bool(rises.all() or not rises.any()),
-        "speeds": speeds.tolist(),
     }
 
 
 def measure(config, run):
-    task, found, rows = config.make_task(), {}, {"produced": [], "speed": [], "trajectories": []}
-    steps = np.array(config.intervals)
-    sample = dict(interval=steps * config.dt)
-    tested = [config.make_task(int(k) * config.dt, task.total_length) for k in steps]
-    tested = [one.sample_trials(jax.random.key(0), 1) for one in tested]  # nothing is random
-    inputs = jnp.concatenate([one.batch.inputs for one in tested], axis=1)
-    sets = [int(one.epochs["production"].start[0]) for one in tested]
-    for name, cell in progress(list(config.networks.items()), "networks"):
+    duration = trials.Uniform(config.shortest, config.longest)
+    task = trials.ReadySetGo(dt=config.dt, measure_ms=duration)
+    steps, found, rows = np.array(config.intervals), {}, []
+    tested, interval = task.trials_of(steps), steps * config.dt
+    for name, cell in progress(list(config.make_networks().items()), "networks"):
         params = train(config, run, name, cell, task)
-        own = [
-            follow(cell, experiment.member(params, i), sets, inputs) for i in range(config.seeds)
-        ]
-        found[name] = [describe(steps, *one) for one in own]
-        produced = np.stack([one[1] for one in own], axis=1) * config.dt
-        rows["produced"].append({"network": name, **sample, **diagnostics.quartiles(produced)})
-        speeds = np.array([entry["speeds"] for entry in found[name]]).T
-        band = diagnostics.quartiles(speeds / speeds[0])
-        rows["speed"].append({"network": name, **sample, **band})
-        rows["trajectories"] += experiment.trajectory_rows(
-            own[0][0], sample["interval"], network=name
-        )
-    same, law = sample["interval"], steps[0] / steps
-    rows["produced"].append({"network": "identity", **sample, **dict.fromkeys(BAND, same)})
-    rows["speed"].append({"network": "1 / interval", **sample, **dict.fromkeys(BAND, law)})
-    run.write_tables(rows)
-    first = experiment.member(params, 0)  # of the rank-two network
-    tables = experiment.flow_tables(cell, first.cell, own[0][0], sample["interval"], config.seed)
-    run.write_tables(tables)
-    return {"intervals": same.tolist(), "networks": found}
+        members = [experiment.member(params, i) for i in range(config.seeds)]
+        paths, went = zip(*(follow(cell, member, tested) for member in members), strict=True)
+        found[name] = [describe(steps, *one) for one in zip(paths, went, strict=True)]
+        speeds = [[dynamics.mean_speed(path) for path in of] for of in paths]
+        rows.append((name, paths[0], config.dt * np.array(went), np.array(speeds)))
+    run.write_tables(experiment.timing_tables(interval, rows))  # the last network has rank two
+    run.write_tables(experiment.flow_tables(cell, members[0].cell, paths[0], interval))
+    return {"intervals": interval.tolist(), "networks": found}
 
 
 def verdict(config, summary):
     conditions = {}
     for name, of in summary["networks"].items():
-        follows = all(n["goes"] and abs(n["slope"] - 1) <= 0.1 for n in of)
-        conditions[f"{name}: produced intervals follow the sample"] = follows
-        slower = all(n["speed_exponent"] < -0.5 for n in of)
-        conditions[f"{name}: the speed falls like 1 / interval"] = slower
-        scaled = all(n["phase_over_time"] < 1 for n in of)
-        conditions[f"{name}: trajectories are nearer at one phase than at one time"] = scaled
-        ordered = all(n["ordered"] for n in of)
-        conditions[f"{name}: states at Set are in the order of the intervals"] = ordered
+        holds = {
+            "produced intervals follow the sample": lambda n: abs(n["slope"] - 1) <= 0.1,
+            "the speed falls with the interval": lambda n: n["speed_exponent"] < -0.5,
+            "nearer at one phase than at one time": lambda n: n["phase_over_time"] < 1,
+            "states at Set are in the order of intervals": lambda n: n["ordered"],
+        }
+        for claim, test in holds.items():
+            conditions[f"{name}: {claim}"] = all(n["goes"] and test(n) for n in of)
     return Verdict.judge(conditions).unless_quick(config, "steps", "seeds", "features")
 
 
 def show(summary):
-    names = ["slope", "speed_exponent", "phase_over_time", "ordered"]
-    of = [(name, i, n) for name, found in summary["networks"].items() for i, n in enumerate(found)]
-    experiment.print_table(
-        ["", "seed", *names], [[name, i, *(n[k] for k in names)] for name, i, n in of]
-    )
+    names = "slope", "speed_exponent", "phase_over_time", "ordered"
+    found = [(name, i, n) for name, of in summary["networks"].items() for i, n in enumerate(of)]
+    rows = [[name, i, *(n[key] for key in names)] for name, i, n in found]
+    experiment.print_table(["network", "seed", *names], rows)
 
 
 def draw(run):
-    options = {"xlabel": "sample interval, ms"}
-    ylabel = "produced interval, ms"
-    experiment.draw_curves(run, "produced", "interval", "network", ylabel=ylabel, **options)
-    options |= {
-        "ylabel": "mean speed, Set to Go, relative to the shortest",
-        "log_x": True,
-        "log_y": True,
-    }
-    experiment.draw_curves(run, "speed", "interval", "network", **options)
-    experiment.draw_trajectories(run)
+    experiment.draw_timing(run)
 
 
 run = experiment.Experiment("ready_set_go", Config, measure, verdict, draw, show=show)

@@ -6,7 +6,7 @@ from rnnjax.dynamics.flow import flow_in_plane
 from rnnjax.dynamics.maps import flat_states
 from rnnjax.dynamics.stability import Stability, stability
 from rnnjax.dynamics.starts import visited_states
-from rnnjax.dynamics.trajectories import at_phases, mean_distance, mean_speed
+from rnnjax.dynamics.trajectories import at_phases, first_crossing, mean_distance, mean_speed
 
 __all__ = [
     "Branch",
@@ -18,6 +18,7 @@ __all__ = [
     "at_phases",
     "continue_fixed_point",
     "cycles",
+    "first_crossing",
     "fixed_points",
     "flat_states",
     "flow_in_plane",

@@ -31,3 +31,14 @@ def mean_distance(paths: Sequence[Float[np.ndarray, "_ N"]]) -> float:
         shared = min(len(a), len(b))
         found.append(np.linalg.norm(a[:shared] - b[:shared], axis=1).mean())
     return float(np.mean(found))
+
+
+def first_crossing(values: Float[np.ndarray, " T"]) -> float:
+    """Return when values first become positive: where the line between two steps crosses zero.
+
+    NaN if they never do, or are positive from the start.
+    """
+    after = int(np.argmax(values > 0))
+    if not after:
+        return float("nan")
+    return float(after - values[after] / (values[after] - values[after - 1]))

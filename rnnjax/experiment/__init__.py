@@ -62,6 +62,7 @@ from rnnjax.experiment.tables import (
     surface_columns,
 )
 from rnnjax.experiment.task_data import digit_sets, end_to_end_inputs, padded_sets, sampled_sets
+from rnnjax.experiment.timing_tables import draw_timing, flow_tables, timing_tables
 from rnnjax.experiment.training import (
     evaluate,
     fit,
@@ -72,11 +73,6 @@ from rnnjax.experiment.training import (
     start,
     start_model,
     train_and_probe,
-)
-from rnnjax.experiment.trajectory_tables import (
-    draw_trajectories,
-    flow_tables,
-    trajectory_rows,
 )
 from rnnjax.experiment.verdict import Outcome, Verdict, print_verdict
 from rnnjax.experiment.widths import model_of_size
@@ -106,7 +102,7 @@ __all__ = [
     "draw_phase_planes",
     "draw_shares",
     "draw_tables",
-    "draw_trajectories",
+    "draw_timing",
     "end_to_end_inputs",
     "estimate_text",
     "evaluate",
@@ -155,6 +151,6 @@ __all__ = [
     "start_model",
     "step_band",
     "surface_columns",
+    "timing_tables",
     "train_and_probe",
-    "trajectory_rows",
 ]

@@ -1,4 +1,4 @@
-"""Trajectories of a network in a plane, and the flow field of a network of rank two, as tables."""
+"""Networks that time intervals, and the flow field of one of rank two: tables and figures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,36 +10,50 @@ from jaxtyping import Float
 
 from rnnjax import diagnostics, dynamics
 from rnnjax.cells import RateCarry
+from rnnjax.experiment.drawing import draw_curves
 
 GRID = 21  # places along each axis of a flow field
 MARGIN = 0.3  # around the trajectories, relative to their extent
 STARTS = 64  # of the search for fixed points
-AXES = "x", "y"
 
 
-def trajectory_rows(
-    paths: Sequence[Float[np.ndarray, "_ N"]], intervals: Any, **columns: Any
-) -> list[dict[str, Any]]:
-    """Return rows of the table of `figures.trajectories`, in the plane of their first two PCs.
+def timing_tables(
+    intervals: Float[np.ndarray, " K"], networks: Sequence[tuple[str, Any, Any, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the tables `produced`, `speed` and `trajectories` of networks that time intervals.
 
     Args:
-        paths: states of K trajectories.
-        intervals: a number for each, the column `interval`.
-        columns: the same value in all rows, such as `network="rate"`.
+        intervals: the K sample intervals.
+        networks: of each its name; the trajectories of one seed, K of them; the produced intervals
+            of all seeds `[S, K]`; and the mean speeds of their trajectories `[S, K]`.
+
+    Returns:
+        `produced` and `speed`, relative to that at the first interval, are medians and quartiles
+        over seeds, with rows for the identity and for the law of temporal scaling. `trajectories`
+        are in the plane of the first two principal components of each network's states.
     """
-    plane = diagnostics.principal_components(np.concatenate(paths), 2)
-    mean, axes = np.asarray(plane.mean), np.asarray(plane.axes)
-    return [
-        columns
-        | {"interval": interval, "trajectory": k}
-        | dict(zip(AXES, ((path - mean) @ axes).T, strict=True))
-        for k, (path, interval) in enumerate(zip(paths, intervals, strict=True))
-    ]
+    tables = {"produced": [], "speed": [], "trajectories": []}
+
+    def add(table, name, values):
+        band = diagnostics.quartiles(np.asarray(values, float).T)
+        tables[table].append({"network": name, "interval": intervals, **band})
+
+    for name, paths, produced, speeds in networks:
+        add("produced", name, produced)
+        add("speed", name, speeds / speeds[:, :1])
+        plane = diagnostics.principal_components(np.concatenate(paths), 2)
+        mean, axes = np.asarray(plane.mean), np.asarray(plane.axes)
+        for k, (path, interval) in enumerate(zip(paths, intervals, strict=True)):
+            columns = {"network": name, "interval": interval, "trajectory": k}
+            tables["trajectories"].append(columns | _places((path - mean) @ axes))
+    add("produced", "produced = sample", intervals[None])
+    add("speed", "1 / interval", (intervals[0] / intervals)[None])
+    return tables
 
 
 @jax.enable_x64(True)
 def flow_tables(
-    cell: Any, params: Any, paths: Sequence[Float[np.ndarray, "_ N"]], intervals: Any, seed: int
+    cell: Any, params: Any, paths: Sequence[Float[np.ndarray, "_ N"]], intervals: Any
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the flow field of a rate network of rank two without input, in the plane of m.
 
@@ -53,7 +67,6 @@ def flow_tables(
         params: of it.
         paths: states of K trajectories without input.
         intervals: a number for each. The first and the last trajectory are kept.
-        seed: of the starts of the search for fixed points: states of the trajectories, with noise.
 
     Returns:
         Tables of `figures.flow_field` by name: `flow_field`, as `dynamics.flow_in_plane` returns
@@ -72,8 +85,8 @@ def flow_tables(
     still = jnp.zeros(len(params.input_kernel))
     field = dynamics.flow_in_plane(cell, params, still, origin, axes, *grid)
     carries = RateCarry(states[None])
-    noise = float(margin)
-    starts = dynamics.visited_states(cell, carries, jax.random.key(seed), STARTS, noise=noise)
+    key, noise = jax.random.key(0), float(margin)
+    starts = dynamics.visited_states(cell, carries, key, STARTS, noise=noise)
     found = dynamics.fixed_points(cell, params, still, starts)
     x, y = ((found.points.x - origin) @ axes).T
     inside = [(values[0] <= a) & (a <= values[-1]) for a, values in zip((x, y), grid, strict=True)]
@@ -83,22 +96,34 @@ def flow_tables(
         away = paths[k] - origin
         along = away @ axes
         outside = np.linalg.norm(away - along @ axes.T, axis=1)
-        place = dict(zip(AXES, along.T, strict=True))
-        rows.append({"interval": intervals[k], "trajectory": k, **place, "outside": outside})
+        columns = {"interval": intervals[k], "trajectory": k, "outside": outside}
+        rows.append(columns | _places(along))
     points = {"x": x[shown], "y": y[shown], "num_unstable": found.num_unstable[shown]}
     return {"flow_field": [field], "flow_points": [points], "flow_paths": rows}
 
 
-def draw_trajectories(run: Any) -> None:
-    """Draw the tables of `trajectory_rows` and `flow_tables`, of trajectories from Set to Go."""
+def _places(states):
+    return {"x": states[:, 0], "y": states[:, 1]}
+
+
+def draw_timing(run: Any) -> None:
+    """Draw the tables of `timing_tables` and `flow_tables`, in ms: a figure for each of the four.
+
+    Figures: `produced`, `speed`, `trajectories` and `flow_field`.
+    """
     from rnnjax import figures
 
-    table, label = run.read_table("trajectories"), "sample interval, ms"
+    label = "sample interval, ms"
+    options = {"xlabel": label, "ylabel": "produced interval, ms"}
+    draw_curves(run, "produced", "interval", "network", **options)
+    options["ylabel"] = "mean speed from Set to Go,\nrelative to the shortest interval"
+    draw_curves(run, "speed", "interval", "network", **options)
     ends = {"start": "Set", "end": "Go"}
+    table = run.read_table("trajectories")
     figure = figures.trajectories(table, "interval", label, panel="network", **ends)
     run.save_figure("trajectories", figure)
     tables = [run.read_table(name) for name in ("flow_field", "flow_points", "flow_paths")]
     names = {value: f"Set to Go, {value:g} ms" for value in tables[2]["interval"].tolist()}
     labels = {"xlabel": "first axis of the plane of m", "ylabel": "second axis of the plane of m"}
-    flow = figures.flow_field(*tables, series="interval", names=names, **labels)
-    run.save_figure("flow_field", flow)
+    figure = figures.flow_field(*tables, series="interval", names=names, **labels)
+    run.save_figure("flow_field", figure)
