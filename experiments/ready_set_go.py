@@ -38,6 +38,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+RANK_TWO = "rank-two rate"
+
 
 @dataclasses.dataclass(frozen=True)
 class Config(TrainingOptions, CellOptions):
@@ -79,7 +81,7 @@ class Config(TrainingOptions, CellOptions):
 
     def make_networks(self):
         rank_two = cells.Constrained(self.make_cell("rate"), low_rank=cells.LowRank(2))
-        return {short_name(n): self.make_cell(n) for n in self.cells} | {"rank-two rate": rank_two}
+        return {short_name(n): self.make_cell(n) for n in self.cells} | {RANK_TWO: rank_two}
 
 
 def ramp(batch):
@@ -163,8 +165,10 @@ def measure(config, run):
         found[name] = [describe(steps, *one) for one in zip(paths, went, strict=True)]
         speeds = [[dynamics.mean_speed(path) for path in of] for of in paths]
         rows.append((name, paths[0], config.dt * np.array(went), np.array(speeds)))
-    run.write_tables(experiment.timing_tables(interval, rows))  # the last network has rank two
-    run.write_tables(experiment.flow_tables(cell, members[0].cell, paths[0], interval))
+        if name == RANK_TWO:
+            flow = experiment.flow_tables(cell, members[0].cell, paths[0], interval)
+            run.write_tables(flow)
+    run.write_tables(experiment.timing_tables(interval, rows))
     return {"intervals": interval.tolist(), "networks": found}
 
 
@@ -189,10 +193,7 @@ def show(summary):
     experiment.print_table(["network", "seed", *names], rows)
 
 
-def draw(run):
-    experiment.draw_timing(run)
-
-
+draw = experiment.draw_timing
 run = experiment.Experiment("ready_set_go", Config, measure, verdict, draw, show=show)
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def timing_tables(
         over seeds, with rows for the identity and for the law of temporal scaling. `trajectories`
         are in the plane of the first two principal components of each network's states.
     """
-    tables = {"produced": [], "speed": [], "trajectories": []}
+    tables: dict[str, list[dict[str, Any]]] = {"produced": [], "speed": [], "trajectories": []}
 
     def add(table, name, values):
         band = diagnostics.quartiles(np.asarray(values, float).T)
@@ -114,11 +114,11 @@ def draw_timing(run: Any) -> None:
     from rnnjax import figures
 
     label = "sample interval, ms"
-    options = {"xlabel": label, "ylabel": "produced interval, ms"}
+    options: dict[str, Any] = {"xlabel": label, "ylabel": "produced interval, ms"}
     draw_curves(run, "produced", "interval", "network", **options)
     options["ylabel"] = "mean speed from Set to Go,\nrelative to the shortest interval"
     draw_curves(run, "speed", "interval", "network", **options)
-    ends = {"start": "Set", "end": "Go"}
+    ends: dict[str, Any] = {"start": "Set", "end": "Go"}
     table = run.read_table("trajectories")
     figure = figures.trajectories(table, "interval", label, panel="network", **ends)
     run.save_figure("trajectories", figure)

@@ -153,7 +153,7 @@ class ReadySetGo(TrialTask):
             epochs = self.place(fixed | {"measure": measured})
             return Trials(self.build(NoConditions(), epochs), NoConditions(), epochs)
 
-        axes: Any = Trials(1, 0, 0)
+        axes = Trials(1, 0, 0)  # pyright: ignore
         return jax.vmap(build, out_axes=axes)(jnp.asarray(intervals, jnp.int32))
 
     def correct(self, outputs: Float[Array, "T B O"], batch: Any) -> Bool[Array, " B"]:
