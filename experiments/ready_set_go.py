@@ -29,7 +29,7 @@ import functools
 
 import rnnjax
 from rnnjax import cells, diagnostics, dynamics, experiment, training
-from rnnjax.command_line import ArgumentError, at_least, progress
+from rnnjax.command_line import ArgumentError, at_least, positive, progress
 from rnnjax.experiment import CellOptions, TrainingOptions, Verdict, readout
 from rnnjax.networks import short_name
 from rnnjax.tasks import trials
@@ -59,14 +59,15 @@ class Config(TrainingOptions, CellOptions):
     features: int = 64
     steps: int = 10_000
     """Training updates."""
-    learning_rate: float = 1e-2
-    """Step size of the Adam optimiser, from which it falls to zero like a cosine."""
+    rank_two_learning_rate: float = 2e-2
+    """Step size for rank two: a step of m or n changes W = m n^T / N by 1/N of it."""
     seeds: int = 2
 
     def __post_init__(self):
         at_least(1, self, "dt", most=83)  # a cue lasts 83 ms. First: cells are made with it
         super().__post_init__()
         at_least(2, self, "features")
+        positive(self, "rank_two_learning_rate")
         at_least(100, self, "shortest", "longest", most=60_000)
         if len(self.intervals) < 3:
             least = self.shortest // self.dt * self.dt + 2 * self.dt + 1
@@ -113,7 +114,8 @@ def train(config, run, name, cell, task):
     """Return the parameters of all seeds after training."""
     import optax
 
-    rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
+    start = config.rank_two_learning_rate if name == RANK_TWO else config.learning_rate
+    rate = optax.cosine_decay_schedule(start, config.steps)
     optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate))
     resumable = training.ResumableTraining.from_config(config, run, config.members, cell=name)
     return resumable.train_on_samples(
@@ -166,8 +168,7 @@ def measure(config, run):
         speeds = [[dynamics.mean_speed(path) for path in of] for of in paths]
         rows.append((name, paths[0], config.dt * np.array(went), np.array(speeds)))
         if name == RANK_TWO:
-            flow = experiment.flow_tables(cell, members[0].cell, paths[0], interval)
-            run.write_tables(flow)
+            run.write_tables(experiment.flow_tables(cell, members[0].cell, paths[0], interval))
     run.write_tables(experiment.timing_tables(interval, rows))
     return {"intervals": interval.tolist(), "networks": found}
 
