@@ -43,7 +43,7 @@ RANK_TWO = "rank-two rate"
 
 @dataclasses.dataclass(frozen=True)
 class Config(TrainingOptions, CellOptions):
-    """Train networks to reproduce intervals, and measure how their states move until they go.
+    """Train networks to reproduce intervals, and measure how states move from Set to Go.
 
     Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV), metrics.jsonl and
     summary.json. The default run takes about two minutes on two CPU cores.
@@ -58,7 +58,6 @@ class Config(TrainingOptions, CellOptions):
     cells: tuple[str, ...] = ("rate",)
     features: int = 64
     steps: int = 10_000
-    """Training updates."""
     rank_two_learning_rate: float = 2e-2
     """Step size for rank two: a step of m or n changes W = m n^T / N by 1/N of it."""
     seeds: int = 2
@@ -134,10 +133,10 @@ def follow(cell, params, tested):
     logits = np.asarray(hidden @ params.kernel + params.bias, float)
     states = np.asarray(dynamics.flat_states(carries, 2), float)
     output = [logits[start:, k, 1] - logits[start:, k, 0] for k, start in enumerate(starts)]
-    went = [dynamics.first_crossing(values) for values in output]
-    steps = np.ceil(np.nan_to_num(went, nan=1)).astype(int)  # one, if it never goes
-    ends = enumerate(zip(starts, starts + steps + 1, strict=True))
-    return [states[start:end, k] for k, (start, end) in ends], np.array(went)
+    went = np.array([dynamics.first_crossing(values) for values in output])
+    ends = starts + np.ceil(np.nan_to_num(went, nan=1)).astype(int)  # one step, if it never goes
+    spans = enumerate(zip(starts, ends + 1, strict=True))
+    return [states[start:end, k] for k, (start, end) in spans], went
 
 
 def describe(intervals, paths, went):
@@ -189,8 +188,8 @@ def verdict(config, summary):
 
 def show(summary):
     names = "slope", "speed_exponent", "phase_over_time", "ordered"
-    found = [(name, i, n) for name, of in summary["networks"].items() for i, n in enumerate(of)]
-    rows = [[name, i, *(n[key] for key in names)] for name, i, n in found]
+    each = summary["networks"].items()
+    rows = [[name, i, *(n[k] for k in names)] for name, of in each for i, n in enumerate(of)]
     experiment.print_table(["network", "seed", *names], rows)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 from rnnjax import diagnostics, dynamics
 from rnnjax.cells import RateCarry
@@ -18,7 +18,7 @@ STARTS = 64  # of the search for fixed points
 
 
 def timing_tables(
-    intervals: Float[np.ndarray, " K"], networks: Sequence[tuple[str, Any, Any, Any]]
+    intervals: Num[np.ndarray, " K"], networks: Sequence[tuple[str, Any, Any, Any]]
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the tables `produced`, `speed` and `trajectories` of networks that time intervals.
 

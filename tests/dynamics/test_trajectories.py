@@ -33,7 +33,7 @@ def test_two_units_fill_their_plane(x64):
     for a, b, da, db in zip(*(field[name] for name in ("x", "y", "dx", "dy")), strict=True):
         h = np.array([a, b])
         after = np.tanh(x @ params.input_kernel + h @ params.recurrent_kernel + params.bias)
-        np.testing.assert_allclose(h + [da, db], after, atol=1e-12)
+        np.testing.assert_allclose(np.add(h, (da, db)), after, atol=1e-12)
     assert field["leaving"].max() < 1e-15
 
 
