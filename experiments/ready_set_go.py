@@ -46,7 +46,7 @@ class Config(TrainingOptions, CellOptions):
     """Train networks to reproduce intervals, and measure how states move from Set to Go.
 
     Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV), metrics.jsonl and
-    summary.json. The default run takes about two minutes on two CPU cores.
+    summary.json. The default run takes a minute and a half of one CPU core.
     """
 
     shortest: int = 800

@@ -12,6 +12,7 @@ from rnnjax import diagnostics, dynamics
 from rnnjax.cells import RateCarry
 from rnnjax.experiment.drawing import draw_curves
 
+IDENTITY, LAW = "produced = sample", "1 / interval"
 GRID = 21  # places along each axis of a flow field
 MARGIN = 0.3  # around the trajectories, relative to their extent
 STARTS = 64  # of the search for fixed points
@@ -46,8 +47,8 @@ def timing_tables(
         for k, (path, interval) in enumerate(zip(paths, intervals, strict=True)):
             columns = {"network": name, "interval": interval, "trajectory": k}
             tables["trajectories"].append(columns | _places((path - mean) @ axes))
-    add("produced", "produced = sample", intervals[None])
-    add("speed", "1 / interval", (intervals[0] / intervals)[None])
+    add("produced", IDENTITY, intervals[None])
+    add("speed", LAW, (intervals[0] / intervals)[None])
     return tables
 
 
@@ -115,9 +116,9 @@ def draw_timing(run: Any) -> None:
 
     label = "sample interval, ms"
     options: dict[str, Any] = {"xlabel": label, "ylabel": "produced interval, ms"}
-    draw_curves(run, "produced", "interval", "network", **options)
+    draw_curves(run, "produced", "interval", "network", reference=IDENTITY, **options)
     options["ylabel"] = "mean speed from Set to Go,\nrelative to the shortest interval"
-    draw_curves(run, "speed", "interval", "network", **options)
+    draw_curves(run, "speed", "interval", "network", reference=LAW, **options)
     ends: dict[str, Any] = {"start": "Set", "end": "Go"}
     table = run.read_table("trajectories")
     figure = figures.trajectories(table, "interval", label, panel="network", **ends)

@@ -110,7 +110,7 @@ def flow_field(
             line: dict[str, Any] = {"color": colour, "marker": ".", "zorder": 2}
             ax.plot(path["x"], path["y"], dash, label=style.label, linewidth=1.8, **line)
             ax.plot(path["x"][:1], path["y"][:1], "o", color=colour, markersize=8, zorder=2)
-        ax.legend(fontsize="small")
+        figure.legend(loc="outside upper center", ncols=len(look))
     speed = np.hypot(dx, dy)
     moving = speed > 0
     x, y, dx, dy, speed = (a[moving] for a in (x, y, dx, dy, speed))

@@ -81,9 +81,8 @@ def test_paths_in_a_flow_field_are_told_apart():
     }
     options = {"series": "interval", "names": {800: "short", 1500: "long"}}
     figure = draw(lambda: figures.flow_field(table, None, paths, xlabel="a", ylabel="b", **options))
-    ax = figure.axes[0]
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["short", "long"]
-    lines = [line for line in ax.lines if len(np.asarray(line.get_xdata())) == 2]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["short", "long"]
+    lines = [line for line in figure.axes[0].lines if len(np.asarray(line.get_xdata())) == 2]
     assert [np.asarray(line.get_xdata()).tolist() for line in lines] == [[0, 1], [0.5, 2]]
     assert len({line.get_linestyle() for line in lines}) == 2
     assert len({line.get_color() for line in lines}) == 2
