@@ -2,9 +2,11 @@
 
 from rnnjax.dynamics.continuation import Branch, Folds, continue_fixed_point
 from rnnjax.dynamics.fixed import Cycles, FixedPoints, SearchReport, cycles, fixed_points
+from rnnjax.dynamics.flow import flow_in_plane
 from rnnjax.dynamics.maps import flat_states
 from rnnjax.dynamics.stability import Stability, stability
 from rnnjax.dynamics.starts import visited_states
+from rnnjax.dynamics.trajectories import at_phases, first_crossing, mean_distance, mean_speed
 
 __all__ = [
     "Branch",
@@ -13,10 +15,15 @@ __all__ = [
     "Folds",
     "SearchReport",
     "Stability",
+    "at_phases",
     "continue_fixed_point",
     "cycles",
+    "first_crossing",
     "fixed_points",
     "flat_states",
+    "flow_in_plane",
+    "mean_distance",
+    "mean_speed",
     "stability",
     "visited_states",
 ]

@@ -63,6 +63,7 @@ from rnnjax.experiment.tables import (
     surface_columns,
 )
 from rnnjax.experiment.task_data import digit_sets, end_to_end_inputs, padded_sets, sampled_sets
+from rnnjax.experiment.timing_tables import draw_timing, flow_tables, timing_tables
 from rnnjax.experiment.training import (
     evaluate,
     fit,
@@ -105,10 +106,12 @@ __all__ = [
     "draw_phase_planes",
     "draw_shares",
     "draw_tables",
+    "draw_timing",
     "end_to_end_inputs",
     "estimate_text",
     "evaluate",
     "fit",
+    "flow_tables",
     "gradient_table",
     "in_plane",
     "layer_label",
@@ -154,5 +157,6 @@ __all__ = [
     "start_model",
     "step_band",
     "surface_columns",
+    "timing_tables",
     "train_and_probe",
 ]

@@ -7,7 +7,7 @@ colour and marker, the same in every figure; the lag axis is labelled `LAG`.
 
 from rnnjax.figures.bifurcations import bifurcations
 from rnnjax.figures.drawing import Table
-from rnnjax.figures.phase_planes import flow_field, phase_plane
+from rnnjax.figures.phase_planes import flow_field, phase_plane, trajectories
 from rnnjax.figures.profiles import (
     gradient_profiles,
     layer_profiles,
@@ -46,4 +46,5 @@ __all__ = [
     "profile_over_training",
     "series",
     "singular_values",
+    "trajectories",
 ]

@@ -1,10 +1,11 @@
-"""Fixed points with trajectories in a plane, and flow fields of two-dimensional systems."""
+"""Fixed points and trajectories in a plane, and flow fields of two-dimensional systems."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import LogNorm
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from rnnjax.figures import drawing, styles
@@ -16,6 +17,7 @@ KINDS = {  # by the number of unstable directions; the last stands for more
     3: ("3 or more unstable directions", styles.PURPLE, "D"),
 }
 PATH = "0.6"  # grey, behind the points
+PATHS = (styles.VERMILION, "-"), ("black", "--"), (styles.PURPLE, "-."), (styles.SKY, ":")
 
 
 def phase_plane(
@@ -78,6 +80,8 @@ def flow_field(
     points: drawing.Table | None = None,
     trajectories: drawing.Table | None = None,
     *,
+    series: str | None = None,
+    names: Mapping[Any, str] | None = None,
     xlabel: str,
     ylabel: str,
 ) -> Figure:
@@ -87,13 +91,26 @@ def flow_field(
         table: columns `x`, `y`, on a grid, and `dx`, `dy`, the change of the state in one step.
             Arrows have one length; their colour tells the speed sqrt(dx^2 + dy^2).
         points, trajectories: as for `phase_plane`, without panels.
+        series: name of a column of `trajectories`. Each of its values has a line of its own colour
+            and dashes in the legend; dots are the steps, and a large one the beginning.
+        names: labels by value of `series`; the default is `styles.label`.
         xlabel, ylabel: labels of the axes.
     """
     x, y, dx, dy = (np.asarray(table[name], float) for name in ("x", "y", "dx", "dy"))
     if points is None:
         points = {"x": x[:0], "y": y[:0], "num_unstable": np.zeros(0, int)}
-    figure = phase_plane(points, trajectories, xlabel=xlabel, ylabel=ylabel)
+    grey = trajectories if series is None else None
+    figure = phase_plane(points, grey, xlabel=xlabel, ylabel=ylabel)
     (ax,) = figure.axes
+    if trajectories is not None and series is not None:
+        look = styles.series(trajectories[series].tolist(), names)
+        for place, (value, style) in enumerate(look.items()):
+            path = drawing.rows(trajectories, **{series: value})
+            colour, dash = PATHS[place % len(PATHS)]
+            line: dict[str, Any] = {"color": colour, "marker": ".", "zorder": 2}
+            ax.plot(path["x"], path["y"], dash, label=style.label, linewidth=1.8, **line)
+            ax.plot(path["x"][:1], path["y"][:1], "o", color=colour, markersize=8, zorder=2)
+        figure.legend(loc="outside upper center", ncols=len(look))
     speed = np.hypot(dx, dy)
     moving = speed > 0
     x, y, dx, dy, speed = (a[moving] for a in (x, y, dx, dy, speed))
@@ -109,4 +126,49 @@ def flow_field(
         zorder=0,
     )
     figure.colorbar(arrows, ax=ax, label="speed, change of the state per step")
+    return figure
+
+
+def trajectories(
+    table: drawing.Table,
+    value: str,
+    label: str,
+    *,
+    start: str,
+    end: str,
+    panel: str | None = None,
+    names: Mapping[Any, str] | None = None,
+    xlabel: str = "first principal component",
+    ylabel: str = "second principal component",
+) -> Figure:
+    """Draw trajectories in a plane of states, coloured by a number, with their two ends marked.
+
+    Args:
+        table: columns `x`, `y` in the order of time, `trajectory`, a number for each, `value` and
+            `panel`.
+        value: name of the column with the number, one for each trajectory.
+        label: of the colour bar.
+        start, end: what the marks at the first and the last state are called in the legend.
+        panel, names, xlabel, ylabel: as for `phase_plane`.
+    """
+    parts = drawing.split(table, panel)
+    figure, axes = drawing.panels(len(parts))
+    numbers = np.asarray(table[value], float)
+    low, high = numbers.min(), numbers.max()
+    colours = ScalarMappable(Normalize(low, high if low < high else low + 1), styles.SEQUENTIAL)
+    for ax, part in zip(axes, parts, strict=True):
+        for path in drawing.split(part, "trajectory"):
+            x, y, colour = path["x"], path["y"], colours.to_rgba(path[value][0])
+            ax.plot(x, y, color=colour, linewidth=1.2, zorder=1)
+            ends: dict[str, Any] = {"color": colour, "edgecolors": "black", "linewidths": 0.5}
+            ax.scatter(x[:1], y[:1], marker="o", zorder=2, **ends)
+            ax.scatter(x[-1:], y[-1:], marker="s", zorder=2, **ends)
+        ax.set_xlabel(xlabel)
+        if panel is not None:
+            ax.set_title(styles.label(np.asarray(part[panel])[0].item(), names))
+    axes[0].set_ylabel(ylabel)
+    for marker, text in (("o", start), ("s", end)):
+        axes[0].scatter([], [], color="white", edgecolors="black", marker=marker, label=text)
+    figure.legend(loc="outside lower center", ncols=2)
+    figure.colorbar(colours, ax=list(axes), label=label)
     return figure

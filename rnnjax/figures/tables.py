@@ -25,6 +25,7 @@ def curves(
     ylim: tuple[float, float] | None = None,
     level: float | int | None = None,
     places: Mapping[float, str] | None = None,
+    reference: Any = None,
 ) -> Figure:
     """Draw one line with a band for each series, in one panel or several.
 
@@ -43,6 +44,7 @@ def curves(
         ylim: the range of y that is shown, in the units of the table; None means all.
         level: a y, in the units of the table, that a thin dotted line marks.
         places: values of x that thin dotted lines mark, with their labels.
+        reference: a value of `series` that is a theory: a dashed black line behind the others.
     """
     parts = drawing.split(table, panel)
     figure, axes = drawing.panels(len(parts), columns, sharey=True)
@@ -52,6 +54,10 @@ def curves(
     for ax, part in zip(axes, parts, strict=True):
         for value in drawing.unique(part[series]):
             rows = drawing.rows(part, **{series: value})
+            if reference is not None and value == reference:
+                line: dict[str, Any] = {"color": "black", "linewidth": 1.2, "zorder": 1.5}
+                ax.plot(rows[x], rows["median"] * scale, "--", label=style[value].label, **line)
+                continue
             band = rows if "q25" in rows else rows | dict.fromkeys(("q25", "q75"), rows["median"])
             drawing.line_with_band(ax, rows[x], band, style[value], scale=scale)
             if "theory" in rows:

@@ -67,3 +67,43 @@ def test_a_field_of_one_speed_and_no_points():
     table = {"x": np.arange(3.0), "y": np.zeros(3), "dx": np.ones(3), "dy": np.zeros(3)}
     figure = draw(lambda: figures.flow_field(table, xlabel="a", ylabel="b"))
     assert not figure.legends
+
+
+def test_paths_in_a_flow_field_are_told_apart():
+    table = {"x": np.arange(3.0), "y": np.zeros(3), "dx": np.ones(3), "dy": np.zeros(3)}
+    paths = {
+        "x": [0.0, 1.0, 0.5, 2.0],
+        "y": [0.0, 1.0, 0.0, 0.5],
+        "interval": [800, 800, 1500, 1500],
+    }
+    paths = {
+        name: np.array(column) for name, column in (paths | {"trajectory": [0, 0, 1, 1]}).items()
+    }
+    options = {"series": "interval", "names": {800: "short", 1500: "long"}}
+    figure = draw(lambda: figures.flow_field(table, None, paths, xlabel="a", ylabel="b", **options))
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["short", "long"]
+    lines = [line for line in figure.axes[0].lines if len(np.asarray(line.get_xdata())) == 2]
+    assert [np.asarray(line.get_xdata()).tolist() for line in lines] == [[0, 1], [0.5, 2]]
+    assert len({line.get_linestyle() for line in lines}) == 2
+    assert len({line.get_color() for line in lines}) == 2
+
+
+def test_trajectories_are_coloured_by_a_number_and_their_ends_are_marked():
+    table = {
+        "network": ["elman", "elman", "gru", "gru", "gru"],
+        "trajectory": [0, 0, 0, 1, 1],
+        "interval": [800, 800, 800, 1500, 1500],
+        "x": [0.0, 1.0, 5.0, 2.0, 3.0],
+        "y": [0.0, 2.0, 5.0, 4.0, 6.0],
+    }
+    table = {name: np.array(column) for name, column in table.items()}
+    options = {"start": "Set", "end": "Go", "panel": "network"}
+    figure = draw(lambda: figures.trajectories(table, "interval", "interval, ms", **options))
+    elman, gru, bar = figure.axes
+    assert [elman.get_title(), gru.get_title()] == ["Elman", "GRU"]
+    assert bar.get_ylabel() == "interval, ms"
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["Set", "Go"]
+    assert [np.asarray(line.get_xdata()).tolist() for line in gru.lines] == [[5], [2, 3]]
+    assert elman.lines[0].get_color() == gru.lines[0].get_color() != gru.lines[1].get_color()
+    marks = [np.asarray(c.get_offsets()).tolist() for c in gru.collections]
+    assert marks == [[[5, 5]], [[5, 5]], [[2, 4]], [[3, 6]]]

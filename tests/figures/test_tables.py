@@ -120,3 +120,18 @@ def test_levels_and_places_are_marked_in_the_units_of_the_table(stored):
     np.testing.assert_allclose(level.get_ydata(), [-2, -2])
     assert list(place.get_xdata()) == [3.5, 3.5] and legend(ax) == ["GRU", "here"]
     np.testing.assert_allclose(ax.get_ylim(), [-4, 1])
+
+
+def test_a_reference_is_a_dashed_line_behind_the_others():
+    x = np.arange(3.0)
+    table = {
+        "x": np.tile(x, 2),
+        "series": np.repeat(["gru", "identity"], 3),
+        "median": np.tile(x, 2),
+    }
+    options = {"xlabel": "x", "ylabel": "y", "reference": "identity"}
+    ax = draw(lambda: figures.curves(table, "x", "series", **options)).axes[0]
+    measured, reference = ax.lines
+    assert (measured.get_linestyle(), reference.get_linestyle()) == ("-", "--")
+    assert reference.get_color() == "black" and reference.get_zorder() < measured.get_zorder()
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["GRU", "identity"]

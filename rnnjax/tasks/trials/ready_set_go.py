@@ -3,13 +3,15 @@
 import dataclasses
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, final
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from rnnjax.tasks.trials.base import Epoch, TrialTask, within
+from rnnjax.tasks.trials.base import Epoch, Trials, TrialTask, within
 from rnnjax.tasks.trials.durations import Duration, Uniform, step_table
 from rnnjax.tasks.trials.rings import columns
 
@@ -131,6 +133,28 @@ class ReadySetGo(TrialTask):
 
     def answer(self, conditions: NoConditions) -> Int[Array, ""]:
         return jnp.asarray(1, jnp.int32)
+
+    def trials_of(self, intervals: Sequence[int] | np.ndarray) -> Trials:
+        """Return one trial without noise for each interval to measure, in steps.
+
+        Raises:
+            ValueError: another epoch is random, or an interval is not one that can be drawn.
+        """
+        tables = {name: step_table(d, self.dt)[0] for name, d in self.durations.items()}
+        possible = tables.pop("measure").tolist()
+        if not set(np.asarray(intervals).tolist()) <= set(possible):
+            raise ValueError(f"intervals must be some of {possible} steps, got {intervals!r}")
+        for name, steps in tables.items():
+            if len(steps) > 1:
+                raise ValueError(f"{name}_ms must be one number, got {self.durations[name]!r}")
+
+        def build(measured):
+            fixed = {name: jnp.asarray(steps[0]) for name, steps in tables.items()}
+            epochs = self.place(fixed | {"measure": measured})
+            return Trials(self.build(NoConditions(), epochs), NoConditions(), epochs)
+
+        axes = Trials(1, 0, 0)  # pyright: ignore
+        return jax.vmap(build, out_axes=axes)(jnp.asarray(intervals, jnp.int32))
 
     def correct(self, outputs: Float[Array, "T B O"], batch: Any) -> Bool[Array, " B"]:
         """Return whether the first go after the set cue comes close enough to its time.

@@ -302,3 +302,21 @@ def test_a_truncated_exponential_fits_in_the_default_length():
     assert trials.ContextDecision().total_length == 3 + 7 + 29 + 1
     longer = trials.ContextDecision(delay_ms=TruncatedExponential(600, 300, 3001))
     assert longer.total_length == 3 + 7 + 30 + 1
+
+
+def test_ready_set_go_with_one_trial_of_each_interval():
+    task = trials.ReadySetGo(dt=50, measure_ms=Uniform(200, 400), sigma=0.5)
+    found = task.trials_of([4, 7])
+    for k, measured in enumerate((4, 7)):
+        same = dataclasses.replace(
+            task, measure_ms=50 * measured, length=task.total_length, sigma=0
+        )
+        expected = same.sample_trials(jax.random.key(0), 1)
+        for got, want in zip(found.batch, expected.batch, strict=True):
+            np.testing.assert_array_equal(got[:, k], want[:, 0])
+        for name, epoch in expected.epochs.items():
+            assert [int(t[k]) for t in found.epochs[name]] == [int(t[0]) for t in epoch]
+    with pytest.raises(ValueError, match="intervals must be some of"):
+        task.trials_of([3])
+    with pytest.raises(ValueError, match="fixation_ms must be one number"):
+        dataclasses.replace(task, fixation_ms=Uniform(100, 200)).trials_of([4])
