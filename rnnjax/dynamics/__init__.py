@@ -2,6 +2,7 @@
 
 from rnnjax.dynamics.continuation import Branch, Folds, continue_fixed_point
 from rnnjax.dynamics.fixed import Cycles, FixedPoints, SearchReport, cycles, fixed_points
+from rnnjax.dynamics.inputs import input_jacobians
 from rnnjax.dynamics.maps import flat_states
 from rnnjax.dynamics.stability import Stability, stability
 from rnnjax.dynamics.starts import visited_states
@@ -17,6 +18,7 @@ __all__ = [
     "cycles",
     "fixed_points",
     "flat_states",
+    "input_jacobians",
     "stability",
     "visited_states",
 ]

@@ -50,6 +50,7 @@ from rnnjax.experiment.options import (
 )
 from rnnjax.experiment.phase_tables import draw_phase_planes, in_plane, phase_tables
 from rnnjax.experiment.predict import lines, read_file, restore, save
+from rnnjax.experiment.psychometric_tables import psychometric_tables
 from rnnjax.experiment.tables import (
     PHASES,
     loss_curve,
@@ -129,6 +130,7 @@ __all__ = [
     "print_table",
     "print_verdict",
     "profile_rows",
+    "psychometric_tables",
     "quantile_band",
     "rates_by_lag",
     "reach",
