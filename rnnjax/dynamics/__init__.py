@@ -2,7 +2,7 @@
 
 from rnnjax.dynamics.continuation import Branch, Folds, continue_fixed_point
 from rnnjax.dynamics.fixed import Cycles, FixedPoints, SearchReport, cycles, fixed_points
-from rnnjax.dynamics.inputs import input_jacobians
+from rnnjax.dynamics.inputs import input_jacobians, overlaps
 from rnnjax.dynamics.maps import flat_states
 from rnnjax.dynamics.stability import Stability, stability
 from rnnjax.dynamics.starts import visited_states
@@ -19,6 +19,7 @@ __all__ = [
     "fixed_points",
     "flat_states",
     "input_jacobians",
+    "overlaps",
     "stability",
     "visited_states",
 ]

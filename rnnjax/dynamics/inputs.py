@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from rnnjax.cells.base import Cell
@@ -43,3 +44,14 @@ def input_jacobians(cell: Cell, params: PyTree, x: Array, points: PyTree) -> Arr
 
     with forward_mode(cell):
         return jax.jit(jax.vmap(jax.jacfwd(exact(advance)), (None, 0)))(x, points)
+
+
+def overlaps(vectors: Any, directions: Any) -> np.ndarray:
+    """Return |w^T d| / (||w|| ||d||) of complex or real vectors `[..., N]` of one shape, `[...]`.
+
+    That of a left eigenvector with where an input moves the state is 1 if the input moves it in the
+    direction that the mode reads, and 0 if the mode does not notice.
+    """
+    w, d = np.asarray(vectors), np.asarray(directions)
+    lengths = np.linalg.norm(w, axis=-1) * np.linalg.norm(d, axis=-1)
+    return np.abs(np.sum(w * d, axis=-1)) / np.maximum(lengths, np.finfo(float).tiny)

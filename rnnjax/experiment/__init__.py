@@ -18,6 +18,7 @@ from rnnjax.experiment.baselines import (
     show_report,
 )
 from rnnjax.experiment.console import estimate_text, print_table
+from rnnjax.experiment.context_trials import coherence_trials, context_psychometrics
 from rnnjax.experiment.drawing import (
     draw,
     draw_curves,
@@ -37,6 +38,7 @@ from rnnjax.experiment.gradients import (
     record_shares,
 )
 from rnnjax.experiment.lifecycle import Experiment
+from rnnjax.experiment.line_tables import draw_lines, line_tables
 from rnnjax.experiment.options import (
     CellOptions,
     InitialisationOptions,
@@ -50,7 +52,7 @@ from rnnjax.experiment.options import (
 )
 from rnnjax.experiment.phase_tables import draw_phase_planes, in_plane, phase_tables
 from rnnjax.experiment.predict import lines, read_file, restore, save
-from rnnjax.experiment.psychometric_tables import psychometric_tables
+from rnnjax.experiment.psychometric_tables import draw_psychometrics, psychometric_tables
 from rnnjax.experiment.tables import (
     PHASES,
     loss_curve,
@@ -94,12 +96,16 @@ __all__ = [
     "Verdict",
     "WriterOptions",
     "beats_baseline",
+    "coherence_trials",
+    "context_psychometrics",
     "digit_sets",
     "draw",
     "draw_curves",
     "draw_heat_maps",
     "draw_layers",
+    "draw_lines",
     "draw_phase_planes",
+    "draw_psychometrics",
     "draw_shares",
     "draw_tables",
     "end_to_end_inputs",
@@ -109,6 +115,7 @@ __all__ = [
     "gradient_table",
     "in_plane",
     "layer_label",
+    "line_tables",
     "lines",
     "log_gradients",
     "log_shares",

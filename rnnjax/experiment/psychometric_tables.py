@@ -29,3 +29,18 @@ def psychometric_tables(chosen: Any, strengths: Any, **columns: Any) -> dict[str
         "psychometric": [columns | points],
         "psychometric_fits": [columns | {"threshold": [fit.threshold], "slope": [fit.slope]}],
     }
+
+
+def draw_psychometrics(run: Any) -> None:
+    """Draw the tables of `psychometric_tables` with columns `panel` and `stimulus`."""
+    from rnnjax import figures
+
+    figure = figures.psychometric_curves(
+        run.read_table("psychometric"),
+        run.read_table("psychometric_fits"),
+        series="stimulus",
+        panel="panel",
+        xlabel="coherence towards the first choice, %",
+        ylabel="share of first choices",
+    )
+    run.save_figure("psychometric", figure)

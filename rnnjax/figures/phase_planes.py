@@ -64,14 +64,14 @@ def phase_plane(
         if directions is not None:
             lines = drawing.rows(directions, **here)
             x, y, dx, dy = (lines[name] for name in ("x", "y", "dx", "dy"))
-            colour = KINDS[1][1]
-            ax.plot([x - dx, x + dx], [y - dy, y + dy], color=colour, linewidth=1.2, zorder=2)
+            unstable = KINDS[1][1]
+            ax.plot([x - dx, x + dx], [y - dy, y + dy], color=unstable, linewidth=1.2, zorder=2)
         kinds = np.minimum(part["num_unstable"], max(KINDS))
-        for kind, (text, colour, marker) in KINDS.items():
+        for kind, (text, fill, marker) in KINDS.items():
             x, y = (part[name][kinds == kind] for name in ("x", "y"))
             if len(x):
                 options: dict[str, Any] = {"edgecolors": "black", "linewidths": 0.5, "zorder": 3}
-                dots = ax.scatter(x, y, s=40, color=colour, marker=marker, **options)
+                dots = ax.scatter(x, y, s=40, color=fill, marker=marker, **options)
                 shown.setdefault(kind, (dots, text))
         ax.set_xlabel(xlabel)
         if panel is not None:
