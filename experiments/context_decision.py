@@ -5,35 +5,31 @@ of slow points from one choice to the other, with one slow mode while the others
 lines lie apart. The selection vector, the left eigenvector of the slow mode, overlaps with the
 input of the relevant stimulus and hardly with the other, which moves the state but is forgotten
 (Mante, Sussillo, Shenoy, Newsome 2013, "Context-dependent computation by recurrent dynamics in
-prefrontal cortex", Nature 503). In the paper a stimulus lasts 750 ms and tau is 10 ms. Here tau is
-100 ms, so stimuli last longer, 500 to 2,000 ms, and end at random.
+prefrontal cortex", Nature 503). Here stimuli last 500 to 2,000 ms and end at random: the paper's
+last 750 ms, of 75 time constants, and those of `rate` are ten times as long.
 
 Slow points are searched in float64 from states visited during stimuli of 1,250 ms, n steps, at the
 input of two stimuli without coherence. Slow: at this speed the state moves in n steps by less than
 a tenth of the root mean square distance of visited states from their mean.
 
 Verdict: `reproduced` if all networks are right in .85 of held-out trials, the task's own criterion,
-and in both contexts of each
-- the log odds of the choice at slow points run from below -ln 19 to above ln 19 (95% for either),
-  without a gap of over a fifth of the range, which five points or fewer have;
-- at most points the slow mode keeps a state, |ln |lambda_1|| < 1/n, and the next does not,
-  ln |lambda_2| < -3/n: 5% is left after a stimulus;
-- the median overlap of selection vectors is over 10/3 times as large with the relevant input as
-  with the other: then a coherence of 15 outweighs one of 50;
-- the lines lie apart by more than a tenth of the distance above.
-Else `not reproduced`; `quick run only` if --steps, --seeds, --starts, --trials or --features is
-below its default.
+and in both contexts of each (1) the log odds of the choice at slow points run from below -ln 19 to
+above ln 19, 95% for either, without a gap of over a fifth of the range, which five points or fewer
+have; (2) at most points |ln |lambda_1|| < 1/n, so that a stimulus leaves the slow mode, and
+ln |lambda_2| < -3/n, 5% of the next; (3) the median overlap of selection vectors is over 10/3 times
+as large with the relevant input as with the other: then 15% coherence outweighs 50%; (4) the lines
+lie apart by more than a tenth of the distance above. Else `not reproduced`; `quick run only` if
+--steps, --seeds, --starts, --trials or --features is below its default.
 
     python experiments/context_decision.py
     python experiments/context_decision.py --cells rate gru ./mine.py:MyCell --seeds 4
 """
 
 import dataclasses
-import functools
 import math
 
 import rnnjax
-from rnnjax import dynamics, experiment, training
+from rnnjax import dynamics, experiment
 from rnnjax.command_line import at_least, progress
 from rnnjax.experiment import CellOptions, TrainingOptions, Verdict, readout
 from rnnjax.networks import label, short_name
@@ -44,17 +40,15 @@ import jax.numpy as jnp
 import numpy as np
 
 CONTEXTS = "motion", "colour"
+UNSCORED = "fixation", "stimulus", "delay"  # the decision alone counts
 TASK = trials.ContextDecision(
-    dt=20,  # that of `cells.Rate`
-    stimulus_ms=trials.Uniform(500, 2000),
-    delay_ms=0,
-    unscored=("fixation", "stimulus", "delay"),  # the decision alone counts
+    dt=20, stimulus_ms=trials.Uniform(500, 2000), delay_ms=0, unscored=UNSCORED
 )
-STEPS = 1250 // TASK.dt  # of a stimulus, on average
+STEPS = round(1250 / TASK.dt)  # of a stimulus, on average
 NEAR = 0.1  # of the distance of visited states from their mean
 SURE = math.log(19)  # 95% to 5%
 GAP, DECAYED, SELECTION = 1 / 5, 3, 50 / 15
-NUMBERS = "from", "to", "gap", "one_slow", "slow_ms", "second_ms", "relevant", "irrelevant", "apart"
+NUMBERS = "from", "to", "gap", "one_slow", "slow_ms", "second_ms", "relevant", "other", "apart", "q"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +60,6 @@ class Config(TrainingOptions, CellOptions):
     """
 
     cells: tuple[str, ...] = ("rate",)
-    """Cells to train: rate, gru, another cell of the library by the name of its class in lower
-    case, or one of your own: ./mine.py:MyCell."""
     features: int = 64
     steps: int = 4000
     """Training updates."""
@@ -86,7 +78,12 @@ class Config(TrainingOptions, CellOptions):
         at_least(64, self, "trials")  # both contexts occur
 
 
-def make_train_step(cell, optimizer):
+def make_train_step(config, cell):
+    import optax
+
+    rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
+    optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate))
+
     def train_step(state, batch):
         def loss_fn(params):
             return TASK.loss(readout.apply(cell, params, batch.inputs), batch)
@@ -98,25 +95,7 @@ def make_train_step(cell, optimizer):
         state = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
         return state, {"loss": loss, "grad_norm": norm}
 
-    return train_step
-
-
-def train(config, run, name):
-    """Return the parameters of all seeds after training."""
-    import optax
-
-    cell = config.make_cell(name)
-    rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
-    optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate))
-    state = readout.start(config, optimizer, cell, TASK)
-    resumable = training.ResumableTraining.from_config(config, run, config.members, cell=name)
-    return resumable.train_on_samples(
-        make_train_step(cell, optimizer),
-        state,
-        functools.partial(TASK.sample, batch_size=config.batch_size),
-        steps=config.steps,
-        chunk_size=-(-config.steps // 10),
-    ).state.params
+    return train_step, optimizer
 
 
 @jax.enable_x64(True)
@@ -129,21 +108,19 @@ def search(config, cell, params, context):
     params, xs, x = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), given)
     _, _, carries = rnnjax.unroll(cell, params.cell, xs, return_carries=True)
     carries = jax.tree.map(lambda a: a[clean.start : clean.end], carries)  # during the stimulus
-    cloud = dynamics.flat_states(carries, 2)
-    size = float(jnp.sqrt(jnp.square(cloud - cloud.mean((0, 1))).sum(-1).mean()))
+    size = dynamics.spread(carries)
     slow = (NEAR * size / STEPS) ** 2 / 2  # q = speed^2 / 2
     starts = dynamics.visited_states(cell, carries, jax.random.key(config.seed), config.starts)
-    limits = {"tolerance": slow, "stop_at": slow, "min_distance": size / 50}
-    found = dynamics.fixed_points(cell, params.cell, x, starts, **limits)
+    found = dynamics.fixed_points(
+        cell, params.cell, x, starts, tolerance=slow, stop_at=slow, min_distance=size / 50
+    )
     points = jax.tree.map(jnp.asarray, found.points)
-    logits = cell.output(points) @ params.kernel + params.bias
     slopes = dynamics.input_jacobians(cell, params.cell, x, points)  # [P, N, D]
     pushes = slopes[..., 1] - slopes[..., 2], slopes[..., 3] - slopes[..., 4]  # motion, colour
     return {
-        "log_odds": logits[:, 1] - logits[:, 2],
+        "log_odds": (cell.output(points) @ params.kernel + params.bias) @ jnp.array([0, 1, -1]),
         "relevant": dynamics.overlaps(found.left[:, 0], pushes[context]),
         "irrelevant": dynamics.overlaps(found.left[:, 0], pushes[1 - context]),
-        "speed": found.speed,
         "size": size,
         "states": dynamics.flat_states(points),
         "coherence": clean.relevant,
@@ -155,13 +132,14 @@ def describe(found, other):
     """Return what the verdict asks of the slow points in one context, given those in the other."""
     if not len(found["q"]) or not len(other["q"]):
         return {"points": len(found["q"])} | dict.fromkeys(NUMBERS, math.nan)
-    odds, rates = np.sort(found["log_odds"]), np.log(np.abs(found["eigenvalues"][:, :2]))
+    odds, slopes = np.sort(found["log_odds"]), np.abs(found["eigenvalues"][:, :2])
+    rates = np.log(np.maximum(slopes, 1e-9))  # neither 0 nor 1 is an error
     gap = np.diff(odds).max(initial=0) / max(odds[-1] - odds[0], 1e-9)
     one_slow = (np.abs(rates[:, 0]) < 1 / STEPS) & (rates[:, 1] < -DECAYED / STEPS)
-    times = TASK.dt / np.median(np.abs(rates), 0)
+    times = TASK.dt / np.maximum(np.median(np.abs(rates), 0), 1e-9)
     overlaps = [np.median(found[name]) for name in ("relevant", "irrelevant")]
-    apart = np.linalg.norm(found["states"][:, None] - other["states"], axis=-1).min()
-    values = odds[0], odds[-1], gap, one_slow.mean(), *times, *overlaps, apart / found["size"]
+    apart = np.linalg.norm(found["states"][:, None] - other["states"], axis=-1) / found["size"]
+    values = *odds[[0, -1]], gap, one_slow.mean(), *times, *overlaps, apart.min(), found["q"].max()
     return {"points": len(odds)} | dict(zip(NUMBERS, map(float, values), strict=True))
 
 
@@ -170,24 +148,19 @@ def measure(config, run):
     held_out = TASK.sample_trials(key, config.trials)
     for full_name in config.cells:
         name, cell = short_name(full_name), config.make_cell(full_name)
-        params = train(config, run, full_name)
-        everyone = jax.tree.map(lambda a: jnp.stack([a] * config.seeds), held_out.batch)
-        entry = readout.score(cell, TASK, params, everyone) | {"networks": []}
+        params = readout.train(config, run, full_name, TASK, *make_train_step(config, cell))
+        cells[name] = readout.score_alike(cell, TASK, params, held_out.batch) | {"networks": []}
         for i, seed in progress(list(enumerate(config.members)), f"slow points, {name}"):
-            own, lines = experiment.member(params, i), {}
-            for number, context in enumerate(CONTEXTS):
-                part = f"{name} {seed} {context}"
-                lines[context] = run.cached(part, search, config, cell, own, number)
-            pairs = zip(CONTEXTS, lines.values(), reversed(lines.values()), strict=True)
-            entry["networks"].append({context: describe(*both) for context, *both in pairs})
+            own = experiment.member(params, i)
+            lines = [run.cached(f"{name} {seed} {c}", search, config, cell, own, c) for c in (0, 1)]
+            described = describe(*lines), describe(*reversed(lines))
+            cells[name]["networks"].append(dict(zip(CONTEXTS, described, strict=True)))
             if not i:  # figures show the first network of each cell
-                title, outputs = label(full_name), readout.apply(cell, own, held_out.batch.inputs)
-                shares = experiment.context_psychometrics(outputs, held_out, CONTEXTS, title)
-                for table, rows in (shares | experiment.line_tables(lines, title, TASK.dt)).items():
-                    tables.setdefault(table, []).extend(rows)
-        cells[name] = entry
-        for table, rows in tables.items():
-            run.write_table(table, rows)
+                outputs = readout.apply(cell, own, held_out.batch.inputs)
+                panels = [f"{label(full_name)}, {context} context" for context in CONTEXTS]
+                experiment.add_line_tables(tables, lines, panels, TASK.dt)
+                experiment.add_psychometric_tables(tables, outputs, held_out, panels, CONTEXTS)
+        run.write_tables(tables)
     return {"cells": cells}
 
 
@@ -196,7 +169,7 @@ def verdict(config, summary):
     for cell, entry in summary["cells"].items():
         lines = [network[context] for network in entry["networks"] for context in CONTEXTS]
         ends = all(n["from"] < -SURE and n["to"] > SURE and n["gap"] <= GAP for n in lines)
-        selected = all(n["relevant"] > SELECTION * n["irrelevant"] for n in lines)
+        selected = all(n["relevant"] > SELECTION * n["other"] for n in lines)
         conditions |= {
             f"{cell}: the task is solved": entry["success"] == 1,
             f"{cell}: slow points run from one choice to the other": ends,
@@ -204,19 +177,18 @@ def verdict(config, summary):
             f"{cell}: the selection vector is along the relevant input": selected,
             f"{cell}: the lines lie apart": all(n["apart"] > NEAR for n in lines),
         }
-    names = "steps", "seeds", "starts", "trials", "features"
-    return Verdict.judge(conditions).unless_quick(config, *names)
+    found = Verdict.judge(conditions)
+    return found.unless_quick(config, "steps", "seeds", "starts", "trials", "features")
 
 
 def show(summary):
-    rows = []
-    for cell, entry in summary["cells"].items():
-        for i, network in enumerate(entry["networks"]):
-            place = [cell, i, entry["accuracy_of_seeds"][i]]
-            rows += [[*place, context, *network[context].values()] for context in CONTEXTS]
-    experiment.print_table(
-        ["cell", "seed", "accuracy", "context", "points", *NUMBERS], rows, digits=3
-    )
+    rows = [
+        [cell, i, entry["accuracy_of_seeds"][i], context, *found.values()]
+        for cell, entry in summary["cells"].items()
+        for i, network in enumerate(entry["networks"])
+        for context, found in network.items()
+    ]
+    experiment.print_table(["cell", "seed", "right", "context", "points", *NUMBERS], rows, digits=3)
 
 
 def draw(run):

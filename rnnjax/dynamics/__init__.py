@@ -5,7 +5,7 @@ from rnnjax.dynamics.fixed import Cycles, FixedPoints, SearchReport, cycles, fix
 from rnnjax.dynamics.inputs import input_jacobians, overlaps
 from rnnjax.dynamics.maps import flat_states
 from rnnjax.dynamics.stability import Stability, stability
-from rnnjax.dynamics.starts import visited_states
+from rnnjax.dynamics.starts import spread, visited_states
 
 __all__ = [
     "Branch",
@@ -20,6 +20,7 @@ __all__ = [
     "flat_states",
     "input_jacobians",
     "overlaps",
+    "spread",
     "stability",
     "visited_states",
 ]

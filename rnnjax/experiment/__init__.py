@@ -18,7 +18,7 @@ from rnnjax.experiment.baselines import (
     show_report,
 )
 from rnnjax.experiment.console import estimate_text, print_table
-from rnnjax.experiment.context_trials import coherence_trials, context_psychometrics
+from rnnjax.experiment.context_trials import add_psychometric_tables, coherence_trials
 from rnnjax.experiment.drawing import (
     draw,
     draw_curves,
@@ -38,7 +38,7 @@ from rnnjax.experiment.gradients import (
     record_shares,
 )
 from rnnjax.experiment.lifecycle import Experiment
-from rnnjax.experiment.line_tables import draw_lines, line_tables
+from rnnjax.experiment.line_tables import add_line_tables, draw_lines
 from rnnjax.experiment.options import (
     CellOptions,
     InitialisationOptions,
@@ -95,9 +95,10 @@ __all__ = [
     "TrainingOptions",
     "Verdict",
     "WriterOptions",
+    "add_line_tables",
+    "add_psychometric_tables",
     "beats_baseline",
     "coherence_trials",
-    "context_psychometrics",
     "digit_sets",
     "draw",
     "draw_curves",
@@ -115,7 +116,6 @@ __all__ = [
     "gradient_table",
     "in_plane",
     "layer_label",
-    "line_tables",
     "lines",
     "log_gradients",
     "log_shares",

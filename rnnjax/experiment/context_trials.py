@@ -47,25 +47,29 @@ def coherence_trials(task: trials.ContextDecision, context: int) -> CoherenceTri
     return CoherenceTrials(inputs[:, :-1], relevant[:-1], inputs[start, -1], start, end)
 
 
-def context_psychometrics(
-    outputs: Any, drawn: trials.Trials, contexts: Sequence[str], title: str
-) -> dict[str, list[Any]]:
-    """Return rows of `psychometric_tables`, in each context those of both stimuli.
+def add_psychometric_tables(
+    tables: dict[str, list[Any]],
+    outputs: Any,
+    drawn: trials.Trials,
+    panels: Sequence[str],
+    stimuli: Sequence[str],
+) -> None:
+    """Add rows of `psychometric_tables` to tables: in each context those of both stimuli.
 
     Args:
+        tables: rows by table.
         outputs: logits of one network, `[T, B, 3]`.
         drawn: trials of `tasks.trials.ContextDecision` with two directions.
-        contexts: names of the two contexts, and of the stimuli that count in them.
-        title: of the network; the column `panel` is "TITLE, CONTEXT context".
+        panels: the value of the column `panel` in each context.
+        stimuli: the value of the column `stimulus` for each modality.
     """
-    given, tables = drawn.conditions, {}
+    given = drawn.conditions
     chosen = np.asarray(trials.choices(outputs, drawn.batch)) == 1
     signs = [np.where(choice == 0, 1.0, -1.0) for choice in (given.choice_1, given.choice_2)]
     strengths = signs[0] * given.coherence_1, signs[1] * given.coherence_2
-    for (k, context), m in itertools.product(enumerate(contexts), range(2)):
-        here = np.asarray(given.context) == k
-        columns = {"panel": f"{title}, {context} context", "stimulus": contexts[m]}
+    for context, m in itertools.product(range(2), range(2)):
+        here = np.asarray(given.context) == context
+        columns = {"panel": panels[context], "stimulus": stimuli[m]}
         of_one = psychometric_tables(chosen[here], np.asarray(strengths[m])[here], **columns)
         for table, rows in of_one.items():
             tables.setdefault(table, []).extend(rows)
-    return tables

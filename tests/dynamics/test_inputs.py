@@ -51,3 +51,9 @@ def test_what_it_refuses(x64):
         dynamics.input_jacobians(
             cell, params, jnp.zeros(D), type(points)(jnp.full((2, 5), jnp.nan))
         )
+
+
+def test_overlaps_by_hand():
+    w = np.array([[3.0, 4.0], [1.0, 1.0j], [0.0, 2.0]])
+    d = np.array([[4.0, 3.0], [1.0, 0.0], [1.0, 0.0]])
+    np.testing.assert_allclose(dynamics.overlaps(w, d), [24 / 25, 0.5**0.5, 0])
