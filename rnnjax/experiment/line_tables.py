@@ -50,5 +50,5 @@ def draw_lines(run: Any) -> None:
     options: dict[str, Any] = {"panel": "panel", "xlabel": x}
     times: dict[str, Any] = {"ylabel": "time constant, ms", "log_y": True}
     draw_curves(run, "modes", "log_odds", "series", **times, **options)
-    overlap: dict[str, Any] = {"ylabel": "overlap with the selection vector", "ylim": (-0.02, 1)}
+    overlap: dict[str, Any] = {"ylabel": "overlap with the selection vector", "ylim": (-0.02, 1.0)}
     draw_curves(run, "selection", "log_odds", "series", **overlap, **options)

@@ -135,10 +135,10 @@ def test_the_verdict_follows_its_rule():
 
 
 def test_only_the_decision_is_scored():
-    batch = context.TASK.sample(jax.random.key(0), 20)
-    steps = np.asarray(batch.mask.sum(0))
-    np.testing.assert_array_equal(steps, 5)
-    assert (np.asarray(batch.targets)[np.asarray(batch.mask)] > 0).all()
+    trial = context.TASK.sample_sequence(jax.random.key(0))
+    mask = np.asarray(trial.mask)
+    assert mask.sum() == 5 and (np.asarray(trial.targets)[mask] > 0).all()
+    assert not np.asarray(trial.inputs)[mask, :5].any()  # neither cue nor stimulus
 
 
 @pytest.mark.parametrize(
