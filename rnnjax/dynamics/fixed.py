@@ -75,6 +75,7 @@ def fixed_points(
     starts: PyTree,
     *,
     tolerance: float | int | None = None,
+    stop_at: float | int | None = None,
     min_distance: float | int | None = None,
     outlier_factor: float | int = 10.0,
     max_iterations: int = 200,
@@ -88,6 +89,8 @@ def fixed_points(
     rounding. A larger tolerance, such as 1e-6, admits slow points as well, where q has a minimum
     above zero and the state lingers. Points closer than `min_distance` count as one. Where fixed
     points form a line or a plane, each start finds its own: `min_distance` is then their spacing.
+    An approximate line attractor holds few fixed points, and Newton's steps run along it to them;
+    with `stop_at`, a start ends where it first is slow.
 
     Noise of a `Stochastic` cell is left out. Integer leaves of the carry stay as they are in
     `starts`. Compute in float64: in float32 q cannot fall below about N eps^2 ||s||^2, so near a
@@ -100,13 +103,16 @@ def fixed_points(
             see `visited_states`.
         tolerance: the largest q of a point that is returned. None means 1e-20 in float64 (a speed
             of about 1e-10), and 1e-10 in float32.
+        stop_at: a start ends as soon as its q is at most this, even if a step would lower q
+            further; at most the tolerance. None means that it goes on to a minimum of q.
         min_distance: None means 1e-6 in float64, and 1e-3 in float32.
         outlier_factor: drop points whose distance from the mean of the starts is larger than this
             many times the root mean square distance of the starts; infinity keeps all.
         max_iterations: of each start.
 
     Raises:
-        ValueError: a shape does not fit, x changes along time, or a number is not positive.
+        ValueError: a shape does not fit, x changes along time, a number is not positive, or
+            `stop_at` is above the tolerance.
         FloatingPointError: a start is not finite.
 
     Warns:
@@ -130,7 +136,8 @@ def fixed_points(
     and outliers.
     """
     found = _find(
-        *(cell, params, x, starts, 1, tolerance, min_distance, outlier_factor, max_iterations)
+        *(cell, params, x, starts, 1, tolerance, min_distance, outlier_factor, max_iterations),
+        stop_at,
     )
     points = jax.tree.map(lambda a: a[:, 0], found.pop("points"))
     return FixedPoints(points, **found)
@@ -174,7 +181,16 @@ def cycles(
 
 @precise
 def _find(
-    cell, params, x, starts, period, tolerance, min_distance, outlier_factor, max_iterations
+    cell,
+    params,
+    x,
+    starts,
+    period,
+    tolerance,
+    min_distance,
+    outlier_factor,
+    max_iterations,
+    stop_at=None,
 ) -> dict[str, Any]:
     """Return the fields of `Cycles`."""
     check_size("max_iterations", max_iterations)
@@ -185,7 +201,12 @@ def _find(
     flat = maps.flat_states(starts).astype(maps.flat_states(given.carry, 0).dtype)
     tolerance, min_distance = _tolerances(flat, tolerance, min_distance)
     check_positive("outlier_factor", outlier_factor)
-    ends, q = map(np.asarray, minimise(cell, period, max_iterations, given, flat))
+    if stop_at is not None and not 0 < stop_at <= tolerance:
+        raise ValueError(
+            f"stop_at must be positive and at most tolerance = {tolerance:g}, got {stop_at!r}"
+        )
+    least = jnp.asarray(stop_at or 0, flat.dtype)
+    ends, q = map(np.asarray, minimise(cell, period, max_iterations, given, flat, least))
 
     near = q <= tolerance  # false for NaN
     outlying = near & _outliers(ends, np.asarray(flat), outlier_factor)

@@ -31,7 +31,7 @@ class _State(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames=("cell", "period", "max_iterations"))
 def minimise(
-    cell: Cell, period: int, max_iterations: int, given: Map, starts: Array
+    cell: Cell, period: int, max_iterations: int, given: Map, starts: Array, stop_at: Any = 0.0
 ) -> tuple[Array, Array]:
     """Return where each of the starts `[K, N]` ends, `[K, N]`, and q there, `[K]`.
 
@@ -42,17 +42,18 @@ def minimise(
     and is taken only if it lowers q; mu follows Nielsen's rule. Near a zero of q, mu vanishes and
     this is Newton's method. It ends where F(s) - s is orthogonal to the columns of A, at a minimum
     of q, or after `max_iterations`. A few undamped steps then bring a fixed point to rounding.
+    Where q is at most `stop_at`, no further step is taken.
 
     Source: Madsen, Nielsen, Tingleff 2004, "Methods for non-linear least squares problems",
     algorithm 3.16.
     """
     size = starts.shape[-1]
     chunk = min(len(starts), max(1, ENTRIES // size**2))
-    search = functools.partial(_minimise_one, cell, period, max_iterations, given)
+    search = functools.partial(_minimise_one, cell, period, max_iterations, given, stop_at)
     return lax.map(search, starts, batch_size=chunk)
 
 
-def _minimise_one(cell, period, max_iterations, given, start):
+def _minimise_one(cell, period, max_iterations, given, stop_at, start):
     def evaluate(flat):
         after, jacobian = advance_with_jacobian(cell, given, flat, period)
         residual = after - flat
@@ -80,19 +81,22 @@ def _minimise_one(cell, period, max_iterations, given, start):
         still = jnp.all(flat == state.flat) | ~(damping < 1e30)
         state = take(state, flat, found, better)
         state = state._replace(damping=damping, factor=factor, iteration=state.iteration + 1)
-        return state._replace(done=at_minimum(state) | still)
+        return state._replace(done=ended(state) | still)
+
+    def ended(state):
+        return at_minimum(state) | (state.q <= stop_at)
 
     def polish(_, state):
         flat = state.flat - jnp.linalg.solve(state.slopes, state.residual)
         found = evaluate(flat)
-        return take(state, flat, found, found[-1] < state.q)
+        return take(state, flat, found, (found[-1] < state.q) & (state.q > stop_at))
 
     found = evaluate(start)
     damping = FIRST_DAMPING * jnp.max(jnp.sum(found[1] ** 2, axis=0))
     state = _State(
         *(start, *found, damping, jnp.asarray(2, start.dtype), jnp.int32(0), jnp.bool_(False))
     )
-    state = state._replace(done=at_minimum(state))
+    state = state._replace(done=ended(state))
     state = lax.while_loop(
         lambda state: ~state.done & (state.iteration < max_iterations), step, state
     )

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from rnnjax.cells.base import Cell, check_size
+from rnnjax.dynamics.maps import flat_states
 from rnnjax.recurrence.carries import partition
 
 PyTree = Any
@@ -58,6 +59,16 @@ def visited_states(
     drawn = jax.tree.map(lambda a, b: jnp.asarray(a).reshape(total, *b.shape)[places], carries, one)
     floats, merge = partition(drawn)
     return merge([a + noise * _normal(k, a) for a, k in zip(floats, keys, strict=False)])
+
+
+def spread(carries: PyTree) -> float:
+    """Return the root mean square distance of states from their mean, in units of the state.
+
+    Args:
+        carries: leaves `[T, B, ...]`, as `unroll(..., return_carries=True)` returns them.
+    """
+    states = flat_states(carries, 2)
+    return float(jnp.sqrt(jnp.square(states - states.mean((0, 1))).sum(-1).mean()))
 
 
 def _pairs(carries, one):

@@ -19,6 +19,7 @@ from rnnjax.experiment.baselines import (
 )
 from rnnjax.experiment.clustering import Clusters, Silhouettes, clusters, silhouette, silhouettes
 from rnnjax.experiment.console import estimate_text, print_table
+from rnnjax.experiment.context_trials import add_psychometric_tables, coherence_trials
 from rnnjax.experiment.drawing import (
     draw,
     draw_curves,
@@ -38,6 +39,7 @@ from rnnjax.experiment.gradients import (
     record_shares,
 )
 from rnnjax.experiment.lifecycle import Experiment
+from rnnjax.experiment.line_tables import add_line_tables, draw_lines
 from rnnjax.experiment.options import (
     CellOptions,
     InitialisationOptions,
@@ -51,6 +53,7 @@ from rnnjax.experiment.options import (
 )
 from rnnjax.experiment.phase_tables import draw_phase_planes, in_plane, phase_tables
 from rnnjax.experiment.predict import lines, read_file, restore, save
+from rnnjax.experiment.psychometric_tables import draw_psychometrics, psychometric_tables
 from rnnjax.experiment.tables import (
     PHASES,
     loss_curve,
@@ -96,14 +99,19 @@ __all__ = [
     "TrainingOptions",
     "Verdict",
     "WriterOptions",
+    "add_line_tables",
+    "add_psychometric_tables",
     "beats_baseline",
     "clusters",
+    "coherence_trials",
     "digit_sets",
     "draw",
     "draw_curves",
     "draw_heat_maps",
     "draw_layers",
+    "draw_lines",
     "draw_phase_planes",
+    "draw_psychometrics",
     "draw_shares",
     "draw_tables",
     "draw_timing",
@@ -136,6 +144,7 @@ __all__ = [
     "print_table",
     "print_verdict",
     "profile_rows",
+    "psychometric_tables",
     "quantile_band",
     "rates_by_lag",
     "reach",

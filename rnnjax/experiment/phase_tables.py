@@ -1,5 +1,6 @@
 """Fixed points in the plane in which a network moves, as arrays and as tables for figures."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -41,7 +42,9 @@ def in_plane(found: Any, carries: PyTree, num_paths: int) -> dict[str, Any]:
     }
 
 
-def phase_tables(found: Any, **columns: Any) -> dict[str, list[Any]]:
+def phase_tables(
+    found: Any, of_paths: Mapping[str, Any] | None = None, **columns: Any
+) -> dict[str, list[Any]]:
     """Return rows of the tables `points`, `directions`, `trajectories` and `eigenvalues`.
 
     They are those of `figures.phase_plane` and `figures.eigenvalues`. Directions are those of real
@@ -49,6 +52,7 @@ def phase_tables(found: Any, **columns: Any) -> dict[str, list[Any]]:
 
     Args:
         found: arrays as `in_plane` returns them.
+        of_paths: further columns of `trajectories`, one value for each path.
         columns: the same value in all rows, such as `cell="gru"`.
     """
     (x, y), unstable, values = found["points"].T, found["num_unstable"], found["eigenvalues"]
@@ -65,19 +69,29 @@ def phase_tables(found: Any, **columns: Any) -> dict[str, list[Any]]:
         "points": [columns | points],
         "directions": [columns | {"x": x[which], "y": y[which], "dx": dx, "dy": dy}],
         "trajectories": [
-            columns | {"trajectory": i, "x": path[:, 0], "y": path[:, 1]}
+            columns
+            | {name: values[i] for name, values in (of_paths or {}).items()}
+            | {"trajectory": i, "x": path[:, 0], "y": path[:, 1]}
             for i, path in enumerate(paths)
         ],
         "eigenvalues": [columns | spectrum],
     }
 
 
-def draw_phase_planes(run: Any, panel: str) -> None:
-    """Draw the tables of `phase_tables`: figures `fixed_points` and `eigenvalues`."""
+def draw_phase_planes(run: Any, panel: str, **options: Any) -> None:
+    """Draw the tables of `phase_tables`: figures `fixed_points` and `eigenvalues`.
+
+    Nothing is drawn if there are no points.
+
+    Args:
+        options: of `figures.phase_plane`.
+    """
     from rnnjax import figures
 
-    tables = (run.read_table(name) for name in ("points", "trajectories", "directions"))
-    run.save_figure("fixed_points", figures.phase_plane(*tables, panel=panel))
+    tables = [run.read_table(name) for name in ("points", "trajectories", "directions")]
+    if not len(tables[0]["x"]):
+        return
+    run.save_figure("fixed_points", figures.phase_plane(*tables, panel=panel, **options))
     spectrum = figures.eigenvalues(
         run.read_table("eigenvalues"),
         panel=panel,

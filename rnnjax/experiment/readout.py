@@ -1,5 +1,6 @@
 """A cell read by a linear head, y = h W + b: the network that most experiments train."""
 
+import functools
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from rnnjax import networks, training
 from rnnjax.cells.initializers import Gaussian
 from rnnjax.experiment.training import score as score_of
 from rnnjax.experiment.widths import nearest_width
+from rnnjax.runs import Run
 
 
 class Readout(NamedTuple):
@@ -64,6 +66,36 @@ def score(cell: Any, task: Any, params: Readout, batch: Any) -> dict[str, Any]:
         return task.metrics(apply(cell, params, batch.inputs), batch)
 
     return score_of(task, metrics, params, batch)
+
+
+def score_alike(cell: Any, task: Any, params: Readout, batch: Any) -> dict[str, Any]:
+    """Return `score` where all S networks read the same held-out sequences `[T, B, ...]`."""
+    members = len(params.bias)
+    return score(cell, task, params, jax.tree.map(lambda a: jnp.stack([a] * members), batch))
+
+
+def train(
+    config: Any, run: Run, name: str, task: Any, train_step: training.TrainStep, optimizer: Any
+) -> Readout:
+    """Train the networks of all seeds on samples of a task, and return their parameters `[S, ...]`.
+
+    Metrics go to metrics.jsonl, with the name of the cell on every line. Interrupted training
+    resumes from the newest checkpoint.
+
+    Args:
+        config: has the options of `experiment.TrainingOptions` and `experiment.CellOptions`.
+        name: of the cell, as in `rnnjax.networks`.
+        train_step: `(state, batch) -> (state, metrics)` of one network.
+        optimizer: the Optax gradient transformation that `train_step` uses.
+    """
+    state = start(config, optimizer, config.make_cell(name), task)
+    resumable = training.ResumableTraining.from_config(config, run, config.members, cell=name)
+    sample = functools.partial(task.sample, batch_size=config.batch_size)
+    chunk_size = -(-config.steps // 10)
+    result = resumable.train_on_samples(
+        train_step, state, sample, steps=config.steps, chunk_size=chunk_size
+    )
+    return result.state.params
 
 
 def count(cell: Any, task: Any) -> int:

@@ -15,6 +15,7 @@ from rnnjax.figures.profiles import (
     path_split,
     profile_over_training,
 )
+from rnnjax.figures.psychometrics import psychometric_curves
 from rnnjax.figures.spectra import log_spectra
 from rnnjax.figures.styles import COLOURS, LAG, Style, series
 from rnnjax.figures.surfaces import loss_surface
@@ -44,6 +45,7 @@ __all__ = [
     "path_split",
     "phase_plane",
     "profile_over_training",
+    "psychometric_curves",
     "series",
     "singular_values",
     "trajectories",

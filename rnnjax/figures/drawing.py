@@ -95,6 +95,8 @@ def powers_of_ten(ax):
 
 def rows(table, **where):
     """Return the rows of a table in which every named column has the given value."""
+    if not where:
+        return {name: np.asarray(column) for name, column in table.items()}
     chosen = np.all([table[name] == value for name, value in where.items()], axis=0)
     return {name: np.asarray(column)[chosen] for name, column in table.items()}
 

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.patheffects import Normal, Stroke
 
 from rnnjax.figures import drawing, styles
 
@@ -27,6 +28,8 @@ def phase_plane(
     *,
     panel: str | None = None,
     names: Mapping[Any, str] | None = None,
+    colour: str | None = None,
+    colour_label: str = "",
     xlabel: str = "first principal component",
     ylabel: str = "second principal component",
 ) -> Figure:
@@ -36,34 +39,40 @@ def phase_plane(
         points: columns `x`, `y`, `num_unstable`, and `panel`. Points of each number of unstable
             directions have a colour and a marker of their own.
         trajectories: columns `x`, `y` in the order of time, `trajectory`, a number for each, and
-            `panel`; drawn as thin grey lines.
+            `panel`; drawn as thin grey lines, or as `colour` says.
         directions: columns `x`, `y`, a fixed point, `dx`, `dy`, half the line that is drawn through
             it along an unstable direction, and `panel`.
         panel: name of the column with the panel; panels are in order of first appearance in
             `points`. None means one.
         names: titles by value of `panel`; the default is `styles.label`.
+        colour: name of a column of `trajectories` with a number for each path, such as a signed
+            coherence, that its colour tells; paths of negative numbers are dashed. None means grey.
+        colour_label: label of the colour bar.
         xlabel, ylabel: labels of the axes.
     """
     parts = drawing.split(points, panel)
     figure, axes = drawing.panels(len(parts))
-    shown = {}
+    shown, scale = {}, None
+    if colour is not None and trajectories is not None:
+        most = np.abs(trajectories[colour]).max(initial=0)
+        scale = ScalarMappable(Normalize(-most, most), styles.DIVERGING)
     for ax, part in zip(axes, parts, strict=True):
         title = None if panel is None else np.asarray(part[panel])[0].item()
         here = {} if panel is None else {panel: title}
         if trajectories is not None:
             for path in drawing.split(drawing.rows(trajectories, **here), "trajectory"):
-                ax.plot(path["x"], path["y"], color=PATH, linewidth=0.6, zorder=1)
+                ax.plot(path["x"], path["y"], zorder=1, **_path_style(path, colour, scale))
         if directions is not None:
             lines = drawing.rows(directions, **here)
             x, y, dx, dy = (lines[name] for name in ("x", "y", "dx", "dy"))
-            colour = KINDS[1][1]
-            ax.plot([x - dx, x + dx], [y - dy, y + dy], color=colour, linewidth=1.2, zorder=2)
+            unstable = KINDS[1][1]
+            ax.plot([x - dx, x + dx], [y - dy, y + dy], color=unstable, linewidth=1.2, zorder=2)
         kinds = np.minimum(part["num_unstable"], max(KINDS))
-        for kind, (text, colour, marker) in KINDS.items():
+        for kind, (text, fill, marker) in KINDS.items():
             x, y = (part[name][kinds == kind] for name in ("x", "y"))
             if len(x):
                 options: dict[str, Any] = {"edgecolors": "black", "linewidths": 0.5, "zorder": 3}
-                dots = ax.scatter(x, y, s=40, color=colour, marker=marker, **options)
+                dots = ax.scatter(x, y, s=40, color=fill, marker=marker, **options)
                 shown.setdefault(kind, (dots, text))
         ax.set_xlabel(xlabel)
         if panel is not None:
@@ -72,7 +81,22 @@ def phase_plane(
     if shown:
         dots, texts = zip(*(shown[kind] for kind in sorted(shown)), strict=True)
         figure.legend(dots, texts, loc="outside lower center", ncols=len(texts))
+    if scale is not None:
+        figure.colorbar(scale, ax=list(axes), label=colour_label)
     return figure
+
+
+def _path_style(path, colour, scale):
+    """Return options of `Axes.plot` for a path: grey, or coloured by its number."""
+    if scale is None:
+        return {"color": PATH, "linewidth": 0.6}
+    value = path[colour][0]
+    return {
+        "color": scale.to_rgba(value),
+        "linewidth": 1.0,
+        "linestyle": "--" if value < 0 else "-",
+        "path_effects": [Stroke(linewidth=1.6, foreground="0.35"), Normal()],
+    }
 
 
 def flow_field(

@@ -189,6 +189,28 @@ def test_points_on_a_line_are_thinned_by_their_distance(x64):
     assert found[1].counts.sum() == 21
 
 
+def test_a_start_ends_where_it_first_is_slow(x64):
+    """x' = 1.001 tanh(x) beside a fast unit: a line of slow points, with three fixed points."""
+    cell = Elman(2, param_dtype=jnp.float64)
+    params = cell.init(KEY, D)._replace(recurrent_kernel=jnp.diag(jnp.array([1.001, 0.1])))
+    along = jnp.linspace(-0.3, 0.3, 13)
+    starts = ElmanCarry(jnp.stack([along, 0.2 * jnp.ones(13)], -1))
+    options: dict[str, Any] = {"tolerance": 1e-4, "min_distance": 1e-2}
+    fixed = dynamics.fixed_points(cell, params, jnp.zeros(D), starts, **options)
+    slow = dynamics.fixed_points(cell, params, jnp.zeros(D), starts, stop_at=1e-4, **options)
+    root = 0.001**0.5 * 3**0.5  # of 1.001 tanh(x) = x, to first order
+    np.testing.assert_allclose(np.sort(fixed.points.h[:, 0]), [-root, 0, root], atol=1e-3)
+    assert fixed.q.max() < 1e-25
+    assert len(slow.q) == 13 and 1e-12 < slow.q.max() <= 1e-4
+    assert np.ptp(slow.points.h[:, 0]) > 5 * root  # steps of the search move them, but not far
+    step = np.tanh(slow.points.h * [1.001, 0.1]) - slow.points.h
+    np.testing.assert_allclose(slow.q, np.sum(step**2, -1) / 2, rtol=1e-9)
+    already = ElmanCarry(jnp.stack([along, 0.005 * jnp.ones(13)], -1))
+    slow = dynamics.fixed_points(cell, params, jnp.zeros(D), already, stop_at=1e-4, **options)
+    order = np.argsort(slow.points.h[:, 0])
+    np.testing.assert_allclose(slow.points.h[order], already.h, rtol=1e-12)
+
+
 def test_far_away_points_are_dropped_and_counted(x64):
     cell = Elman(1, activation_fn=identity, param_dtype=jnp.float64)
     params = cell.init(KEY, 1)._replace(
@@ -259,6 +281,8 @@ def test_what_it_refuses(x64):
     bad = carry._replace(c=carry.c.at[2, 1].set(jnp.nan))
     refused(FloatingPointError, "1 of 4 are not, the first at index 2", starts=bad)
     refused(ValueError, "tolerance must be positive, got -1", tolerance=-1.0)
+    refused(ValueError, "stop_at must be positive and at most tolerance = 1e-20", stop_at=1e-3)
+    refused(ValueError, "stop_at must be positive", stop_at=0.0)
     refused(ValueError, "min_distance must be positive, got 0", min_distance=0.0)
     refused(ValueError, "outlier_factor must be positive", outlier_factor=-1.0)
     refused(ValueError, "max_iterations must be a positive integer", max_iterations=0)

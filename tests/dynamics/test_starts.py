@@ -7,7 +7,7 @@ import own_cells
 import pytest
 
 from rnnjax import LSTM, dynamics
-from rnnjax.cells import LSTMCarry
+from rnnjax.cells import ElmanCarry, LSTMCarry
 
 KEY = jax.random.key(0)
 T, B, H = 5, 3, 2
@@ -61,3 +61,8 @@ def test_what_it_refuses():
         dynamics.visited_states(cell, cell.initial_carry(()), KEY, 2)
     with pytest.raises(ValueError, match="at least one state"):
         dynamics.visited_states(cell, cell.initial_carry((0,)), KEY, 2)
+
+
+def test_the_spread_of_states():
+    states = np.array([[[1.0, 0], [-1, 0]], [[0, 2], [0, -2]]])
+    assert dynamics.spread(ElmanCarry(5 + jnp.asarray(states))) == pytest.approx(2.5**0.5)

@@ -46,7 +46,8 @@ def test_the_plane_is_that_of_the_principal_components(x64):
 def test_tables_have_a_line_along_each_growing_real_direction(x64):
     found, carries = example()
     arrays = {name: np.asarray(a) for name, a in in_plane(found, carries, 2).items()}
-    tables = phase_tables(arrays, cell="gru")
+    tables = phase_tables(arrays, {"coherence": [5, -5]}, cell="gru")
+    assert [row["coherence"] for row in tables["trajectories"]] == [5, -5]
     (points,), (lines,), (spectrum,) = (tables[n] for n in ("points", "directions", "eigenvalues"))
     assert all(row["cell"] == "gru" for rows in tables.values() for row in rows)
     np.testing.assert_array_equal(points["num_unstable"], [1, 0])

@@ -1,5 +1,6 @@
 """A cell with a linear head, against a Python loop; its score; widths with equal counts."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,7 +10,8 @@ import optax
 import pytest
 
 from rnnjax import GRU, LSTM, networks, tasks
-from rnnjax.experiment import readout, sampled_sets, start
+from rnnjax.experiment import CellOptions, TrainingOptions, readout, sampled_sets, start
+from rnnjax.runs import Run
 
 TASK = tasks.AddingArjovsky2016(7)
 
@@ -43,6 +45,45 @@ def test_a_score_is_over_seeds():
         assert found["loss_of_seeds"][seed] == pytest.approx(float(metrics["loss"]), rel=1e-5)
     assert found["final_loss"] == np.median(found["loss_of_seeds"])
     assert found["chance"] == TASK.chance and found["success"] == 0
+
+
+@pytest.mark.slow
+def test_networks_that_read_the_same_sequences_have_the_score_of_each():
+    cell, batch = GRU(3), TASK.sample(jax.random.key(5), 16)
+    keys = jax.random.split(jax.random.key(2), 2)
+    params = jax.vmap(lambda key: readout.init(cell, TASK, key))(keys)
+    both = jax.tree.map(lambda a: jnp.stack([a, a]), batch)
+    assert readout.score_alike(cell, TASK, params, batch) == readout.score(cell, TASK, params, both)
+
+
+@pytest.mark.slow
+def test_training_is_gradient_descent_on_new_samples(tmp_path):
+    @dataclasses.dataclass(frozen=True)
+    class Config(TrainingOptions, CellOptions):
+        cells: tuple[str, ...] = ("gru",)
+
+    config = Config(features=3, steps=3, batch_size=4, seeds=2, seed=5)
+    cell, optimizer = config.make_cell("gru"), optax.sgd(0.1)
+
+    def loss(params, batch):
+        return TASK.loss(readout.apply(cell, params, batch.inputs), batch)
+
+    def train_step(state, batch):
+        value, slopes = jax.value_and_grad(loss)(state.params, batch)
+        params = jax.tree.map(lambda a, g: a - 0.1 * g, state.params, slopes)
+        return state._replace(params=params, step=state.step + 1), {"loss": value}
+
+    run = Run.create(tmp_path / "run", config)
+    found = readout.train(config, run, "gru", TASK, train_step, optimizer)
+    for place, seed in enumerate(config.members):
+        init_key, key = jax.random.split(jax.random.key(seed))
+        params = readout.init(cell, TASK, init_key)
+        for _ in range(config.steps):
+            key, step_key = jax.random.split(key)
+            slopes = jax.grad(loss)(params, TASK.sample(step_key, 4))
+            params = jax.tree.map(lambda a, g: a - 0.1 * g, params, slopes)
+        for got, want in zip(*map(jax.tree.leaves, (found, params)), strict=True):
+            np.testing.assert_allclose(got[place], want, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import numpy as np
 from drawn import draw
+from matplotlib import colormaps
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgba
 from matplotlib.quiver import Quiver
@@ -45,6 +46,19 @@ def test_panels_have_their_own_trajectories_and_directions():
     ]
     assert got == [[(0, 2, 0, 3), (0.5, 1.5, 7, 5)], [(0, 1, 0, 1)]]
     assert [t.get_text() for t in figure.legends[0].get_texts()] == [KINDS[k][0] for k in KINDS]
+
+
+def test_paths_may_be_coloured_by_a_number():
+    paths = {"x": [0, 1, 0, 2], "y": [0, 1, 0, 3], "trajectory": [0, 0, 1, 1]}
+    paths = {n: np.array(c) for n, c in (paths | {"coherence": [-50, -50, 25, 25]}).items()}
+    options = {"colour": "coherence", "colour_label": "coherence, %"}
+    figure = draw(lambda: figures.phase_plane(points(), paths, **options))
+    ax, bar = figure.axes
+    assert bar.get_ylabel() == "coherence, %"
+    assert [line.get_linestyle() for line in ax.lines] == ["--", "-"]
+    scale = colormaps["RdBu_r"]
+    expected = [scale(0.0), scale(0.75)]
+    np.testing.assert_allclose([line.get_color() for line in ax.lines], expected)
 
 
 def test_arrows_of_a_flow_field_have_one_length_and_a_colour_for_their_speed():
