@@ -36,6 +36,7 @@ from rnnjax.experiment.gradients import (
     reach,
     record_shares,
 )
+from rnnjax.experiment.jacobian_spectra import long_term_jacobians
 from rnnjax.experiment.lifecycle import Experiment
 from rnnjax.experiment.options import (
     CellOptions,
@@ -112,6 +113,7 @@ __all__ = [
     "lines",
     "log_gradients",
     "log_shares",
+    "long_term_jacobians",
     "longest",
     "loss_curve",
     "loss_gradients",

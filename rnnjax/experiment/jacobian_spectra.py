@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Num
 
-from rnnjax import diagnostics, networks
+from rnnjax import diagnostics, networks, training
 from rnnjax.cells import Cell, Gated
 from rnnjax.cells.initializers import Orthogonal
+from rnnjax.experiment.readout import Readout
 from rnnjax.experiment.tables import rates_by_lag
 
 
@@ -90,6 +92,43 @@ def expected_rates(
     if cell == "elman":
         rates["root_mean_square"] = diagnostics.mean_field_exponent(gain, input_scale**2)
     return rates
+
+
+def long_term_jacobians(
+    cell: Cell, networks: Sequence[Readout], xs: Any, *, lag: int, num: int, transient: int
+) -> dict[str, np.ndarray]:
+    """Return what the Jacobians of several populations do over many steps, `[P, S, ...]`.
+
+    Args:
+        cell: of all networks.
+        networks: P populations, the parameters of all seeds of each, `[S, ...]`.
+        xs: inputs `[T, B, D]`, the same for all.
+        lag: of the product d s_T / d s_{T-lag} and of the earliest gradient.
+        num: how many of its singular values count, from the largest.
+        transient: steps that exponents leave out.
+
+    Returns:
+        `exponents [P, S, N]`, all of them, the mean over examples; `log_condition [P, S]`, ln of
+        the first over the last of the singular values that count, the median over examples; and
+        `log_gradients [P, S, lag, B]`, ln of the norm of the gradient of the first output at the
+        last step, relative to lag 0, at the lags 1 .. lag.
+    """
+
+    def one(params, *, xs):
+        spectrum = diagnostics.lyapunov_spectrum(cell, params.cell, xs, transient=transient)
+        values = diagnostics.jacobian_singular_values(cell, params.cell, xs, [lag]).log_values[0]
+        profile = diagnostics.gradient_profile(
+            cell, params.cell, xs, lambda ys: jnp.sum(ys[-1] @ params.kernel[:, 0])
+        )
+        return {
+            "exponents": jnp.mean(spectrum.exponents, 0),
+            "log_condition": jnp.median(values[:, 0] - values[:, num - 1]),
+            "log_gradients": profile.relative()[:lag],
+        }
+
+    everyone = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *networks)
+    found = training.over_population(one)(everyone, xs=xs)  # compiled once for all
+    return {k: np.asarray(a).reshape(len(networks), -1, *a.shape[1:]) for k, a in found.items()}
 
 
 def describe(
