@@ -6,19 +6,19 @@ training learns a delayed exclusive or at delays at which the same network witho
 not, and its long-term Jacobian is better conditioned (Engelken 2023, "Gradient flossing: improving
 gradient descent through dynamic control of Jacobians", arXiv:2312.17306, and its published code).
 
-Every network is trained twice on the same sequences, as drawn and after flossing. As in the code:
-tanh units with W ~ N(0, 1/N) and inputs ~ N(0, 1), exponents over steps 17 to 55 of one stream of
-bits, 500 updates of flossing, batches of 16, Adam at 1e-3, training gradients clipped at .03.
-Smaller: N = 32 and 30 exponents for 80 and 75, sequences of 5 d steps for 300, 2,000 updates for
-3,000. The readout starts at N(0, 1/N); a QR factorisation in every other step changes no exponent.
+Every network is trained as it is drawn and after flossing, on the same sequences. As in the code:
+tanh units, W ~ N(0, 1/N), inputs ~ N(0, 1), exponents over steps 17 to 55 of a stream of bits, 500
+updates of flossing, batches of 16, Adam at 1e-3, training gradients clipped at .03. Smaller: N = 32
+and 30 exponents for 80 and 75, sequences of 5 d steps for 300, 2,000 updates for 3,000. The readout
+starts at N(0, 1/N); a QR factorisation in every other step changes no exponent.
 
 Verdict: `reproduced` if, in every cell: at the longest of --delays every flossed network answers
-95 % of held-out bits (chance is 50 %) and no other network does; at the shortest all networks do;
-on held-out streams the root mean square of the flossed exponents is at most .15 per step in every
-network (over 20 steps a factor e^3, where it is e^20 as drawn); and flossing makes the condition
-number of every network's Jacobian over 2 d steps, d the longest delay, smaller, among its first
---exponents singular values. Else `not reproduced`; `quick run only` if --steps, --flossing-steps,
---seeds, --features, --exponents or the longest of --delays is below its default.
+95 % of held-out bits (chance is 50 %) and no other does; at the shortest all networks do; on
+held-out bits the root mean square of the flossed exponents is at most .15 per step in every network
+(over 20 steps a factor e^3, where it is e^20 as drawn); and flossing makes the condition number of
+every Jacobian over 2 d steps, at the longest d, of its first --exponents singular values, smaller.
+Else `not reproduced`; `quick run only` if --steps, --flossing-steps, --seeds, --features,
+--exponents or the longest of --delays is below its default.
 
     python experiments/flossing.py
     python experiments/flossing.py --cells gru ./mine.py:MyCell --delays 5 20 --seeds 4
@@ -95,33 +95,26 @@ def make_train_step(loss_fn, optimizer):
     return train_step
 
 
-def floss(config, run, name, drawn):
+def floss(config, run, name, drawn, optimizer):
     """Return all seeds after flossing; heads, and the keys of their training, are those given."""
-    import optax
-
-    cell, optimizer = config.make_cell(name), optax.adam(config.learning_rate)
+    cell, options = config.make_cell(name), {"interval": 2, "transient": TRANSIENT}
 
     def loss_fn(params, xs):
-        options = {"interval": 2, "transient": TRANSIENT}
         return regularizers.flossing(cell, params, xs, config.exponents, 0.0, **options)
 
-    def sample(key):
-        return jax.random.bernoulli(key, shape=(STREAM, 1, 1)).astype(jnp.float32)
-
-    step, labels = make_train_step(loss_fn, optimizer), {"cell": name, "phase": "flossing"}
+    step = make_train_step(loss_fn, optimizer)
     start = experiment.restart(drawn, optimizer, drawn.params.cell)
-    options = {"sample": sample, "steps": config.flossing_steps, **labels}
+    options = {"steps": config.flossing_steps, "cell": name, "phase": "flossing"}
+    options["sample"] = lambda key: jax.random.bernoulli(key, shape=(STREAM, 1, 1)).astype(
+        jnp.float32
+    )
     found = experiment.train_and_probe(config, run, step, start, lambda *_: (), (), **options)
     return drawn._replace(params=drawn.params._replace(cell=found.state.params))
 
 
-def train(config, run, name, delay, network, state):
+def train(config, run, name, delay, network, state, optimizer):
     """Return parameters after training, and held-out accuracies `[S]` by update."""
-    import optax
-
     cell, task = config.make_cell(name), DelayedXOREngelken2023(5 * delay, delay)
-    clip = optax.clip_by_global_norm(config.clip)
-    optimizer = optax.chain(clip, optax.adam(config.learning_rate))
     held_out = task.sample(jax.random.fold_in(jax.random.key(config.seed), 1), 64)
 
     def metrics(params, *, batch):
@@ -137,42 +130,37 @@ def train(config, run, name, delay, network, state):
     return found.state.params, found.observed()
 
 
-def jacobians(config, cell, networks):
-    """Return exponents, ln condition numbers and gradients by lag, of Jacobians on held-out bits."""
-    lag, key = 2 * config.delays[-1], jax.random.fold_in(jax.random.key(config.seed), 2)
-    xs = jax.random.bernoulli(key, shape=(TRANSIENT + 2 * lag, 8, 1)).astype(jnp.float32)
-    options = {"lag": lag, "num": config.exponents, "transient": TRANSIENT}
-    return experiment.long_term_jacobians(cell, networks, xs, **options)
-
-
 def measure(config, run):
     import optax
 
+    adam = optax.adam(config.learning_rate)
+    clipped = optax.chain(optax.clip_by_global_norm(config.clip), adam)
+    lag = 2 * config.delays[-1]
+    options = {"lag": lag, "num": config.exponents, "transient": TRANSIENT}
     tables, cells = {"accuracy": [], "exponents": [], "gradients": []}, {}
     for full_name in config.cells:
         name, cell = short_name(full_name), config.make_cell(full_name)
-        drawn = readout.start(config, optax.identity(), cell, DelayedXOREngelken2023())
-        starts = dict(zip(NETWORKS, (drawn, floss(config, run, full_name, drawn)), strict=True))
+        drawn = readout.start(config, adam, cell, DelayedXOREngelken2023())
+        starts = {"as drawn": drawn, "flossed": floss(config, run, full_name, drawn, adam)}
         params, accuracy = {key: state.params for key, state in starts.items()}, {}
         for delay in config.delays:
             panel, at = f"{label(full_name)}, d = {delay}", accuracy.setdefault(str(delay), {})
             for key, state in starts.items():
-                after, observed = train(config, run, full_name, delay, key, state)
+                after, observed = train(config, run, full_name, delay, key, state, clipped)
                 params[f"{key}, trained"] = after  # the longest delay is the last
                 at[key] = observed[config.steps].tolist()
                 band = experiment.quantile_band(np.stack([*observed.values()], 1))
                 row = {"panel": panel, "network": key, "update": np.array([*observed])}
                 tables["accuracy"].append(row | band)
-        found = run.cached(name, jacobians, config, cell, [*params.values()])
-        cells[name] = {"accuracy": accuracy, "root_mean_square": {}, "log_condition": {}}
-        for key, exponents, condition, gradients in zip(params, *found.values(), strict=True):
-            square = np.mean(exponents[:, : config.exponents] ** 2, 1)
-            cells[name]["root_mean_square"][key] = np.sqrt(square).tolist()
-            cells[name]["log_condition"][key] = condition.tolist()
-            row, index = {"cell": name, "network": key}, 1 + np.arange(exponents.shape[1])
-            tables["exponents"].append(row | {"i": index} | experiment.quantile_band(exponents))
-            if key in NETWORKS:
-                tables["gradients"].append(row | experiment.profile_rows(gradients))
+        key = jax.random.fold_in(jax.random.key(config.seed), 2)
+        xs = jax.random.bernoulli(key, shape=(TRANSIENT + 2 * lag, 8, 1)).astype(jnp.float32)
+        long_term = functools.partial(experiment.long_term_jacobians, **options)
+        found = run.cached(name, long_term, cell, [*params.values()], xs)
+        cells[name] = {"accuracy": accuracy}
+        for quantity in ("root_mean_square", "log_condition"):
+            cells[name][quantity] = dict(zip(params, found[quantity].tolist(), strict=True))
+        for table, rows in experiment.long_term_tables(found, [*params], cell=name).items():
+            tables[table] += rows
         for table, rows in tables.items():
             run.write_table(table, rows)
     return {"cells": cells}
@@ -192,9 +180,8 @@ def verdict(config, summary):
             f"{cell}: flossed Jacobians are better conditioned": all(b < a for a, b in pairs),
         }
     small = "steps", "flossing_steps", "seeds", "features", "exponents"
-    return Verdict.judge(conditions).unless_quick(
-        config, *small, delays=(longest, Config.delays[-1])
-    )
+    delays = longest, Config.delays[-1]
+    return Verdict.judge(conditions).unless_quick(config, *small, delays=delays)
 
 
 def show(summary):

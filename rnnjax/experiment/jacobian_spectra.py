@@ -14,7 +14,7 @@ from rnnjax import diagnostics, networks, training
 from rnnjax.cells import Cell, Gated
 from rnnjax.cells.initializers import Orthogonal
 from rnnjax.experiment.readout import Readout
-from rnnjax.experiment.tables import rates_by_lag
+from rnnjax.experiment.tables import profile_rows, quantile_band, rates_by_lag
 
 
 def initialisations(config: Any, name: str) -> list[tuple[str, float]]:
@@ -104,12 +104,13 @@ def long_term_jacobians(
         networks: P populations, the parameters of all seeds of each, `[S, ...]`.
         xs: inputs `[T, B, D]`, the same for all.
         lag: of the product d s_T / d s_{T-lag} and of the earliest gradient.
-        num: how many of its singular values count, from the largest.
+        num: how many exponents and singular values count, from the largest.
         transient: steps that exponents leave out.
 
     Returns:
-        `exponents [P, S, N]`, all of them, the mean over examples; `log_condition [P, S]`, ln of
-        the first over the last of the singular values that count, the median over examples; and
+        `exponents [P, S, N]`, all of them, the mean over examples; `root_mean_square [P, S]` of
+        the first `num`; `log_condition [P, S]`, ln of the first over the last of the singular
+        values that count, the median over examples; and
         `log_gradients [P, S, lag, B]`, ln of the norm of the gradient of the first output at the
         last step, relative to lag 0, at the lags 1 .. lag.
     """
@@ -120,8 +121,10 @@ def long_term_jacobians(
         profile = diagnostics.gradient_profile(
             cell, params.cell, xs, lambda ys: jnp.sum(ys[-1] @ params.kernel[:, 0])
         )
+        exponents = jnp.mean(spectrum.exponents, 0)
         return {
-            "exponents": jnp.mean(spectrum.exponents, 0),
+            "exponents": exponents,
+            "root_mean_square": jnp.sqrt(jnp.mean(exponents[:num] ** 2)),
             "log_condition": jnp.median(values[:, 0] - values[:, num - 1]),
             "log_gradients": profile.relative()[:lag],
         }
@@ -129,6 +132,30 @@ def long_term_jacobians(
     everyone = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *networks)
     found = training.over_population(one)(everyone, xs=xs)  # compiled once for all
     return {k: np.asarray(a).reshape(len(networks), -1, *a.shape[1:]) for k, a in found.items()}
+
+
+def long_term_tables(
+    found: Mapping[str, np.ndarray], names: Sequence[str], **columns: Any
+) -> dict[str, list[dict[str, Any]]]:
+    """Return rows of the tables `exponents` and `gradients`, with medians and quartiles.
+
+    Columns `network`, and `i`, the index of the exponent, from 1; or `lag`.
+
+    Args:
+        found: from `long_term_jacobians`; the quartiles are over seeds, and of gradients also over
+            examples.
+        names: of the P populations.
+        columns: the same value in all rows, such as `cell="gru"`.
+    """
+    index = {"i": 1 + np.arange(found["exponents"].shape[-1])}
+    rows = [columns | {"network": name} for name in names]
+    exponents, gradients = (
+        zip(rows, found[key], strict=True) for key in ("exponents", "log_gradients")
+    )
+    return {
+        "exponents": [row | index | quantile_band(values) for row, values in exponents],
+        "gradients": [row | profile_rows(values) for row, values in gradients],
+    }
 
 
 def describe(
