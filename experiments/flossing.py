@@ -13,12 +13,12 @@ and 30 exponents for 80 and 75, sequences of 5 d steps for 300, 2,000 updates fo
 starts at N(0, 1/N); a QR factorisation in every other step changes no exponent.
 
 Verdict: `reproduced` if, in every cell: at the longest of --delays every flossed network answers
-95 % of held-out bits (chance is 50 %) and no other does; at the shortest all networks do; on
-held-out bits the root mean square of the flossed exponents is at most .15 per step in every network
-(over 20 steps a factor e^3, where it is e^20 as drawn); and flossing makes the condition number of
-every Jacobian over 2 d steps, at the longest d, of its first --exponents singular values, smaller.
-Else `not reproduced`; `quick run only` if --steps, --flossing-steps, --seeds, --features,
---exponents or the longest of --delays is below its default.
+95 % of held-out bits, and no other does; at the shortest all networks do; on held-out bits the root
+mean square of the flossed exponents is at most .15 per step in every network (over 20 steps a
+factor e^3, where it is e^20 as drawn); and flossing makes the condition number of every Jacobian
+over 2 d steps, at the longest d, of its first --exponents singular values, smaller. Else `not
+reproduced`; `quick run only` if --steps, --flossing-steps, --seeds, --features, --exponents or the
+longest of --delays is below its default.
 
     python experiments/flossing.py
     python experiments/flossing.py --cells gru ./mine.py:MyCell --delays 5 20 --seeds 4
@@ -66,7 +66,7 @@ class Config(TrainingOptions, CellOptions):
     """Step size of the Adam optimiser, in flossing and in training."""
     clip: float = 0.03
     seeds: int = 3
-    snapshots = 20  # how often accuracy is measured
+    snapshots = 20  # of accuracy, during training
 
     def __post_init__(self):
         super().__post_init__()
@@ -81,9 +81,7 @@ class Config(TrainingOptions, CellOptions):
         return super().make_cell(name, **(drawn if name == "elman" else {}), **options)
 
 
-def make_train_step(loss_fn, optimizer):
-    """Return an update on `loss_fn(params, batch)`: the same for flossing and for training."""
-
+def make_train_step(loss_fn, optimizer):  # of flossing, and of training
     def train_step(state, batch):
         loss, gradient = jax.value_and_grad(loss_fn)(state.params, batch)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -97,37 +95,34 @@ def make_train_step(loss_fn, optimizer):
 
 def floss(config, run, name, drawn, optimizer):
     """Return all seeds after flossing; heads, and the keys of their training, are those given."""
-    cell, options = config.make_cell(name), {"interval": 2, "transient": TRANSIENT}
+    cell, stream = config.make_cell(name), DelayedXOREngelken2023(STREAM)
 
     def loss_fn(params, xs):
+        options = {"interval": 2, "transient": TRANSIENT}
         return regularizers.flossing(cell, params, xs, config.exponents, 0.0, **options)
 
-    step = make_train_step(loss_fn, optimizer)
-    start = experiment.restart(drawn, optimizer, drawn.params.cell)
+    state = experiment.restart(drawn, optimizer, drawn.params.cell)
     options = {"steps": config.flossing_steps, "cell": name, "phase": "flossing"}
-    options["sample"] = lambda key: jax.random.bernoulli(key, shape=(STREAM, 1, 1)).astype(
-        jnp.float32
-    )
-    found = experiment.train_and_probe(config, run, step, start, lambda *_: (), (), **options)
+    options["sample"] = lambda key: stream.sample(key, 1).inputs
+    step, observe = make_train_step(loss_fn, optimizer), lambda *_: ()
+    found = experiment.train_and_probe(config, run, step, state, observe, (), **options)
     return drawn._replace(params=drawn.params._replace(cell=found.state.params))
 
 
 def train(config, run, name, delay, network, state, optimizer):
     """Return parameters after training, and held-out accuracies `[S]` by update."""
     cell, task = config.make_cell(name), DelayedXOREngelken2023(5 * delay, delay)
-    held_out = task.sample(jax.random.fold_in(jax.random.key(config.seed), 1), 64)
+    (held_out,) = experiment.sampled_sets(task, config.members, 64)
 
-    def metrics(params, *, batch):
+    def metrics(params, batch):
         return task.metrics(readout.apply(cell, params, batch.inputs), batch)
 
-    step = make_train_step(lambda params, batch: metrics(params, batch=batch)["loss"], optimizer)
-    scores, start = training.over_population(metrics), experiment.restart(state, optimizer)
-    sample = functools.partial(task.sample, batch_size=config.batch_size)
-    options = {"sample": sample, "cell": name, "phase": f"{network}, d = {delay}"}
-    found = experiment.train_and_probe(
-        config, run, step, start, lambda p, b: scores(p, batch=b)["accuracy"], held_out, **options
-    )
-    return found.state.params, found.observed()
+    step = make_train_step(lambda params, batch: metrics(params, batch)["loss"], optimizer)
+    scores, state = training.over_population(metrics), experiment.restart(state, optimizer)
+    options = {"cell": name, "phase": f"{network}, d = {delay}"}
+    options["sample"] = functools.partial(task.sample, batch_size=config.batch_size)
+    found = experiment.train_and_probe(config, run, step, state, scores, held_out, **options)
+    return found.state.params, {t: of["accuracy"] for t, of in found.observed().items()}
 
 
 def measure(config, run):
@@ -135,8 +130,10 @@ def measure(config, run):
 
     adam = optax.adam(config.learning_rate)
     clipped = optax.chain(optax.clip_by_global_norm(config.clip), adam)
-    lag = 2 * config.delays[-1]
-    options = {"lag": lag, "num": config.exponents, "transient": TRANSIENT}
+    options = {"lag": 2 * config.delays[-1], "num": config.exponents, "transient": TRANSIENT}
+    stream = DelayedXOREngelken2023(TRANSIENT + 2 * options["lag"], config.delays[-1])
+    xs = stream.sample(jax.random.fold_in(jax.random.key(config.seed), 2), 8).inputs  # held out
+    long_term = functools.partial(experiment.long_term_jacobians, xs=xs, **options)
     tables, cells = {"accuracy": [], "exponents": [], "gradients": []}, {}
     for full_name in config.cells:
         name, cell = short_name(full_name), config.make_cell(full_name)
@@ -144,23 +141,19 @@ def measure(config, run):
         starts = {"as drawn": drawn, "flossed": floss(config, run, full_name, drawn, adam)}
         params, accuracy = {key: state.params for key, state in starts.items()}, {}
         for delay in config.delays:
-            panel, at = f"{label(full_name)}, d = {delay}", accuracy.setdefault(str(delay), {})
+            at = accuracy.setdefault(str(delay), {})
             for key, state in starts.items():
                 after, observed = train(config, run, full_name, delay, key, state, clipped)
                 params[f"{key}, trained"] = after  # the longest delay is the last
                 at[key] = observed[config.steps].tolist()
-                band = experiment.quantile_band(np.stack([*observed.values()], 1))
-                row = {"panel": panel, "network": key, "update": np.array([*observed])}
-                tables["accuracy"].append(row | band)
-        key = jax.random.fold_in(jax.random.key(config.seed), 2)
-        xs = jax.random.bernoulli(key, shape=(TRANSIENT + 2 * lag, 8, 1)).astype(jnp.float32)
-        long_term = functools.partial(experiment.long_term_jacobians, **options)
-        found = run.cached(name, long_term, cell, [*params.values()], xs)
+                row = {"panel": f"{label(full_name)}, d = {delay}", "network": key}
+                row |= experiment.quantile_band(np.stack([*observed.values()], 1))
+                tables["accuracy"].append(row | {"update": np.array([*observed])})
+        found = run.cached(name, long_term, cell, [*params.values()])
         cells[name] = {"accuracy": accuracy}
-        for quantity in ("root_mean_square", "log_condition"):
-            cells[name][quantity] = dict(zip(params, found[quantity].tolist(), strict=True))
-        for table, rows in experiment.long_term_tables(found, [*params], cell=name).items():
-            tables[table] += rows
+        for key in ("root_mean_square", "log_condition"):
+            cells[name][key] = dict(zip(params, found[key].tolist(), strict=True))
+        experiment.add_long_term(tables, found, [*params], cell=name)
         for table, rows in tables.items():
             run.write_table(table, rows)
     return {"cells": cells}
@@ -179,27 +172,27 @@ def verdict(config, summary):
             f"{cell}: flossed exponents are near zero": max(away) <= NEAR_ZERO,
             f"{cell}: flossed Jacobians are better conditioned": all(b < a for a, b in pairs),
         }
-    small = "steps", "flossing_steps", "seeds", "features", "exponents"
-    delays = longest, Config.delays[-1]
-    return Verdict.judge(conditions).unless_quick(config, *small, delays=delays)
+    few = "steps", "flossing_steps", "seeds", "features", "exponents"
+    return Verdict.judge(conditions).unless_quick(config, *few, delays=(longest, Config.delays[-1]))
 
 
 def show(summary):
     for cell, entry in summary["cells"].items():
         columns = {f"accuracy, d = {d}": of for d, of in entry["accuracy"].items()}
         columns |= {"rms exponent": entry["root_mean_square"], "ln cond.": entry["log_condition"]}
-        seeds = range(len(entry["log_condition"]["flossed"]))
-        rows = [[key, *(c[key][i] for c in columns.values())] for key in NETWORKS for i in seeds]
+        values = {key: zip(*(of[key] for of in columns.values()), strict=True) for key in NETWORKS}
+        rows = [[key, *of_seed] for key, of in values.items() for of_seed in of]
         experiment.print_table([cell, *columns], rows)
 
 
 def draw(run):
-    words = {"xlabel": "training update", "ylabel": "share of held-out bits that are right"}
-    experiment.draw_curves(run, "accuracy", "update", "network", panel="panel", level=0.5, **words)
-    words = {"xlabel": "index i", "ylabel": "Lyapunov exponent, nats per step"}
-    experiment.draw_curves(run, "exponents", "i", "network", panel="cell", level=0, **words)
-    words = {"natural_logs": True, "ylabel": "gradient over that at lag 0"}
-    experiment.draw_curves(run, "gradients", "lag", "network", panel="cell", **words)
+    accuracy, exponent = "accuracy, held out", "Lyapunov exponent, nats per step"
+    words = {"panel": "panel", "level": 0.5, "xlabel": "training update", "ylabel": accuracy}
+    experiment.draw_curves(run, "accuracy", "update", "network", **words)
+    words = {"panel": "cell", "level": 0, "xlabel": "index i", "ylabel": exponent}
+    experiment.draw_curves(run, "exponents", "i", "network", **words)
+    words = {"panel": "cell", "natural_logs": True, "ylabel": "gradient over that at lag 0"}
+    experiment.draw_curves(run, "gradients", "lag", "network", **words)
 
 
 run = experiment.Experiment("flossing", Config, measure, verdict, draw, show=show)

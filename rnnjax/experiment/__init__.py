@@ -36,7 +36,7 @@ from rnnjax.experiment.gradients import (
     reach,
     record_shares,
 )
-from rnnjax.experiment.jacobian_spectra import long_term_jacobians, long_term_tables
+from rnnjax.experiment.jacobian_spectra import add_long_term, long_term_jacobians
 from rnnjax.experiment.lifecycle import Experiment
 from rnnjax.experiment.options import (
     CellOptions,
@@ -94,6 +94,7 @@ __all__ = [
     "TrainingOptions",
     "Verdict",
     "WriterOptions",
+    "add_long_term",
     "beats_baseline",
     "digit_sets",
     "draw",
@@ -114,7 +115,6 @@ __all__ = [
     "log_gradients",
     "log_shares",
     "long_term_jacobians",
-    "long_term_tables",
     "longest",
     "loss_curve",
     "loss_gradients",

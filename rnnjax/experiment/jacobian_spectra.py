@@ -14,7 +14,7 @@ from rnnjax import diagnostics, networks, training
 from rnnjax.cells import Cell, Gated
 from rnnjax.cells.initializers import Orthogonal
 from rnnjax.experiment.readout import Readout
-from rnnjax.experiment.tables import profile_rows, quantile_band, rates_by_lag
+from rnnjax.experiment.tables import Tables, profile_rows, quantile_band, rates_by_lag
 
 
 def initialisations(config: Any, name: str) -> list[tuple[str, float]]:
@@ -134,28 +134,26 @@ def long_term_jacobians(
     return {k: np.asarray(a).reshape(len(networks), -1, *a.shape[1:]) for k, a in found.items()}
 
 
-def long_term_tables(
-    found: Mapping[str, np.ndarray], names: Sequence[str], **columns: Any
-) -> dict[str, list[dict[str, Any]]]:
-    """Return rows of the tables `exponents` and `gradients`, with medians and quartiles.
+def add_long_term(
+    tables: Tables, found: Mapping[str, np.ndarray], names: Sequence[str], **columns: Any
+) -> None:
+    """Add rows to the tables `exponents` and `gradients`, medians and quartiles of each network's.
 
     Columns `network`, and `i`, the index of the exponent, from 1; or `lag`.
 
     Args:
+        tables: to which rows are added.
         found: from `long_term_jacobians`; the quartiles are over seeds, and of gradients also over
             examples.
         names: of the P populations.
         columns: the same value in all rows, such as `cell="gru"`.
     """
     index = {"i": 1 + np.arange(found["exponents"].shape[-1])}
-    rows = [columns | {"network": name} for name in names]
-    exponents, gradients = (
-        zip(rows, found[key], strict=True) for key in ("exponents", "log_gradients")
-    )
-    return {
-        "exponents": [row | index | quantile_band(values) for row, values in exponents],
-        "gradients": [row | profile_rows(values) for row, values in gradients],
-    }
+    both = found["exponents"], found["log_gradients"]
+    for name, exponents, gradients in zip(names, *both, strict=True):
+        row = columns | {"network": name}
+        tables["exponents"].append(row | index | quantile_band(exponents))
+        tables["gradients"].append(row | profile_rows(gradients))
 
 
 def describe(
