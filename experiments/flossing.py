@@ -7,7 +7,7 @@ not, and its long-term Jacobian is better conditioned (Engelken 2023, "Gradient 
 gradient descent through dynamic control of Jacobians", arXiv:2312.17306, and its published code).
 
 Every network is trained as it is drawn and after flossing, on the same sequences. As in the code:
-80 tanh units, W ~ N(0, 1/N), inputs ~ N(0, 1), 75 exponents over steps 17 to 55 of a stream of bits,
+80 tanh units, W ~ N(0, 1/N), inputs ~ N(0, 1), 75 exponents over steps 17 to 55 of random bits,
 batches of 16, Adam at 1e-3, training gradients clipped at .03, d = 10. Different: 750 updates of
 flossing for 500, sequences of 5 d steps for 300, 2,000 updates for 3,000, a readout that starts at
 N(0, 1/N), biases of zero; a QR factorisation in every other step changes no exponent.
