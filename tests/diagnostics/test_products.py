@@ -57,8 +57,8 @@ def test_a_vector_that_depends_on_others_is_zero_and_not_noise(count):
 def test_the_derivative_of_a_factorisation_is_its_difference(count, x64):
     v, change = vectors(count, 24, jnp.float64), vectors(count + 1, 24, jnp.float64)[1:]
     factorise = jax.jit(products.factorise)
-    _, found = jax.jvp(factorise, (v,), (change,))
-    _, pull = jax.vjp(factorise, v)
+    _, found = jax.jit(lambda v, change: jax.jvp(factorise, (v,), (change,)))(v, change)
+    pull = jax.jit(lambda slopes: jax.vjp(factorise, v)[1](slopes)[0])
 
     def difference(h):
         ends = factorise(v + h * change), factorise(v - h * change)
@@ -68,17 +68,19 @@ def test_the_derivative_of_a_factorisation_is_its_difference(count, x64):
         np.testing.assert_allclose(a, (4 * fine - coarse) / 3, atol=1e-8)
     q, r = found
     forward = jnp.sum(q * jnp.cos(q)) + jnp.sum(r * jnp.sin(r))
-    (backward,) = pull((jnp.cos(q), jnp.sin(r)))
+    backward = pull((jnp.cos(q), jnp.sin(r)))
     np.testing.assert_allclose(jnp.sum(backward * change), forward, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_vectors_that_are_zero_stay_so_in_the_derivative(x64):
     """Those before and after them have the derivatives that they have by themselves."""
-    v, change = vectors(4, 6, jnp.float64), vectors(5, 6, jnp.float64)[1:]
-    rest = jnp.array([0, 1, 3])
-    (q, r), (dq, dr) = jax.jvp(products.factorise, (v.at[2].set(0),), (change,))
-    _, (want_q, want_r) = jax.jvp(products.factorise, (v[rest],), (change[rest],))
-    assert (q[2] == 0).all() and (dq[2] == 0).all() and (r[:, 2, 2] == 0).all()
+    v, change = vectors(3, 6, jnp.float64), vectors(4, 6, jnp.float64)[1:]
+    rest = jnp.array([0, 2])
+    jvp = jax.jit(lambda v, change: jax.jvp(products.factorise, (v,), (change,)))
+    (q, r), (dq, dr) = jvp(v.at[1].set(0), change)
+    _, (want_q, want_r) = jvp(v[rest], change[rest])
+    assert (q[1] == 0).all() and (dq[1] == 0).all() and (r[:, 1, 1] == 0).all()
     np.testing.assert_allclose(dq[rest], want_q, atol=1e-12)
     np.testing.assert_allclose(dr[:, rest[:, None], rest], want_r, atol=1e-12)
 

@@ -204,6 +204,7 @@ def test_a_stream_of_delayed_xors_by_hand():
     for b, bits in enumerate(batch.inputs[..., 0].T.astype(int).tolist()):
         want = [bits[t - 2] != bits[t - 4] if t >= 4 else 0 for t in range(9)]
         assert batch.targets[:, b].tolist() == want
+    batch = jax.tree.map(jnp.asarray, batch)
     right = 60 * jnp.eye(2)[batch.targets]
     found = task.metrics(right, batch)
     assert found["accuracy"] == 1 and found["loss"] < 1e-6 and task.success(found)
