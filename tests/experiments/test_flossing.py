@@ -121,13 +121,14 @@ def test_an_update_descends_its_loss_and_records_the_norm_before_clipping(tiny_r
         return task.loss(readout.apply(cell, params, batch.inputs), batch)
 
     step = flossing.make_train_step(loss, optax.sgd(0.0))
-    for _ in range(10):  # the batches of ten updates; metrics record the tenth
-        own, key = jax.random.split(own)
-    batch = task.sample(key, 4)
+    for _ in range(9):  # metrics record the tenth update
+        own, _ = jax.random.split(own)
+    batch = task.sample(jax.random.split(own)[1], 4)
     after, metrics = jax.jit(step)(state, batch)
-    value, slope = jax.value_and_grad(loss)(state.params, batch)
+    value, slope = jax.jit(jax.value_and_grad(loss))(state.params, batch)
+    norm = np.sqrt(sum(np.sum(np.square(g)) for g in jax.tree.leaves(slope)))
     assert metrics["loss"] == pytest.approx(float(value), rel=1e-6)
-    assert metrics["grad_norm"] == pytest.approx(float(optax.global_norm(slope)), rel=1e-5)
+    assert metrics["grad_norm"] == pytest.approx(float(norm), rel=1e-5)
     assert after.step == 1 and (after.params.kernel == state.params.kernel).all()
     lines = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
     (line,) = [
