@@ -48,7 +48,7 @@ class Config(TrainingOptions, CellOptions):
     """Train networks on delayed exclusive or, as drawn and after flossing.
 
     Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV), metrics.jsonl and
-    summary.json. The default run takes about two minutes on two CPU cores.
+    summary.json. The default run takes about a minute and a half on two CPU cores.
     """
 
     cells: tuple[str, ...] = ("elman",)
@@ -188,7 +188,7 @@ def show(summary):
 def draw(run):
     words = {"panel": "panel", "level": 0.5, "xlabel": "training update", "ylabel": "accuracy"}
     experiment.draw_curves(run, "accuracy", "update", "network", **words)
-    words = {"panel": "cell", "level": 0, "xlabel": "index i", "ylabel": "exponent, nats per step"}
+    words = {"panel": "cell", "level": 0, "xlabel": "i", "ylabel": "Lyapunov exponent, nats/step"}
     experiment.draw_curves(run, "exponents", "i", "network", **words)
     words = {"panel": "cell", "natural_logs": True, "ylabel": "gradient over that at lag 0"}
     experiment.draw_curves(run, "gradients", "lag", "network", **words)
