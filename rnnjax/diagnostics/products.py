@@ -2,6 +2,9 @@
 
 The K vectors of each example are a list of leaves `[K, *batch, ...]` or, flat, `[K, *batch, N]`. In
 this layout a single matmul applies to all of them.
+
+More than 300 lines, because a factorisation, its derivative and the products of its factors share
+this layout and what they count as rounding.
 """
 
 from typing import NamedTuple
