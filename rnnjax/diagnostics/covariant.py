@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jaxtyping import Array
 
 from rnnjax.cells.base import Cell
 from rnnjax.diagnostics import growth, products
@@ -125,7 +124,7 @@ def _backward(first, last, q, r):
     """Return vectors, growth and exponents of the steps `first` <= t < `last`."""
 
     def back(c, r):
-        c = _solve(r, c)
+        c = products.back_substitution(r, c)
         length = products.length_of(jnp.swapaxes(c, -1, -2))
         c = c / length[..., None, :]
         return c, (c, -jnp.log(length))
@@ -136,18 +135,3 @@ def _backward(first, last, q, r):
     _, (c, logs) = lax.scan(back, c, r[first:last], reverse=True)
     vectors = jnp.moveaxis(q[first:last], 1, -1) @ c
     return vectors, logs, jnp.mean(logs, axis=0)
-
-
-def _solve(r: Array, c: Array) -> Array:
-    """Return R^{-1} C by back-substitution, for upper triangular R `[*batch, num, num]`."""
-    count = r.shape[-1]
-
-    def row(i, x):
-        i = count - 1 - i
-        above = lax.dynamic_index_in_dim(r, i, -2)  # [*batch, 1, num]; rows of x up to i are zero
-        known = lax.dynamic_index_in_dim(c, i, -2) - above @ x
-        return lax.dynamic_update_slice_in_dim(
-            x, known / lax.dynamic_index_in_dim(above, i, -1), i, -2
-        )
-
-    return lax.fori_loop(0, count, row, jnp.zeros_like(c))

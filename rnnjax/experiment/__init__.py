@@ -38,6 +38,7 @@ from rnnjax.experiment.gradients import (
     reach,
     record_shares,
 )
+from rnnjax.experiment.jacobian_spectra import add_long_term, long_term_jacobians
 from rnnjax.experiment.lifecycle import Experiment
 from rnnjax.experiment.line_tables import add_line_tables, draw_lines
 from rnnjax.experiment.options import (
@@ -72,6 +73,7 @@ from rnnjax.experiment.training import (
     fit,
     member,
     parameter_count,
+    restart,
     score,
     shuffled_batches,
     start,
@@ -100,6 +102,7 @@ __all__ = [
     "Verdict",
     "WriterOptions",
     "add_line_tables",
+    "add_long_term",
     "add_psychometric_tables",
     "beats_baseline",
     "clusters",
@@ -126,6 +129,7 @@ __all__ = [
     "lines",
     "log_gradients",
     "log_shares",
+    "long_term_jacobians",
     "longest",
     "loss_curve",
     "loss_gradients",
@@ -152,6 +156,7 @@ __all__ = [
     "record_shares",
     "relative_loss",
     "report",
+    "restart",
     "restore",
     "run_options",
     "sampled_sets",

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Num
 
-from rnnjax import diagnostics, networks
+from rnnjax import diagnostics, networks, training
 from rnnjax.cells import Cell, Gated
 from rnnjax.cells.initializers import Orthogonal
-from rnnjax.experiment.tables import rates_by_lag
+from rnnjax.experiment.readout import Readout
+from rnnjax.experiment.tables import Tables, profile_rows, quantile_band, rates_by_lag
 
 
 def initialisations(config: Any, name: str) -> list[tuple[str, float]]:
@@ -90,6 +92,68 @@ def expected_rates(
     if cell == "elman":
         rates["root_mean_square"] = diagnostics.mean_field_exponent(gain, input_scale**2)
     return rates
+
+
+def long_term_jacobians(
+    cell: Cell, networks: Sequence[Readout], xs: Any, *, lag: int, num: int, transient: int
+) -> dict[str, np.ndarray]:
+    """Return what the Jacobians of several populations do over many steps, `[P, S, ...]`.
+
+    Args:
+        cell: of all networks.
+        networks: P populations, the parameters of all seeds of each, `[S, ...]`.
+        xs: inputs `[T, B, D]`, the same for all.
+        lag: of the product d s_T / d s_{T-lag} and of the earliest gradient.
+        num: how many exponents and singular values count, from the largest.
+        transient: steps that exponents leave out.
+
+    Returns:
+        `exponents [P, S, N]`, all of them, the mean over examples; `root_mean_square [P, S]` of
+        the first `num`; `log_condition [P, S]`, ln of the first over the last of the singular
+        values that count, the median over examples; and
+        `log_gradients [P, S, lag, B]`, ln of the norm of the gradient of the first output at the
+        last step, relative to lag 0, at the lags 1 .. lag.
+    """
+
+    def one(params, *, xs):
+        spectrum = diagnostics.lyapunov_spectrum(cell, params.cell, xs, transient=transient)
+        values = diagnostics.jacobian_singular_values(cell, params.cell, xs, [lag]).log_values[0]
+        profile = diagnostics.gradient_profile(
+            cell, params.cell, xs, lambda ys: jnp.sum(ys[-1] @ params.kernel[:, 0])
+        )
+        exponents = jnp.mean(spectrum.exponents, 0)
+        return {
+            "exponents": exponents,
+            "root_mean_square": jnp.sqrt(jnp.mean(exponents[:num] ** 2)),
+            "log_condition": jnp.median(values[:, 0] - values[:, num - 1]),
+            "log_gradients": profile.relative()[:lag],
+        }
+
+    everyone = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *networks)
+    found = training.over_population(one)(everyone, xs=xs)  # compiled once for all
+    return {k: np.asarray(a).reshape(len(networks), -1, *a.shape[1:]) for k, a in found.items()}
+
+
+def add_long_term(
+    tables: Tables, found: Mapping[str, np.ndarray], names: Sequence[str], **columns: Any
+) -> None:
+    """Add rows to the tables `exponents` and `gradients`, medians and quartiles of each network's.
+
+    Columns `network`, and `i`, the index of the exponent, from 1; or `lag`.
+
+    Args:
+        tables: to which rows are added.
+        found: from `long_term_jacobians`; the quartiles are over seeds, and of gradients also over
+            examples.
+        names: of the P populations.
+        columns: the same value in all rows, such as `cell="gru"`.
+    """
+    index = {"i": 1 + np.arange(found["exponents"].shape[-1])}
+    both = found["exponents"], found["log_gradients"]
+    for name, exponents, gradients in zip(names, *both, strict=True):
+        row = columns | {"network": name}
+        tables["exponents"].append(row | index | quantile_band(exponents))
+        tables["gradients"].append(row | profile_rows(gradients))
 
 
 def describe(

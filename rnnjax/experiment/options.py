@@ -4,9 +4,12 @@ A class further down calls `super().__post_init__()` first, so that every check 
 """
 
 import dataclasses
+import functools
 import math
 from pathlib import Path
 from typing import Any, ClassVar
+
+import jax
 
 from rnnjax import networks
 from rnnjax.command_line import (
@@ -18,6 +21,7 @@ from rnnjax.command_line import (
     positive,
     rising,
 )
+from rnnjax.diagnostics.jacobians import carry_size
 from rnnjax.diagnostics.surfaces import Window
 
 MOST_SEEDS = 10**6
@@ -201,6 +205,21 @@ class CellOptions(RunOptions):
                 self.make_cell(name)
             except ValueError as error:
                 raise ArgumentError(f"--cells {error}") from None
+
+    def at_most_state(self, *names: str) -> None:
+        """Raise an ArgumentError unless the named numbers are at most N, a state's real dimensions.
+
+        That of every cell; entries that are integers have no dimension, complex ones have two.
+        """
+        for cell in self.cells:
+            carry = jax.eval_shape(functools.partial(self.make_cell(cell).initial_carry, (1,)))
+            size = carry_size(carry, 0)
+            for name in names:
+                if getattr(self, name) > size:
+                    raise ArgumentError(
+                        f"{option(name)} must be at most {size}, the dimensions of the state of "
+                        f"{cell}, got {getattr(self, name)}"
+                    )
 
     def make_cell(self, name: str, **options: Any) -> Any:
         """Return the cell with this name and `features` hidden units."""

@@ -42,6 +42,23 @@ def start(config: Any, optimizer: Any, init: Callable[[Any], PyTree]) -> trainin
     return training.over_population(one)(keys)
 
 
+def restart(
+    state: training.TrainState, optimizer: Any, params: PyTree = None
+) -> training.TrainState:
+    """Return the state of all seeds before another training, with a new state of the optimiser.
+
+    The keys are those of `state`: two trainings that begin so see the same batches.
+
+    Args:
+        state: of all seeds, `[S, ...]`.
+        optimizer: an Optax gradient transformation.
+        params: what is trained; None means the parameters of `state`.
+    """
+    params = state.params if params is None else params
+    opt_state = training.over_population(optimizer.init)(params)
+    return state._replace(params=params, opt_state=opt_state, step=jnp.zeros_like(state.step))
+
+
 def start_model(config: Any, optimizer: Any, model: Any, input_size: int) -> training.TrainState:
     """Return `start` for a Flax model that reads sequences `[B, T, input_size]`."""
     xs = jnp.zeros((1, 1, input_size))

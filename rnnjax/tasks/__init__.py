@@ -18,6 +18,7 @@ from rnnjax.tasks.base import (
 from rnnjax.tasks.copy_memory import CopyMemory
 from rnnjax.tasks.cycle_navigation import CycleNavigation
 from rnnjax.tasks.delayed_xor import DelayedXOR
+from rnnjax.tasks.delayed_xor_engelken2023 import DelayedXOREngelken2023
 from rnnjax.tasks.even_pairs import EvenPairs
 from rnnjax.tasks.modular_arithmetic import ModularArithmetic
 from rnnjax.tasks.n_bit_flip_flop import NBitFlipFlop
@@ -40,6 +41,7 @@ __all__ = [
     "CopyMemory",
     "CycleNavigation",
     "DelayedXOR",
+    "DelayedXOREngelken2023",
     "EvenPairs",
     "Language",
     "ModularArithmetic",

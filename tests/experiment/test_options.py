@@ -114,3 +114,20 @@ def test_help_shows_an_experiments_own_options_first():
     assert "(default: gru)" in help_text(Config, defaults)
     for field in dataclasses.fields(Config):
         assert f"--{field.name.replace('_', '-')}" in text
+
+
+def test_a_number_is_at_most_the_dimensions_of_every_cells_state():
+    @dataclasses.dataclass(frozen=True)
+    class Directions(CellOptions):
+        exponents: int = 6
+
+        def __post_init__(self):
+            super().__post_init__()
+            self.at_most_state("exponents")
+
+    Directions(cells=("gru", "lstm"), features=6)
+    Directions(cells=("lru",), features=3)  # three complex numbers
+    with pytest.raises(ArgumentError) as error:
+        Directions(cells=("lstm", "gru"), features=5)
+    expected = "--exponents must be at most 5, the dimensions of the state of gru, got 6"
+    assert str(error.value) == expected

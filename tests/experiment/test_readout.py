@@ -10,7 +10,14 @@ import optax
 import pytest
 
 from rnnjax import GRU, LSTM, networks, tasks
-from rnnjax.experiment import CellOptions, TrainingOptions, readout, sampled_sets, start
+from rnnjax.experiment import (
+    CellOptions,
+    TrainingOptions,
+    readout,
+    restart,
+    sampled_sets,
+    start,
+)
 from rnnjax.runs import Run
 
 TASK = tasks.AddingArjovsky2016(7)
@@ -124,4 +131,21 @@ def test_networks_drawn_one_by_one_are_those_drawn_in_one_program(name):
         assert a.dtype == b.dtype and a.sharding.is_equivalent_to(b.sharding, a.ndim)
         if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
             a, b = jax.random.key_data(a), jax.random.key_data(b)
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_training_that_begins_again_sees_the_same_batches():
+    class Members:
+        members = 0, 1
+
+    cell, optimizer = GRU(3), optax.adam(0.1)
+    state = readout.start(Members(), optax.sgd(0.1), cell, TASK)
+    state = state._replace(step=state.step + 7)
+    again = restart(state, optimizer)
+    assert again.params is state.params and again.step.tolist() == [0, 0]
+    assert (again.key == state.key).all()
+    part = restart(state, optimizer, state.params.cell)
+    assert part.params is state.params.cell
+    want = jax.vmap(optimizer.init)(state.params.cell)
+    for a, b in zip(*map(jax.tree.leaves, (part.opt_state, want)), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -195,6 +195,28 @@ def test_a_delayed_xor_by_hand():
     assert len(cases) == 4 and min(cases.values()) > MANY / 6
 
 
+def test_a_stream_of_delayed_xors_by_hand():
+    task = tasks.DelayedXOREngelken2023(9, delay=2)
+    batch = drawn(task)
+    assert batch.inputs.shape == (9, MANY, 1) and set(np.unique(batch.inputs)) == {0, 1}
+    assert (batch.mask == (np.arange(9) >= 4)[:, None]).all()
+    assert abs(batch.inputs.mean() - 0.5) < 4.5 * 0.5 / math.sqrt(batch.inputs.size)
+    for b, bits in enumerate(batch.inputs[..., 0].T.astype(int).tolist()):
+        want = [bits[t - 2] != bits[t - 4] if t >= 4 else 0 for t in range(9)]
+        assert batch.targets[:, b].tolist() == want
+    batch = jax.tree.map(jnp.asarray, batch)
+    right = 60 * jnp.eye(2)[batch.targets]
+    found = task.metrics(right, batch)
+    assert found["accuracy"] == 1 and found["loss"] < 1e-6 and task.success(found)
+    half = right.at[:6].set(right[:6, :, ::-1])  # wrong at two of five scored steps
+    found = task.metrics(half, batch)
+    assert found["accuracy"] == pytest.approx(0.6) and not task.success(found)
+    nothing = task.metrics(0 * right, batch)
+    assert nothing["loss"] == pytest.approx(task.chance) and task.chance == math.log(2)
+    shuffled = task.metrics(right[:, ::-1], batch)
+    assert abs(shuffled["accuracy"] - 0.5) < 0.1 and not task.success(shuffled)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -207,6 +229,11 @@ def test_a_delayed_xor_by_hand():
         (lambda: tasks.AssociativeRecall(8, pairs=3), "length must be an integer of at least 9"),
         (lambda: tasks.AssociativeRecall(9, pairs=3, keys=2), "keys must be an integer of at leas"),
         (lambda: tasks.DelayedXOR(2), "length must be an integer of at least 3, got 2"),
+        (lambda: tasks.DelayedXOREngelken2023(9, 0), "delay must be an integer of at least 1, got"),
+        (
+            lambda: tasks.DelayedXOREngelken2023(8, 4),
+            "length must be an integer of at least 9, got",
+        ),
     ],
 )
 def test_what_is_refused(make, message, without_type_checks):
