@@ -1,10 +1,10 @@
 """A function evaluated equation by equation from its jaxpr, with a handler for each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import Literal, primitives
+from jax.extend.core import ClosedJaxpr, Literal, primitives
 
 PyTree = Any
 Handler = Callable[[Any, Sequence[Any]], Sequence[Any] | None]
@@ -40,6 +40,16 @@ def used(jaxpr: Any) -> list[bool]:
         if not live.isdisjoint(equation.outvars):
             live |= {atom for atom in equation.invars if not isinstance(atom, Literal)}
     return [argument in live for argument in jaxpr.invars]
+
+
+def count(jaxpr: Any, names: Collection[str]) -> int:
+    """Return how many equations have primitives of these names, in jitted functions too."""
+    found = 0
+    for equation in jaxpr.eqns:
+        found += equation.primitive.name in names
+        inner = [value for value in equation.params.values() if isinstance(value, ClosedJaxpr)]
+        found += sum(count(closed.jaxpr, names) for closed in inner)
+    return found
 
 
 def elementwise_vectors(jaxpr: Any) -> list[bool]:

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 from rnnjax.cells.base import Cell, check_size
 from rnnjax.cells.linear import Linear
 from rnnjax.recurrence.fast import fast_scan, served
-from rnnjax.recurrence.in_cache import chunk_size, scan_in_cache
+from rnnjax.recurrence.in_cache import plan_chunks, scan_in_cache
 from rnnjax.recurrence.in_chunks import scan_in_chunks
 from rnnjax.recurrence.inputs import batch_shape, check_params
 from rnnjax.recurrence.linear_scan import BY_PLATFORM, STEP_BY_STEP, scan_linear
@@ -226,12 +226,12 @@ def _run(
         return final, (outputs, carries)
 
     def run_all(ready, shared, carry, inputs):
-        one, size = functools.partial(run, ready, shared), None
+        one, plan = functools.partial(run, ready, shared), None
         if checkpoint_every is None and step_by_step:
-            size = chunk_size(cell, ready, carry, inputs[0])
-        if size is not None:
+            plan = plan_chunks(cell, ready, carry, inputs[0])
+        if plan is not None:
             loop = functools.partial(run, project_in_loop=True)
-            return scan_in_cache(run, loop, (ready, shared, carry, inputs), total, size, reverse)
+            return scan_in_cache(run, loop, (ready, shared, carry, inputs), total, plan, reverse)
         if checkpoint_every is None or (fast and checkpoint_every == 1):
             return one(carry, inputs)
         return scan_in_chunks(one, carry, inputs, total, checkpoint_every, reverse)

@@ -12,7 +12,7 @@ from slow import slow_but_for
 
 import rnnjax
 from rnnjax import networks
-from rnnjax.cells import Constrained, DeltaNet, Elman, IndRNN, MinGRU
+from rnnjax.cells import LRU, Constrained, DeltaNet, Elman, IndRNN, MinGRU, MinLSTM
 from rnnjax.recurrence import in_cache
 from rnnjax.testing import check_cell
 
@@ -84,31 +84,39 @@ def test_all_derivatives_are_those_of_a_python_loop(cell, x64):
 
 
 @pytest.mark.parametrize(
-    ("cell", "size"),
+    ("cell", "batch", "size", "loop"),
     [
-        (Counting(), 128),
-        (MinGRU(H), 128),
-        (MinGRU(1024), 8),
-        (MinGRU(1025), 4),
-        (DeltaNet(H), 128),
-        (Elman(H), None),
-        (IndRNN(H), None),
-        (Constrained(Elman(H)), None),
+        (MinGRU(64), 1, 4096, True),  # a product, and one function of it
+        (MinGRU(128), 16, 128, True),
+        (MinGRU(4096), 16, 16, True),
+        (MinLSTM(64), 1, 4096, False),  # more than that
+        (LRU(64), 1, 2048, False),  # complex
+        (LRU(128), 16, 64, True),
+        (DeltaNet(64, num_heads=8), 1, 32, False),  # matrices
+        (DeltaNet(128, num_heads=16), 16, 2, True),
+        (Counting(), 2, 1 << 15, True),
+        (Elman(H), 1, None, None),  # a recurrent kernel
+        (IndRNN(H), 1, None, None),
+        (Constrained(Elman(H)), 1, None, None),
     ],
 )
-def test_which_cells_run_in_chunks_of_which_size(cell, size):
-    def found(total):
-        params, carry = cell.init(jax.random.key(0), D), cell.initial_carry((2,))
-        return in_cache.chunk_size(cell, cell.prepare(params), carry, jnp.zeros((total, 2, D)))
+def test_which_cells_run_in_chunks_of_which_size(cell, batch, size, loop):
+    params, carry = cell.init(jax.random.key(0), D), cell.initial_carry((batch,))
 
-    assert found(129) == size
-    assert found(0) is found(4) is None
+    def found(total):
+        xs = jnp.zeros((total, batch, D))
+        return in_cache.plan_chunks(cell, cell.prepare(params), carry, xs)
+
+    chunking = found(1 << 16)
+    assert chunking == (None if size is None else (size, loop))
+    assert size is None or (found(size + 1) == chunking and found(size) is None)
+    assert found(0) is None
 
 
 @pytest.mark.parametrize("name", ["mingru", "gla", "deltanet"])
 def test_neither_way_keeps_what_it_computes_of_the_inputs(name):
-    """Without a gradient: no array over time but the outputs. With one: a carry for each chunk."""
-    total, cell = 4096, networks.make_cell(name, 32)
+    """Beside the outputs and their gradient: what a chunk needs, and the carries between chunks."""
+    total, cell = 1 << 16, networks.make_cell(name, 32)
     params, xs = cell.init(jax.random.key(0), D), jnp.zeros((total, 8, D))
     step = sum(c.size * c.dtype.itemsize for c in jax.tree.leaves(cell.initial_carry((8,))))
 
@@ -121,7 +129,8 @@ def test_neither_way_keeps_what_it_computes_of_the_inputs(name):
     def slopes(params, xs):
         return jax.grad(lambda *a: (outputs(*a) ** 2).sum(), (0, 1))(params, xs)
 
-    output = total * 8 * 32 * 4
-    assert temporaries(outputs) < 0.1 * output
-    size = in_cache.chunk_size(cell, params, cell.initial_carry((8,)), xs)
-    assert temporaries(slopes) < 2.5 * output + 1.5 * step * total / size
+    output, inputs = total * 8 * 32 * 4, total * 8 * D * 4
+    chunking = in_cache.plan_chunks(cell, params, cell.initial_carry((8,)), xs)
+    of_chunk = 12 * chunking.size * step
+    assert temporaries(outputs) < of_chunk < output
+    assert temporaries(slopes) < of_chunk + 2.1 * (output + inputs) + step * total / chunking.size
