@@ -192,7 +192,7 @@ def _run(
     fast = not parallel and newton is None and served(cell, ready, carry, xs) and not varying
     # A cut or a clipped gradient is one operation more in each step of a loop.
     marked = parallel or newton is not None or cut is not None or clip_adjoints is not None
-    linear = parallel or (isinstance(cell, Linear) and not marked)
+    linear = parallel or (issubclass(type(cell), Linear) and not marked)
     step_by_step = not (fast or parallel or varying or newton)
 
     def run(ready, shared, carry, inputs, *, project_in_loop=False):
