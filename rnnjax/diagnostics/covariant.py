@@ -10,7 +10,7 @@ from jax import lax
 from jax.core import Tracer
 
 from rnnjax.cells.base import Cell
-from rnnjax.diagnostics import growth, products
+from rnnjax.diagnostics import factorisation, growth
 from rnnjax.diagnostics.linear import precise, run
 from rnnjax.recurrence.carries import flatten, partition, unflatten
 from rnnjax.recurrence.inputs import batch_shape
@@ -113,7 +113,7 @@ def _forward(cell, batch_ndim, num, ready, steps):
 
     def one(vectors, step):
         pushed = growth.push(cell, ready, vectors, step)
-        q, r = products.factorise(flatten(pushed, 1 + batch_ndim))
+        q, r = factorisation.factorise(flatten(pushed, 1 + batch_ndim))
         return unflatten(q, floats, batch_ndim), (flatten(vectors, 1 + batch_ndim), r)
 
     return lax.scan(one, growth.first_frame(num, floats, batch_ndim), steps)[1]
@@ -124,8 +124,8 @@ def _backward(first, last, q, r):
     """Return vectors, growth and exponents of the steps `first` <= t < `last`."""
 
     def back(c, r):
-        c = products.back_substitution(r, c)
-        length = products.length_of(jnp.swapaxes(c, -1, -2))
+        c = factorisation.back_substitution(r, c)
+        length = factorisation.length_of(jnp.swapaxes(c, -1, -2))
         c = c / length[..., None, :]
         return c, (c, -jnp.log(length))
 

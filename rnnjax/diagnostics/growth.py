@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from rnnjax.cells.base import Cell
 from rnnjax.cells.linear import Linear
-from rnnjax.diagnostics import products
+from rnnjax.diagnostics import factorisation
 from rnnjax.diagnostics.jacobians import carry_size
 from rnnjax.diagnostics.linear import Trajectory, linearise
 from rnnjax.recurrence.carries import flatten, partition, unflatten
@@ -63,7 +63,7 @@ def first_frame(num: int, like: list[Array], batch_ndim: int) -> list[Array]:
     """Return the first vectors, leaves `[num, *batch, ...]`: random, orthonormal, the same ones."""
     flat = flatten(like, batch_ndim)
     start = jax.random.normal(jax.random.key(0), (num, *flat.shape), flat.dtype)
-    return unflatten(products.orthonormalise(start)[0], like, batch_ndim)
+    return unflatten(factorisation.orthonormalise(start)[0], like, batch_ndim)
 
 
 def push(cell: Cell, ready: PyTree, vectors: list[Array], step: PyTree) -> list[Array]:
@@ -77,7 +77,7 @@ def _of_vectors(cell, batch_ndim, num, interval, ready, steps):
 
     def factor(vectors, chunk):
         vectors, _ = lax.scan(lambda v, step: (push(cell, ready, v, step), None), vectors, chunk)
-        q, growth = products.orthonormalise(flatten(vectors, 1 + batch_ndim))
+        q, growth = factorisation.orthonormalise(flatten(vectors, 1 + batch_ndim))
         return unflatten(q, floats, batch_ndim), jnp.log(growth)
 
     whole = total - total % interval

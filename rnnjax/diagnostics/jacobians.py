@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from rnnjax.cells.base import Cell, check_size
-from rnnjax.diagnostics import products
+from rnnjax.diagnostics import factorisation, products
 from rnnjax.diagnostics.linear import in_real_coordinates, linearise, precise, run
 from rnnjax.recurrence.carries import flatten, partition, real_sizes, unflatten
 from rnnjax.recurrence.inputs import batch_shape
@@ -192,7 +192,7 @@ def _singular_values(
         return lax.fori_loop(0, way * (last - first), one, leaves)
 
     def factored(leaves):
-        q, r = products.factorise(flatten(leaves, 1 + batch_ndim))
+        q, r = factorisation.factorise(flatten(leaves, 1 + batch_ndim))
         return unflatten(q, floats, batch_ndim), r
 
     def forward(vectors):
@@ -210,7 +210,7 @@ def _singular_values(
             first = total - 1 - i * interval
             last = jnp.maximum(first - interval, total - lag - 1)
             flat = flatten(move(1, leaves, first, last, -1), 1 + batch_ndim)
-            return unflatten(products.basis(flat), floats, batch_ndim)
+            return unflatten(factorisation.basis(flat), floats, batch_ndim)
 
         return lax.fori_loop(0, rounds, one, vectors)
 
@@ -226,7 +226,7 @@ def _singular_values(
         return ~(change <= tolerance) & (number < max_iterations)
 
     start = jax.random.normal(jax.random.key(0), (width, *flat.shape), flat.dtype)
-    vectors = unflatten(products.orthonormalise(start)[0], floats, batch_ndim)
+    vectors = unflatten(factorisation.orthonormalise(start)[0], floats, batch_ndim)
     logs = jnp.full((*flat.shape[:-1], num), jnp.inf, flat.dtype)
     state = vectors, logs, jnp.asarray(jnp.inf, flat.dtype), 0
     if width == flat.shape[-1]:
