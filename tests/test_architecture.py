@@ -14,14 +14,15 @@ ROOMS = sorted({p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in PAC
 MAY_IMPORT = {
     "__init__": {
         *("cells", "decoding", "diagnostics", "dynamics", "initializers", "interop", "interrupts"),
-        *("layers", "models", "recurrence", "regularizers", "tasks", "testing", "word_vectors"),
+        *("layers", "models", "online", "recurrence", "regularizers", "tasks", "testing"),
+        "word_vectors",
     },
     "cells": set(),
     "checkpoint": set(),
     "command_line": {"runs", "training"},
     "datasets": set(),
     "decoding": {"cells", "recurrence"},
-    "diagnostics": {"cells", "recurrence"},
+    "diagnostics": {"cells", "online", "recurrence"},
     "dynamics": {"cells", "diagnostics", "recurrence"},
     "experiment": {
         *("cells", "checkpoint", "command_line", "datasets", "diagnostics", "dynamics"),
@@ -34,6 +35,7 @@ MAY_IMPORT = {
     "layers": {"cells", "recurrence"},
     "models": {"layers", "recurrence"},
     "networks": {"cells", "layers"},
+    "online": {"cells", "recurrence"},
     "recurrence": {"cells"},
     "regularizers": {"cells", "diagnostics", "recurrence"},
     "runs": set(),

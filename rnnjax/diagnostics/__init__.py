@@ -25,6 +25,7 @@ from rnnjax.diagnostics.finite_time import (
     finite_time_exponents,
 )
 from rnnjax.diagnostics.gates import GateStatistics, gate_statistics, gates
+from rnnjax.diagnostics.gradient_quality import GradientQuality, gradient_quality
 from rnnjax.diagnostics.histograms import Histogram, histogram, log_histogram
 from rnnjax.diagnostics.jacobians import (
     SingularValues,
@@ -102,6 +103,7 @@ __all__ = [
     "Estimate",
     "GateStatistics",
     "GradientProfile",
+    "GradientQuality",
     "Health",
     "Histogram",
     "LineFit",
@@ -133,6 +135,7 @@ __all__ = [
     "gates",
     "gaussian_mean",
     "gradient_profile",
+    "gradient_quality",
     "gradient_signal_to_noise",
     "half_life",
     "health",

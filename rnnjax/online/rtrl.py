@@ -1,0 +1,75 @@
+"""Real-time recurrent learning: the derivative of the state, carried along."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from rnnjax.online import local
+from rnnjax.online.base import Method
+
+STRUCTURES = "auto", "dense"
+
+
+@dataclasses.dataclass(frozen=True)
+class RTRL(Method):
+    """P' = J P + df/dtheta,   P = ds/dtheta;   dl/dtheta = P^T dl/ds.
+
+    The exact gradient of parameters that do not change on the way. J = df/ds. P has a number for
+    each of N numbers of the state and each parameter, and J P takes N multiplications for each of
+    them: for a dense kernel of H units H^4. Where each unit sees only its own state and each
+    parameter enters one unit (`IndRNN`, linear cells with a vector state), only the numbers of
+    that unit are kept, and the memory and time of a step are those of the parameters.
+    Source: Williams, Zipser 1989, "A learning algorithm for continually running fully recurrent
+    neural networks"; for diagonal cells Zucchetti et al. 2023, "Online learning of long-range
+    dependencies", arXiv:2305.15947.
+
+    Args:
+        structure: "auto" uses that form where it is exact, and else the whole df/dtheta and J, from
+            N backward steps, in one product. "dense" pushes the tangent of every parameter through
+            the step, as the definition says.
+
+    Raises:
+        ValueError: `structure` is neither.
+    """
+
+    structure: Literal["auto", "dense"] = "auto"
+
+    def __post_init__(self):
+        if self.structure not in STRUCTURES:
+            raise ValueError(f"structure must be auto or dense, got {self.structure!r}")
+
+    def _is_local(self, cell, example):
+        if self.structure == "dense" or not local.is_unitwise(cell, example):
+            return False
+        return local.units_of_parameters(cell, example) is not None
+
+    def start(self, cell, step, example, key):
+        """Return zeros: `[k, P]` where traces are local, and else `[P, N]`."""
+        del key
+        if self._is_local(cell, example):
+            return local.zeros(example, step)
+        return jnp.zeros((*step.theta.shape, *step.s.shape), step.s.dtype)
+
+    def advance(self, cell, step, example, traces):
+        """Return P', transposed."""
+        if self._is_local(cell, example):
+            return local.after_step(cell, example, step, traces, local.own_blocks(cell, example))
+        if self.structure == "dense":
+            push = jax.linearize(step.after, step.theta, step.s)[1]
+            return jax.vmap(push)(jnp.eye(len(step.theta), dtype=step.theta.dtype), traces)
+        of_theta, jacobian = jacobians(step)
+        return traces @ jacobian.T + of_theta.T
+
+    def pull(self, cell, step, example, traces, slope):
+        """Return P^T slope."""
+        if self._is_local(cell, example):
+            return local.pulled(cell, example, traces, slope)
+        return traces @ slope
+
+
+def jacobians(step):
+    """Return df/dtheta `[N, P]` and J `[N, N]`, by N backward steps."""
+    pull = jax.vjp(step.after, step.theta, step.s)[1]
+    return jax.vmap(pull)(jnp.eye(len(step.s), dtype=step.s.dtype))

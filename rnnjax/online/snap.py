@@ -1,0 +1,90 @@
+"""Sparse n-step approximation: the entries of ds/dtheta that are reached within n steps."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnnjax.cells.base import check_size
+from rnnjax.online import local
+from rnnjax.online.base import Example, Method, flat_step
+from rnnjax.online.rtrl import jacobians
+
+
+@dataclasses.dataclass(frozen=True)
+class SnAp(Method):
+    """P' = mask * (J P + df/dtheta),   mask the entries of ds/dtheta that can differ from zero n
+    steps after a parameter has entered.
+
+    n = 1 keeps how a parameter moves the unit that it enters, through that unit's own recurrence:
+    as many numbers as parameters, and exact where units see only themselves (`IndRNN`, diagonal
+    linear cells). With a mask that is full it is RTRL; for a dense recurrent kernel n = 2 is. So
+    n > 1 is for sparse kernels, and computes with all numbers of P.
+    Source: Menick et al. 2020, "A practical sparse approximation for real time recurrent learning",
+    arXiv:2006.07232.
+
+    Args:
+        n: steps.
+
+    Raises:
+        ValueError: n is not a positive integer.
+    """
+
+    n: int = 1
+
+    def __post_init__(self):
+        check_size("n", self.n)
+
+    def _is_local(self, cell, example):
+        return self.n == 1 and local.served(cell, example) is None
+
+    def start(self, cell, step, example, key):
+        """Return zeros: `[k, P]` where traces are local, and else `[P, N]`."""
+        del key
+        if self._is_local(cell, example):
+            return local.zeros(example, step)
+        return jnp.zeros((*step.theta.shape, *step.s.shape), step.s.dtype)
+
+    def advance(self, cell, step, example, traces):
+        """Return P', transposed."""
+        if self._is_local(cell, example):
+            return local.after_step(cell, example, step, traces, local.own_blocks(cell, example))
+        of_theta, jacobian = jacobians(step)
+        return (traces @ jacobian.T + of_theta.T) * reached(cell, example, self.n).T
+
+    def pull(self, cell, step, example, traces, slope):
+        """Return P^T slope."""
+        if self._is_local(cell, example):
+            return local.pulled(cell, example, traces, slope)
+        return traces @ slope
+
+
+def reached(cell, example, n) -> np.ndarray:
+    """Return the mask `[N, P]`: which parameters reach which states within n steps.
+
+    From the entries of df/dtheta and J that are not zero at some random parameters, inputs and
+    states.
+    """
+    leaves, structure = jax.tree.flatten((example.params, example.carry, example.x))
+    return _reached(cell, structure, local.shapes_of(leaves), n)
+
+
+@functools.lru_cache(maxsize=16)
+def _reached(cell, structure, shapes, n):
+    with jax.ensure_compile_time_eval():
+
+        def one(found, key):
+            step = flat_step(cell, Example(*local.drawn(structure, shapes, key), weight=1.0))
+            pairs = zip(found, jacobians(step), strict=True)
+            return [a | (b != 0) for a, b in pairs], None
+
+        keys = jax.random.split(jax.random.key(0), local.DRAWS)
+        like = jax.eval_shape(lambda: one([False, False], keys[0])[0])
+        start = [jnp.zeros(a.shape, bool) for a in like]
+        of_theta, jacobian = map(np.asarray, jax.lax.scan(one, start, keys)[0])
+    mask = of_theta
+    for _ in range(n - 1):
+        mask = of_theta | (jacobian.astype(np.float32) @ mask.astype(np.float32) > 0)
+    return mask
