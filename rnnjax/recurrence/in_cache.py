@@ -36,7 +36,7 @@ LARGE_COMPLEX = 1 << 13
 class Chunking(NamedTuple):
     """How to run a cell in chunks."""
 
-    size: int  # steps of a chunk
+    size: int | None  # steps of a chunk; None for no chunks, but a loop
     loop: bool  # without a gradient, step by step instead
 
 
@@ -52,11 +52,22 @@ def plan_chunks(cell: Cell, ready: PyTree, carry: PyTree, xs: PyTree) -> Chunkin
     size = max(fewest, 1 << round(math.log2(max(1, most // max(1, step)))))
     if size >= total or not _steps_without_weights(cell, ready, carry, xs):
         return None
+    if matrix and size < SHORT:
+        return Chunking(None if _constant_factors(cell, ready, xs) else size, loop=True)
     if matrix:
-        return Chunking(size, loop=size < SHORT)
+        return Chunking(size, loop=False)
     projected = jax.make_jaxpr(cell.project)(ready, _first(xs))
     heavy = any(map(jnp.iscomplexobj, leaves)) and step < LARGE_COMPLEX
     return Chunking(size, loop=not heavy and count(projected.jaxpr, COSTLY) <= FEW)
+
+
+def _constant_factors(cell, ready, xs):
+    """Return whether a linear cell's factors are the same at every step: b alone is then computed
+    again, at the price of reading it from memory."""
+    if not isinstance(cell, Linear):
+        return False
+    jaxpr = jax.make_jaxpr(lambda x: cell.coefficients(ready, x)[0])(_first(xs)).jaxpr
+    return not any(used(jaxpr))
 
 
 def _first(xs):
@@ -87,14 +98,16 @@ def scan_in_cache(
         reverse: begin with the last step.
     """
 
+    size = plan.size
+
     def in_chunks(ready, shared, carry, inputs):
         def one(carry, inputs):
             return scan(ready, shared, carry, inputs)
 
-        return scan_in_chunks(one, carry, inputs, total, plan.size, reverse)
+        return scan_in_chunks(one, carry, inputs, total, size or total, reverse)
 
-    run = in_chunks
-    if plan.loop:
+    run = loop if size is None else in_chunks
+    if plan.loop and size is not None:
         run = jax.custom_jvp(loop)
         run.defjvp(lambda primals, tangents: jax.jvp(in_chunks, primals, tangents))
     return lax.platform_dependent(*arguments, cpu=run, default=scan)
