@@ -19,10 +19,9 @@ corner, and each of the twelve edges has one point with one unstable direction, 
 """
 
 import dataclasses
-import functools
 
 import rnnjax
-from rnnjax import dynamics, experiment, tasks, training
+from rnnjax import dynamics, experiment, tasks
 from rnnjax.command_line import at_least, positive, progress
 from rnnjax.experiment import CellOptions, TrainingOptions, Verdict, readout
 from rnnjax.networks import short_name
@@ -73,7 +72,12 @@ class Config(TrainingOptions, CellOptions):
         return experiment.make_task({"flip_flop": tasks.NBitFlipFlop}, "flip_flop", **given)
 
 
-def make_train_step(cell, task, optimizer):
+def make_train_step(config, cell, task):
+    import optax
+
+    rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
+    optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate))
+
     def train_step(state, batch):
         def loss_fn(params):
             return task.loss(readout.apply(cell, params, batch.inputs), batch)
@@ -85,25 +89,7 @@ def make_train_step(cell, task, optimizer):
         state = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
         return state, {"loss": loss, "grad_norm": norm}
 
-    return train_step
-
-
-def train(config, run, name, task):
-    """Return the parameters of all seeds after training."""
-    import optax
-
-    cell = config.make_cell(name)
-    rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
-    optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate))
-    state = readout.start(config, optimizer, cell, task)
-    resumable = training.ResumableTraining.from_config(config, run, config.members, cell=name)
-    return resumable.train_on_samples(
-        make_train_step(cell, task, optimizer),
-        state,
-        functools.partial(task.sample, batch_size=config.batch_size),
-        steps=config.steps,
-        chunk_size=-(-config.steps // 10),
-    ).state.params
+    return train_step, optimizer
 
 
 @jax.enable_x64(True)
@@ -148,9 +134,9 @@ def measure(config, run):
     held_out = task.sample(jax.random.fold_in(jax.random.key(config.seed), 1), 256)
     for full_name in config.cells:
         name, cell = short_name(full_name), config.make_cell(full_name)
-        params = train(config, run, full_name, task)
-        everyone = jax.tree.map(lambda a: jnp.stack([a] * config.seeds), held_out)
-        entry = readout.score(cell, task, params, everyone) | {"networks": []}
+        step = make_train_step(config, cell, task)
+        params = readout.train(config, run, full_name, task, *step)
+        entry = readout.score_alike(cell, task, params, held_out) | {"networks": []}
         for i, seed in progress(list(enumerate(config.members)), f"fixed points, {name}"):
             own = experiment.member(params, i)
             found = run.cached(f"{name} {seed}", search, config, cell, own, held_out.inputs)

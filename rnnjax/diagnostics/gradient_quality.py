@@ -70,13 +70,16 @@ def gradient_quality(
         "recurrent_kernel". Takes T passes forward for each draw, side by side.
 
     Raises:
-        ValueError: a shape does not fit, as for `unroll`, or `draws` is not a positive integer.
+        ValueError: a shape does not fit, as for `unroll`, or `draws` is not a positive integer, or
+            needs a key.
         TypeError: the method cannot serve the cell; what it needs.
 
     Source: Marschall, Cho, Savin 2020, "A unified framework of online learning algorithms for
     training recurrent neural networks", JMLR 21, compares whole gradients in this way.
     """
     check_size("draws", draws)
+    if key is None and draws > 1:
+        raise ValueError(f"{draws} draws need a key: key=jax.random.key(0)")
     exact = parameter_gradient_by_lag(cell, params, xs, lambda ys: loss(ys[-1]), initial_carry)
     exact = jax.tree.map(lambda g: g[::-1], partition(exact, like=params)[0])
     paths = [

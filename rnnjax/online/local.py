@@ -29,8 +29,7 @@ CLOSE = 1e-3
 
 def served(cell: Cell, example: Example) -> str | None:
     """Return why the traces of a cell are not local, or None if they are."""
-    shapes = {v.shape for v in partition(example.carry)[0]}
-    if len(shapes) != 1 or len(*shapes) != 1:
+    if not _has_units(partition(example.carry)[0]):
         return "a carry whose leaves have one number for each unit"
     if units_of_parameters(cell, example) is None:
         return "parameters that each enter the state of one unit"
@@ -40,8 +39,7 @@ def served(cell: Cell, example: Example) -> str | None:
 def is_unitwise(cell: Cell, example: Example) -> bool:
     """Return whether every unit of a state depends only on itself in a step."""
     entering, merge = partition(example.carry)
-    shapes = {v.shape for v in entering}
-    if len(shapes) != 1 or len(*shapes) != 1:
+    if not _has_units(entering):
         return False
     ready = cell.prepare(example.params)
     u = cell.project(ready, example.x)
@@ -50,6 +48,11 @@ def is_unitwise(cell: Cell, example: Example) -> bool:
         return partition(cell.step(ready, merge(leaves), u), like=example.carry)[0]
 
     return of_units(after, entering)
+
+
+def _has_units(leaves):
+    """Return whether all leaves are `[H]`."""
+    return {(1, v.shape) for v in leaves} == {(v.ndim, v.shape) for v in leaves[:1]}
 
 
 def units_of_parameters(cell: Cell, example: Example) -> np.ndarray | None:

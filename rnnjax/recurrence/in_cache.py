@@ -62,8 +62,7 @@ def plan_chunks(cell: Cell, ready: PyTree, carry: PyTree, xs: PyTree) -> Chunkin
 
 
 def _constant_factors(cell, ready, xs):
-    """Return whether a linear cell's factors are the same at every step: b alone is then computed
-    again, at the price of reading it from memory."""
+    """Return whether a linear cell's factors do not depend on the input: little is then saved."""
     if not isinstance(cell, Linear):
         return False
     jaxpr = jax.make_jaxpr(lambda x: cell.coefficients(ready, x)[0])(_first(xs)).jaxpr
@@ -97,7 +96,6 @@ def scan_in_cache(
         plan: of `plan_chunks`.
         reverse: begin with the last step.
     """
-
     size = plan.size
 
     def in_chunks(ready, shared, carry, inputs):

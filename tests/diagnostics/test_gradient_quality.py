@@ -106,5 +106,7 @@ def test_wrong_arguments():
     params, xs = cell.init(KEY, D), jnp.ones((T, 1, D))
     with pytest.raises(ValueError, match="draws must be a positive integer, got 0"):
         gradient_quality(online.RTRL(), cell, params, xs, loss, draws=0)
+    with pytest.raises(ValueError, match="3 draws need a key"):
+        gradient_quality(online.UORO(), cell, params, xs, loss, draws=3)
     with pytest.raises(ValueError, match="UORO draws random signs: give a key"):
         gradient_quality(online.UORO(), cell, params, xs, loss)
