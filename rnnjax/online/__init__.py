@@ -3,7 +3,14 @@
 from rnnjax.online.base import Method
 from rnnjax.online.eprop import EProp
 from rnnjax.online.feedback import random_feedback
-from rnnjax.online.gradient import gradient
+from rnnjax.online.gradient import (
+    State,
+    gradient,
+    in_stretches,
+    largest,
+    start,
+    value_and_gradient,
+)
 from rnnjax.online.rflo import RFLO
 from rnnjax.online.rtrl import RTRL
 from rnnjax.online.snap import SnAp
@@ -17,7 +24,12 @@ __all__ = [
     "EProp",
     "Method",
     "SnAp",
+    "State",
     "Truncated",
     "gradient",
+    "in_stretches",
+    "largest",
     "random_feedback",
+    "start",
+    "value_and_gradient",
 ]

@@ -121,7 +121,10 @@ class Method(abc.ABC):
         return merge(gradients, jax.tree.map(jnp.zeros_like, params))
 
     def reset(self, traces: PyTree, fresh: PyTree, resets: Array) -> PyTree:
-        """Return fresh traces where `resets [*batch]` is true."""
+        """Return fresh traces where `resets [*batch]` is true.
+
+        A method whose traces hold keys keeps these.
+        """
         return where(resets, fresh, traces)
 
 

@@ -28,6 +28,7 @@ class TrainState(NamedTuple):
     step: Any  # int32, number of updates done
     key: Any  # of the member's own random stream
     settings: PyTree = ()  # the member's own, such as its learning rate; training keeps them
+    stream: PyTree = ()  # what a stream hands on to its next batch: a carry, traces
 
 
 class NonFiniteError(FloatingPointError):
