@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 from oracles import relative_error
 from slow import slow_but_for
@@ -45,11 +47,7 @@ def found(method, cell, params, xs, carry, loss=loss, **options):
     )
 
 
-EXACT = "elman", "lru", "deltanet", "lstm", "gru", "indrnn", "mingru", "rate", "slstm", "orthogonal"
-NAMED = [name for name in networks.NAMED_CELLS if any(name.startswith(e) for e in EXACT)]
-
-
-@pytest.mark.parametrize("name", slow_but_for(["lru", "gru"], NAMED))
+@pytest.mark.parametrize("name", slow_but_for(["lru", "gru"], [*networks.NAMED_CELLS]))
 def test_rtrl_is_back_propagation(name, x64):
     cell, params, xs, carry = problem(name)
     want = back_propagated(cell, params, xs, carry)
@@ -78,15 +76,23 @@ def test_a_reset_begins_again(name, x64):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch", [(), (3,), (2, 2)])
-@pytest.mark.parametrize("total", [0, 1, 5])
-def test_any_batch_and_length(batch, total, x64):
-    cell = Elman(H, param_dtype=jnp.float64)
-    params, xs = cell.init(KEY, D), jax.random.normal(KEY, (total, *batch, D), jnp.float64)
-    want = (
-        back_propagated(cell, params, xs, None) if total else jax.tree.map(jnp.zeros_like, params)
-    )
-    assert relative_error(found(RTRL(), cell, params, xs, None)[0], want) < 1e-10
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(st.data())
+def test_any_length_batch_and_resets(data):
+    name = data.draw(st.sampled_from(["elman", "lstm", "indrnn", "lru", "mlstm"]))
+    total = data.draw(st.integers(0, 9))
+    batch = data.draw(st.sampled_from([(), (1,), (3,), (2, 2)]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    resets = rng.random((total, *batch)) < data.draw(st.sampled_from([0.0, 0.3, 1.0]))
+    with jax.enable_x64(True):
+        cell = dataclasses.replace(networks.make_cell(name, H), param_dtype=jnp.float64)
+        params = cell.init(KEY, D)
+        xs = jnp.asarray(rng.normal(size=(total, *batch, D)))
+        want = jax.tree.map(jnp.zeros_like, params)
+        if total:
+            want = back_propagated(cell, params, xs, None, resets=resets)
+        got = found(RTRL(), cell, params, xs, None, resets=resets)[0]
+        assert relative_error(got, want) < 1e-10
 
 
 @pytest.mark.parametrize("name", slow_but_for("lru", ["lru", "indrnn", "mingru", "rglru"]))
