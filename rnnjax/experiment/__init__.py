@@ -20,6 +20,7 @@ from rnnjax.experiment.baselines import (
 from rnnjax.experiment.clustering import Clusters, Silhouettes, clusters, silhouette, silhouettes
 from rnnjax.experiment.console import estimate_text, print_table
 from rnnjax.experiment.context_trials import add_psychometric_tables, coherence_trials
+from rnnjax.experiment.costs import kept_bytes, update_milliseconds
 from rnnjax.experiment.drawing import (
     draw,
     draw_curves,
@@ -125,6 +126,7 @@ __all__ = [
     "flow_tables",
     "gradient_table",
     "in_plane",
+    "kept_bytes",
     "layer_label",
     "lines",
     "log_gradients",
@@ -173,4 +175,5 @@ __all__ = [
     "surface_columns",
     "timing_tables",
     "train_and_probe",
+    "update_milliseconds",
 ]

@@ -1,5 +1,6 @@
 """Gradients in one pass forward: of a sequence, and of a stretch of a stream."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from rnnjax.cells.base import Cell
 from rnnjax.online.base import Method
 from rnnjax.recurrence.inputs import batch_shape, check_params
 from rnnjax.recurrence.options import checked_flags, settle_dtypes, start_carry
+from rnnjax.recurrence.sequential import unroll
 from rnnjax.recurrence.steps import where
 
 PyTree = Any
@@ -25,7 +27,7 @@ class State(NamedTuple):
 
 
 def start(
-    method: Method,
+    method: Method | None,
     cell: Cell,
     params: PyTree,
     xs: PyTree,
@@ -36,7 +38,7 @@ def start(
     """Return the state in which a stream begins.
 
     Args:
-        method: such as `online.RTRL()`.
+        method: such as `online.RTRL()`; None for back-propagation within stretches.
         cell, params, xs, initial_carry: as for `rnnjax.unroll`; only the shapes of `xs` count.
         key: for methods that draw numbers.
 
@@ -48,12 +50,14 @@ def start(
     batch = batch_shape(cell, xs)
     given = start_carry(cell, initial_carry, batch, "initial_carry")
     carry = settle_dtypes(cell, cell.prepare(params), xs, given)
+    if method is None:
+        return State(carry, ())
     first = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), xs)
     return State(carry, method.init(cell, params, carry, first, key))
 
 
 def value_and_gradient(
-    method: Method,
+    method: Method | None,
     cell: Cell,
     params: tuple[PyTree, PyTree],
     state: State,
@@ -76,7 +80,9 @@ def value_and_gradient(
     state forgets.
 
     Args:
-        method, cell: as for `start`.
+        method: such as `online.RTRL()`. None is back-propagation within the stretch: it does not
+            reach back beyond it, and keeps what it needs of the whole stretch.
+        cell: the cell.
         params: those of the cell, and those of the head, a pytree that only `loss` reads.
         state: from `start`, or from the stretch before.
         xs: inputs `[T, *batch, D]`.
@@ -89,6 +95,8 @@ def value_and_gradient(
         TypeError: the method cannot serve the cell; what it needs.
         ValueError: as for `unroll`.
     """
+    if method is None:
+        return _back(cell, params, state, xs, loss, now, resets)
     return _forward(
         method, cell, params, state, xs, lambda head, y, now, t: loss(head, y, now), now, resets
     )
@@ -129,6 +137,15 @@ def gradient(
         method, cell, (params, ()), state, xs, lambda head, y, now, t: loss(y, t), None, resets
     )
     return found, state.carry
+
+
+def _back(cell, params, state, xs, loss, now, resets):
+    def total(params):
+        carry, ys = unroll(cell, params[0], xs, state.carry, resets=resets)
+        return jax.vmap(functools.partial(loss, params[1]))(ys, now).sum(), carry
+
+    (value, carry), found = jax.value_and_grad(total, has_aux=True)(params)
+    return value, found, State(carry, ())
 
 
 def _forward(method, cell, params, state, xs, loss, now, resets):

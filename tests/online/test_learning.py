@@ -60,6 +60,32 @@ def test_stretches_add_up_to_back_propagation(every, x64):
     assert relative_error(state.carry, rnnjax.unroll(cell, params[0], xs, carry)[0]) < 1e-12
 
 
+@pytest.mark.parametrize(
+    "resets", [None, pytest.param([[0, 1, 0], [1, 0, 0]], marks=pytest.mark.slow)]
+)
+def test_back_propagation_within_stretches(resets, x64):
+    """Truncated every three steps: `unroll` with `truncate_every`."""
+    cell, params, xs, carry, targets = problem(GRU(H))
+    xs, targets = xs[:6], targets[:6]
+    flags = None if resets is None else np.tile(resets, 2).T.astype(bool)
+
+    def total(params):
+        options = {"truncate_every": 3, "resets": flags}
+        ys = rnnjax.unroll(cell, params[0], xs, carry, **options)[1]
+        return sum(loss(params[1], y, now) for y, now in zip(ys, targets, strict=True))
+
+    def one(state, now):
+        value, found, state = online.value_and_gradient(
+            None, cell, params, state, now[0], loss, now[1], resets=now[2]
+        )
+        return state, (value, found)
+
+    start = online.start(None, cell, params[0], xs, carry)
+    _, parts = online.in_stretches(one, start, (xs, targets, flags), 3)
+    want = jax.value_and_grad(total)(params)
+    assert relative_error(jax.tree.map(lambda a: a.sum(0), parts), want) < 1e-10
+
+
 def test_traces_mix_old_and_new_parameters(x64):
     """An update at every step, against P' = J P + df/dtheta by `jax.jacobian` in a Python loop."""
     cell, (params, head), xs, carry, targets = problem(Elman(H))
