@@ -1,5 +1,6 @@
-"""Curves of any table, and networks compared."""
+"""Curves and points of any table, and networks compared."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -87,6 +88,48 @@ def curves(
     axes[0].legend(lines.values(), lines.keys(), fontsize="small")
     if natural_logs:
         drawing.powers_of_ten(axes[0])
+    return figure
+
+
+def points(
+    table: drawing.Table,
+    x: str,
+    y: str,
+    series: str,
+    *,
+    names: Mapping[Any, str] | None = None,
+    xlabel: str,
+    ylabel: str,
+    log_x: bool = False,
+    log_y: bool = False,
+    slopes: Mapping[str, float] | None = None,
+) -> Figure:
+    """Draw one point for each row, with the colour and marker of its series.
+
+    Args:
+        table: columns `x`, `y` and `series`; rows that are not finite are left out.
+        x, y, series: names of the columns with the coordinates and the series of each point.
+        names: labels by value of `series`; the default is `styles.label`.
+        xlabel, ylabel: labels of the axes.
+        log_x, log_y: logarithmic axes; all finite values are positive.
+        slopes: the slopes c of lines y = c x, by label: those of theories.
+    """
+    figure, (ax,) = drawing.panels(1)
+    style = styles.series(table[series].tolist(), names)
+    finite = np.isfinite(table[x]) & np.isfinite(table[y])
+    for value, look in style.items():
+        rows = {name: table[name][finite & (table[series] == value)] for name in (x, y)}
+        drawn = {"linestyle": "", "markerfacecolor": "none", "markersize": 7}
+        ax.plot(rows[x], rows[y], color=look.colour, marker=look.marker, label=look.label, **drawn)
+    if finite.any():
+        across = table[x][finite]
+        ends = np.array([across.min(), across.max()])
+        for (label, slope), dashes in zip((slopes or {}).items(), itertools.cycle(("--", "-."))):
+            line = {"linestyle": dashes, "linewidth": 1.2, "zorder": 1.5}
+            ax.plot(ends, slope * ends, color="black", label=label, **line)
+        ax.set(xscale="log" if log_x else "linear", yscale="log" if log_y else "linear")
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend(fontsize="small")
     return figure
 
 
