@@ -1,53 +1,51 @@
-"""How many steps of truncated back-propagation are worth one unbiased gradient?
+"""How many steps of truncated back-propagation is a gradient without bias worth?
 
 Claim: if a network's gradient halves every h steps, back-propagation through the last k steps
-misses a share of about 2^(-k/h) of the whole gradient, and has no variance; UORO, averaged over M
-draws, has no bias and a relative error of sqrt(V / M). UORO is the better of the two from
-M = V 4^(k/h) draws on: each half-life of the window costs four times the draws. The window with
-which M draws are no better,
+misses about 2^(-k/h) of it and has no variance; UORO, averaged over M draws, has no bias and an
+error of sqrt(V / M) (Tallec, Ollivier 2017, "Unbiased online recurrent optimization",
+arXiv:1702.05043). So UORO is better from M = V 4^(k/h) draws on, which is four times as many for
+each half-life of the window, and the window from which M draws are no better grows like h:
 
-    k* = h/2 log2(M / V),
+    k* = h/2 log2(M / V).
 
-grows in proportion to the half-life, and as V > 1, a few half-lives win against any M within reach.
-The unbiased method pays only for a network that forgets more slowly than the window one can afford
-(the variance of UORO: Tallec, Ollivier 2017, "Unbiased online recurrent optimization",
-arXiv:1702.05043; that it competes with truncation is the practice, the formula is this file's).
+As V > 1, a few half-lives win against any M within reach: UORO pays only for networks that forget
+more slowly than the window one can afford. The formula is this file's.
 
-Networks learn by whole back-propagation to say their input of d steps ago, so that they forget at
-different rates. Then, on held-out sequences of T steps with the loss of the last one, theta the
-parameters of the cell, g_j the part of dL/dtheta of lag j: truncation after k steps leaves out
-exactly the sum of g_j over j > k, for all k at once. Its relative error squared, and V, are means
-over sequences of what is missed and of |g^ - g|^2 over --draws of UORO, over the mean of |g|^2. h
-is that of `gradient_profile`, of the state. k* is the first k with an error of at most sqrt(V / M).
+Networks learn by whole back-propagation to say their input of d steps ago, so they forget at
+different rates. Measured on held-out sequences, of the last step's loss and the cell's parameters:
+what every window misses, from the parts of the gradient by lag, and V = E |g^ - g|^2 over --draws
+of UORO, both as means over sequences over that of |g|^2. h is fitted to the gradient of the state.
+k* is the first k with an error of at most sqrt(V / M).
 
 Verdict: `reproduced` if for every cell, at M = 10,000: (1) in every network one step of truncation
-errs less than one draw of UORO: all N random signs add noise, so V > 1, and no window misses more
-than all; (2) k* <= h/2 log2(M) = 6.6 h in every network, the formula with V = 1; (3) k* is within a
-factor of two of the formula (at least 1, the shortest window) in three quarters of the networks:
-windows are chosen in steps of two. `inconclusive` if half-lives differ by less than a factor of
-four over all networks. `quick run only` if --steps, --seeds, --features, --length, --sequences or
---draws is below its default.
+errs less than one draw of UORO, in which each unit's random sign adds noise as large as the signal;
+(2) k* <= h/2 log2(M) = 6.6 h in every network, the formula with V = 1; (3) k*, at least 1, is
+within a factor of two of the formula in three quarters of the networks: windows are chosen in steps
+of two. `inconclusive` if half-lives differ by less than a factor of four over all networks; `quick
+run only` if an option of (steps, seeds, features, length, sequences, draws) is below its default.
 
     python experiments/forgetting_rate.py
-    python experiments/forgetting_rate.py --cells gru lru ./mine.py:MyCell --delays 1 3 9
+    python experiments/forgetting_rate.py --cells lru ./mine.py:MyCell --delays 1 3 9
 """
 
 import dataclasses
 import functools
 import math
 
+import rnnjax
 from rnnjax import diagnostics, experiment, online, tasks, training
-from rnnjax.command_line import at_least, progress, rising
+from rnnjax.command_line import at_least, distinct, progress, rising
 from rnnjax.experiment import CellOptions, TrainingOptions, Verdict, grids, readout
 from rnnjax.networks import short_name
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 AVERAGED = 1, 100, 10_000  # draws M
 MOST = AVERAGED[-1]
+NEAR, SHARE, RANGE = 2, 0.75, 4  # of the verdict
+FEW = "steps", "seeds", "features", "length", "sequences", "draws"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,18 +66,147 @@ class Config(TrainingOptions, CellOptions):
     learning_rate: float = 1e-2
     """Step size of the Adam optimiser, from which it falls to zero like a cosine."""
     seeds: int = 2
-    """Networks for each delay."""
     sequences: int = 16
-    """Held-out sequences on which the gradients of a network are compared."""
+    """Held-out sequences on which a network's gradients are compared."""
     draws: int = 32
     """Gradients that UORO draws for each of them."""
 
     def __post_init__(self):
         super().__post_init__()
-        at_least(1, self, "sequences", "draws", "delays"[:0] or "draws")
+        at_least(1, self, "sequences", "draws")
+        distinct(self, "delays")
         rising(self, "delays")
         self.make_tasks()
 
     def make_tasks(self):
         make = functools.partial(experiment.make_task, {"recall": tasks.DelayedRecall}, "recall")
         return [make(length=self.length, delay=delay) for delay in self.delays]
+
+    def sample(self, key, delay, size):
+        """Draw a batch of the task with this delay, a traced number."""
+        draw = [functools.partial(task.sample, batch_size=size) for task in self.make_tasks()]
+        return jax.lax.switch(jnp.argmax(jnp.array(self.delays) == delay), draw, key)
+
+
+def make_train_step(config, cell, task):
+    import optax
+
+    rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
+    optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate))
+
+    def train_step(state, key):
+        batch = config.sample(key, state.settings["delay"], config.batch_size)
+
+        def loss_fn(params):
+            return task.loss(readout.apply(cell, params, batch.inputs), batch)
+
+        loss, gradient = jax.value_and_grad(loss_fn)(state.params)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = jax.tree.map(jnp.add, state.params, updates)
+        norm = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(gradient)))  # before clipping
+        state = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
+        return state, {"loss": loss, "grad_norm": norm}
+
+    return train_step, optimizer
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@jax.default_matmul_precision("float32")
+def compare(config, cell, task, params, delay, key):
+    """Return a network's half-life, V, squared errors of windows k = 0 .. T - 1, and its loss."""
+    keys = jax.random.split(key, config.sequences + 1)
+    batch = config.sample(keys[0], delay, config.sequences)
+    targets = batch.targets[-1]
+
+    def loss(y, target):
+        return jnp.sum((y @ params.kernel + params.bias - target) ** 2)
+
+    def of_sequence(xs, target, key):
+        def at_end(ys):
+            return loss(ys[-1], target)
+
+        def squared_error(key):
+            def of_step(y, t):
+                return jnp.where(t == config.length - 1, loss(y, target), 0)
+
+            drawn, _ = online.gradient(online.UORO(), cell, params.cell, xs, of_step, key=key)
+            off = jax.tree.map(jnp.subtract, drawn, exact)
+            return sum(jnp.sum(jnp.abs(g) ** 2) for g in jax.tree.leaves(off))
+
+        exact = jax.grad(lambda own: at_end(rnnjax.unroll(cell, own, xs)[1]))(params.cell)
+        missed = diagnostics.truncation_errors(cell, params.cell, xs, at_end)
+        keys = jax.random.split(key, config.draws)
+        return missed**2, jnp.mean(jax.lax.map(squared_error, keys))
+
+    squares = jax.vmap(of_sequence, (1, 0, 0))(batch.inputs, targets, keys[1:])
+    missed, variance = (jnp.mean(a, axis=0) / jnp.mean(squares[0][:, 0]) for a in squares)
+    where = cell, params.cell, batch.inputs
+    half_life = diagnostics.gradient_profile(*where, lambda ys: loss(ys[-1], targets)).half_life()
+    found = {"half_life": half_life, "variance": variance, "missed": missed}
+    return found | {"loss": task.loss(readout.apply(cell, params, batch.inputs), batch)}
+
+
+def describe(loss, half_life, variance, missed):
+    """Return k* for every M, and what the formula says of it with V and with 1, all at least 1."""
+    entry = {"loss": float(loss), "half_life": float(half_life), "variance": float(variance)}
+    entry["first_error"] = float(missed[1] ** 0.5)
+    for m in AVERAGED:
+        entry[f"k_{m}"] = 1 + int(np.argmax(np.append(missed[1:], 0) <= variance / m))
+    for name, v in (("formula", entry["variance"]), ("bound", 1.0)):
+        entry[name] = max(1.0, entry["half_life"] / 2 * math.log2(MOST / v))
+    return entry
+
+
+def measure(config, run):
+    task, cells, tables = config.make_tasks()[0], {}, {"errors": [], "networks": []}
+    members = training.grid(delay=config.delays, seed=config.members)
+    for full_name in config.cells:
+        name, cell, networks, errors = short_name(full_name), config.make_cell(full_name), [], {}
+        step, optimizer = make_train_step(config, cell, task)
+        start = functools.partial(grids.start, cell, task, optimizer)
+        trained = grids.train(config, run, members, start, step, lambda key: key, cell=name)
+        places = zip(members["delay"].tolist(), members["seed"].tolist(), strict=True)
+        for i, (delay, seed) in progress(list(enumerate(places)), f"gradients, {name}"):
+            own = experiment.member(trained.state.params, i)
+            key = jax.random.fold_in(jax.random.key(seed), 1)  # of sequences never trained on
+            where = config, cell, task, own, delay, key
+            found = run.cached(f"{name} {delay} {seed}", compare, *where)
+            networks.append({"delay": delay, "seed": seed, **describe(**found)})
+            errors.setdefault(f"truncated, d = {delay}", []).append(found["missed"][1:] ** 0.5)
+        cells[name] = networks
+        experiment.add_windows(tables, name, networks, errors, AVERAGED)
+        run.write_tables(tables)
+    return {"chance": task.chance, "cells": cells}
+
+
+def verdict(config, summary):
+    conditions, lives = {}, [n["half_life"] for of in summary["cells"].values() for n in of]
+    for cell, of in summary["cells"].items():
+        near = [1 / NEAR <= n[f"k_{MOST}"] / n["formula"] <= NEAR for n in of]
+        first = all(n["first_error"] < n["variance"] ** 0.5 for n in of)
+        few = all(n[f"k_{MOST}"] <= n["bound"] for n in of)
+        conditions[f"{cell}: one step of truncation errs less than one draw"] = first
+        conditions[f"{cell}: k* is at most {math.log2(MOST) / 2:.1f} half-lives"] = few
+        conditions[f"{cell}: k* is near h/2 log2(M / V)"] = np.mean(near) >= SHARE
+    judged = Verdict.judge(conditions)
+    if not max(lives) >= RANGE * min(lives):
+        judged = Verdict.inconclusive("half-lives differ by less than a factor of 4", conditions)
+    return judged.unless_quick(config, *FEW)
+
+
+def show(summary):
+    columns = "delay", "seed", "loss", "half_life", "variance", *map("k_{}".format, AVERAGED)
+    rows = [
+        [c, *map(n.get, columns), n["formula"]] for c, of in summary["cells"].items() for n in of
+    ]
+    experiment.print_table(["cell", *columns, "formula"], rows)
+
+
+def draw(run):
+    experiment.draw_windows(run, f"k_{MOST}", MOST)
+
+
+run = experiment.Experiment("forgetting_rate", Config, measure, verdict, draw, show=show)
+
+if __name__ == "__main__":
+    run.main()
