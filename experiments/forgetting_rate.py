@@ -3,13 +3,10 @@
 Claim: if a network's gradient halves every h steps, back-propagation through the last k steps
 misses about 2^(-k/h) of it and has no variance; UORO, averaged over M draws, has no bias and an
 error of sqrt(V / M) (Tallec, Ollivier 2017, "Unbiased online recurrent optimization",
-arXiv:1702.05043). So UORO is better from M = V 4^(k/h) draws on, which is four times as many for
-each half-life of the window, and the window from which M draws are no better grows like h:
-
-    k* = h/2 log2(M / V).
-
-As V > 1, a few half-lives win against any M within reach: UORO pays only for networks that forget
-more slowly than the window one can afford. The formula is this file's.
+arXiv:1702.05043). So each half-life of the window is worth four times the draws, and the window
+from which M draws are no better, k* = h/2 log2(M / V), grows like h. As V > 1, a few half-lives win
+against any M within reach: UORO pays only for networks that forget more slowly than the window one
+can afford. The formula is this file's.
 
 Networks learn by whole back-propagation to say their input of d steps ago, so they forget at
 different rates. Measured on held-out sequences, of the last step's loss and the cell's parameters:
@@ -18,11 +15,10 @@ of UORO, both as means over sequences over that of |g|^2. h is fitted to the gra
 k* is the first k with an error of at most sqrt(V / M).
 
 Verdict: `reproduced` if for every cell, at M = 10,000: (1) in every network one step of truncation
-errs less than one draw of UORO, in which each unit's random sign adds noise as large as the signal;
-(2) k* <= h/2 log2(M) = 6.6 h in every network, the formula with V = 1; (3) k*, at least 1, is
-within a factor of two of the formula in three quarters of the networks: windows are chosen in steps
-of two. `inconclusive` if half-lives differ by less than a factor of four over all networks; `quick
-run only` if an option of (steps, seeds, features, length, sequences, draws) is below its default.
+errs less than one draw of UORO, in which the random signs of all units add noise; (2) k* is at most
+h/2 log2(M) = 6.6 h in every network, the formula with V = 1; (3) k*, at least 1, is within a factor
+of two of the formula, as windows are chosen, in three quarters of the networks. `inconclusive` if
+no half-life is four times another; `quick run only` if an option of compute is below its default.
 
     python experiments/forgetting_rate.py
     python experiments/forgetting_rate.py --cells lru ./mine.py:MyCell --delays 1 3 9
@@ -30,7 +26,6 @@ run only` if an option of (steps, seeds, features, length, sequences, draws) is 
 
 import dataclasses
 import functools
-import math
 
 import rnnjax
 from rnnjax import diagnostics, experiment, online, tasks, training
@@ -42,10 +37,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-AVERAGED = 1, 100, 10_000  # draws M
-MOST = AVERAGED[-1]
+AVERAGED, MOST = (1, 100, 10_000), 10_000  # draws M
 NEAR, SHARE, RANGE = 2, 0.75, 4  # of the verdict
-FEW = "steps", "seeds", "features", "length", "sequences", "draws"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +55,6 @@ class Config(TrainingOptions, CellOptions):
     """Steps T of a sequence."""
     features: int = 16
     steps: int = 400
-    """Training updates."""
     learning_rate: float = 1e-2
     """Step size of the Adam optimiser, from which it falls to zero like a cosine."""
     seeds: int = 2
@@ -126,12 +118,10 @@ def compare(config, cell, task, params, delay, key):
             return loss(ys[-1], target)
 
         def squared_error(key):
-            def of_step(y, t):
-                return jnp.where(t == config.length - 1, loss(y, target), 0)
-
-            drawn, _ = online.gradient(online.UORO(), cell, params.cell, xs, of_step, key=key)
-            off = jax.tree.map(jnp.subtract, drawn, exact)
-            return sum(jnp.sum(jnp.abs(g) ** 2) for g in jax.tree.leaves(off))
+            where = cell, params.cell, xs, lambda y, t: (t == len(xs) - 1) * loss(y, target)
+            drawn, _ = online.gradient(online.UORO(), *where, key=key)
+            off = jax.tree.leaves(jax.tree.map(jnp.subtract, drawn, exact))
+            return sum(jnp.sum(jnp.abs(g) ** 2) for g in off)
 
         exact = jax.grad(lambda own: at_end(rnnjax.unroll(cell, own, xs)[1]))(params.cell)
         missed = diagnostics.truncation_errors(cell, params.cell, xs, at_end)
@@ -140,21 +130,20 @@ def compare(config, cell, task, params, delay, key):
 
     squares = jax.vmap(of_sequence, (1, 0, 0))(batch.inputs, targets, keys[1:])
     missed, variance = (jnp.mean(a, axis=0) / jnp.mean(squares[0][:, 0]) for a in squares)
-    where = cell, params.cell, batch.inputs
-    half_life = diagnostics.gradient_profile(*where, lambda ys: loss(ys[-1], targets)).half_life()
-    found = {"half_life": half_life, "variance": variance, "missed": missed}
-    return found | {"loss": task.loss(readout.apply(cell, params, batch.inputs), batch)}
+    where = cell, params.cell, batch.inputs, lambda ys: loss(ys[-1], targets)
+    found = {"loss": task.loss(readout.apply(cell, params, batch.inputs), batch)}
+    found["half_life"] = diagnostics.gradient_profile(*where).half_life()
+    return found | {"variance": variance, "missed": missed}
 
 
 def describe(loss, half_life, variance, missed):
     """Return k* for every M, and what the formula says of it with V and with 1, all at least 1."""
-    entry = {"loss": float(loss), "half_life": float(half_life), "variance": float(variance)}
-    entry["first_error"] = float(missed[1] ** 0.5)
-    for m in AVERAGED:
-        entry[f"k_{m}"] = 1 + int(np.argmax(np.append(missed[1:], 0) <= variance / m))
-    for name, v in (("formula", entry["variance"]), ("bound", 1.0)):
-        entry[name] = max(1.0, entry["half_life"] / 2 * math.log2(MOST / v))
-    return entry
+    v = max(float(variance), 1e-9)  # a single unit that remembers nothing has none
+    entry = {"loss": loss, "half_life": half_life, "variance": v, "first_error": missed[1] ** 0.5}
+    entry |= {f"k_{m}": 1 + np.argmax(np.append(missed[1:], 0) <= v / m) for m in AVERAGED}
+    formula = (("formula", v), ("bound", 1.0))
+    entry |= {name: max(1, half_life / 2 * np.log2(MOST / of)) for name, of in formula}
+    return {name: np.asarray(number).item() for name, number in entry.items()}
 
 
 def measure(config, run):
@@ -165,11 +154,10 @@ def measure(config, run):
         step, optimizer = make_train_step(config, cell, task)
         start = functools.partial(grids.start, cell, task, optimizer)
         trained = grids.train(config, run, members, start, step, lambda key: key, cell=name)
-        places = zip(members["delay"].tolist(), members["seed"].tolist(), strict=True)
-        for i, (delay, seed) in progress(list(enumerate(places)), f"gradients, {name}"):
-            own = experiment.member(trained.state.params, i)
+        places = list(zip(members["delay"].tolist(), members["seed"].tolist(), strict=True))
+        for i, (delay, seed) in enumerate(progress(places, f"gradients, {name}")):
             key = jax.random.fold_in(jax.random.key(seed), 1)  # of sequences never trained on
-            where = config, cell, task, own, delay, key
+            where = config, cell, task, experiment.member(trained.state.params, i), delay, key
             found = run.cached(f"{name} {delay} {seed}", compare, *where)
             networks.append({"delay": delay, "seed": seed, **describe(**found)})
             errors.setdefault(f"truncated, d = {delay}", []).append(found["missed"][1:] ** 0.5)
@@ -183,23 +171,23 @@ def verdict(config, summary):
     conditions, lives = {}, [n["half_life"] for of in summary["cells"].values() for n in of]
     for cell, of in summary["cells"].items():
         near = [1 / NEAR <= n[f"k_{MOST}"] / n["formula"] <= NEAR for n in of]
-        first = all(n["first_error"] < n["variance"] ** 0.5 for n in of)
-        few = all(n[f"k_{MOST}"] <= n["bound"] for n in of)
-        conditions[f"{cell}: one step of truncation errs less than one draw"] = first
-        conditions[f"{cell}: k* is at most {math.log2(MOST) / 2:.1f} half-lives"] = few
-        conditions[f"{cell}: k* is near h/2 log2(M / V)"] = np.mean(near) >= SHARE
+        less = all(n["first_error"] < n["variance"] ** 0.5 for n in of)
+        short = all(n[f"k_{MOST}"] <= n["bound"] for n in of)
+        conditions |= {
+            f"{cell}: one step of truncation errs less than one draw": less,
+            f"{cell}: k* is at most {np.log2(MOST) / 2:.1f} half-lives": short,
+            f"{cell}: k* is near h/2 log2(M / V)": np.mean(near) >= SHARE,
+        }
     judged = Verdict.judge(conditions)
     if not max(lives) >= RANGE * min(lives):
         judged = Verdict.inconclusive("half-lives differ by less than a factor of 4", conditions)
-    return judged.unless_quick(config, *FEW)
+    few = "steps", "seeds", "features", "length", "sequences", "draws"
+    return judged.unless_quick(config, *few)
 
 
 def show(summary):
-    columns = "delay", "seed", "loss", "half_life", "variance", *map("k_{}".format, AVERAGED)
-    rows = [
-        [c, *map(n.get, columns), n["formula"]] for c, of in summary["cells"].items() for n in of
-    ]
-    experiment.print_table(["cell", *columns, "formula"], rows)
+    rows = [[cell, *n.values()] for cell, of in summary["cells"].items() for n in of]
+    experiment.print_table(["cell", *next(iter(summary["cells"].values()))[0]], rows)
 
 
 def draw(run):
