@@ -35,12 +35,14 @@ def add_windows(
             name of a series: the table has median and quartiles.
         averaged: numbers of draws M; each is a series at sqrt(V / M), over all networks.
     """
-    series = {name: np.stack(list(of), axis=-1) for name, of in errors.items()}
-    windows = 1 + np.arange(len(next(iter(series.values()))))
+    missed = {name: np.stack(list(of), axis=-1) for name, of in errors.items()}
+    windows = 1 + np.arange(len(next(iter(missed.values()))))
     spread = np.sqrt([row["variance"] for row in networks])
+    series = {}
     for m in averaged:
         name = "UORO, 1 draw" if m == 1 else f"UORO, {m:,} draws"
         series[name] = np.tile(spread / np.sqrt(m), (len(windows), 1))
+    series |= missed
     for name, values in series.items():
         place = {"cell": cell, "series": name, "k": windows}
         tables["errors"].append(place | diagnostics.quartiles(values))
@@ -58,14 +60,15 @@ def draw_windows(run: Run, crossing: str, draws: int) -> None:
 
     axes: dict[str, Any] = {"log_x": True, "log_y": True}
     labels = {"xlabel": "window k, steps", "ylabel": "error relative to the gradient"}
-    draw_curves(run, "errors", "k", "series", panel="cell", ylim=(0.01, 100.0), **labels, **axes)
+    shown: dict[str, Any] = {"panel": "cell", "ylim": (0.01, 100.0), "legend_below": True}
+    draw_curves(run, "errors", "k", "series", **shown, **labels, **axes)
     table = run.read_table("networks")
     slopes = {}
-    for name, variance in (("1", 1.0), ("its median", np.nanmedian(table["variance"]))):
+    for variance, note in ((1.0, ""), (np.nanmedian(table["variance"]), ", the median")):
         slope = np.log2(draws / variance) / 2
         if slope > 0:
-            slopes[f"k = {slope:.1f} half-lives (formula, V = {name})"] = slope
+            slopes[f"formula: {slope:.1f} half-lives (V = {variance:.0f}{note})"] = slope
     labels = {"xlabel": "half-life h of the gradient, steps"}
-    labels["ylabel"] = f"k*, steps ({draws:,} draws are no better)"
+    labels["ylabel"] = f"window k* that equals {draws:,} draws, steps"
     figure = figures.points(table, "half_life", crossing, "cell", slopes=slopes, **labels, **axes)
     run.save_figure("crossings", figure)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from rnnjax.figures import drawing, styles
 
@@ -27,6 +28,7 @@ def curves(
     level: float | int | None = None,
     places: Mapping[float, str] | None = None,
     reference: Any = None,
+    legend_below: bool = False,
 ) -> Figure:
     """Draw one line with a band for each series, in one panel or several.
 
@@ -46,6 +48,7 @@ def curves(
         level: a y, in the units of the table, that a thin dotted line marks.
         places: values of x that thin dotted lines mark, with their labels.
         reference: a value of `series` that is a theory: a dashed black line behind the others.
+        legend_below: put the legend below the panels, not into the first: for many series.
     """
     parts = drawing.split(table, panel)
     figure, axes = drawing.panels(len(parts), columns, sharey=True)
@@ -85,7 +88,11 @@ def curves(
         for ax in axes
         for line, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
-    axes[0].legend(lines.values(), lines.keys(), fontsize="small")
+    if legend_below:
+        options = {"loc": "outside lower center", "ncols": min(len(lines), 1 + 2 * len(axes))}
+        figure.legend(lines.values(), lines.keys(), fontsize="small", frameon=False, **options)
+    else:
+        axes[0].legend(lines.values(), lines.keys(), fontsize="small")
     if natural_logs:
         drawing.powers_of_ten(axes[0])
     return figure
@@ -127,7 +134,11 @@ def points(
         for (label, slope), dashes in zip((slopes or {}).items(), itertools.cycle(("--", "-."))):
             line = {"linestyle": dashes, "linewidth": 1.2, "zorder": 1.5}
             ax.plot(ends, slope * ends, color="black", label=label, **line)
-        ax.set(xscale="log" if log_x else "linear", yscale="log" if log_y else "linear")
+        for axis, log in ((ax.xaxis, log_x), (ax.yaxis, log_y)):
+            if log:
+                ax.set(**{f"{axis.axis_name}scale": "log"})
+                axis.set_major_formatter(LogFormatter())  # 2 and 10, not powers
+                axis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.legend(fontsize="small")
     return figure

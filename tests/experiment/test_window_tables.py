@@ -21,7 +21,7 @@ def add(tables, cell="gru"):
 
 def test_every_series_has_its_errors_and_draws_their_level():
     tables = add({"errors": [], "networks": []})
-    first, second, one, nine = tables["errors"]
+    one, nine, first, second = tables["errors"]
     assert [row["series"] for row in (first, second)] == list(ERRORS)
     assert [row["series"] for row in (one, nine)] == ["UORO, 1 draw", "UORO, 9 draws"]
     for row in tables["errors"]:
@@ -39,10 +39,12 @@ def test_both_figures_are_drawn_from_the_tables(tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "save_figure", lambda self, name, figure: drawn.update({name: figure}))
     draw_windows(run, "k_9", 9)
     assert [ax.get_title() for ax in drawn["errors"].axes] == ["GRU", "LSTM"]
-    assert legend(drawn["errors"].axes[0]) == [*ERRORS, "UORO, 1 draw", "UORO, 9 draws"]
+    (below,) = drawn["errors"].legends
+    names = [text.get_text() for text in below.get_texts()]
+    assert names == ["UORO, 1 draw", "UORO, 9 draws", *ERRORS]
     (ax,) = drawn["crossings"].axes
     # log2(9) / 2 = 1.58; V = 10 is more than 9 draws can average, so there is no line for it
-    assert legend(ax) == ["GRU", "LSTM", "k = 1.6 half-lives (formula, V = 1)"]
+    assert legend(ax) == ["GRU", "LSTM", "formula: 1.6 half-lives (V = 1)"]
     np.testing.assert_allclose(ax.lines[0].get_xydata(), [[3, 2], [6, 1]])
     np.testing.assert_allclose(ax.lines[2].get_xydata(), [[h, h * np.log2(9) / 2] for h in (3, 6)])
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")

@@ -157,7 +157,22 @@ def test_points_are_those_of_the_table(stored):
     np.testing.assert_array_equal(half.get_xydata(), [[1, 0.5], [4, 2]])
     assert twice.get_linestyle() != half.get_linestyle()
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "linear")
+    texts = [text.get_text() for text in ax.get_xticklabels(which="both")]
+    assert {"1", "2", "4"} <= set(texts)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("life", "window")
     empty = stored([{"kind": kind, "x": x, "y": np.full(5, np.nan)}])
     ax = points(empty, slopes={"twice": 2.0}, log_x=True, log_y=True)
     assert (ax.get_xscale(), ax.get_yscale()) == ("linear", "linear") and len(ax.lines) == 2
+
+
+def test_a_legend_below_the_panels_has_every_series_once(stored):
+    parts = [band(LAG, kind=kind, side=side, x=LAG) for side in "lr" for kind in ("gru", "mgu")]
+
+    def curves(table):
+        options = {"panel": "side", "xlabel": "x", "ylabel": "y", "legend_below": True}
+        return figures.curves(table, "x", "kind", **options)
+
+    figure = draw(curves, stored(parts))
+    (below,) = figure.legends
+    assert [text.get_text() for text in below.get_texts()] == ["GRU", "mgu"]
+    assert all(ax.get_legend() is None for ax in figure.axes)
