@@ -29,7 +29,7 @@ import functools
 
 import rnnjax
 from rnnjax import diagnostics, experiment, online, tasks, training
-from rnnjax.command_line import at_least, distinct, progress, rising
+from rnnjax.command_line import at_least, finite, progress, rising
 from rnnjax.experiment import CellOptions, TrainingOptions, Verdict, grids, readout
 from rnnjax.networks import short_name
 
@@ -66,7 +66,7 @@ class Config(TrainingOptions, CellOptions):
     def __post_init__(self):
         super().__post_init__()
         at_least(1, self, "sequences", "draws")
-        distinct(self, "delays")
+        finite(self, "delays", above=0)
         rising(self, "delays")
         self.make_tasks()
 
