@@ -89,7 +89,8 @@ def curves(
         for line, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
     if legend_below:
-        options = {"loc": "outside lower center", "ncols": min(len(lines), 1 + 2 * len(axes))}
+        rows = -(-len(lines) // (1 + 2 * len(axes)))
+        options = {"loc": "outside lower center", "ncols": -(-len(lines) // rows)}
         figure.legend(lines.values(), lines.keys(), fontsize="small", frameon=False, **options)
     else:
         axes[0].legend(lines.values(), lines.keys(), fontsize="small")
