@@ -4,9 +4,8 @@ Claim: if a network's gradient halves every h steps, back-propagation through th
 misses about 2^(-k/h) of it and has no variance; UORO, averaged over M draws, has no bias and an
 error of sqrt(V / M) (Tallec, Ollivier 2017, "Unbiased online recurrent optimization",
 arXiv:1702.05043). So each half-life of the window is worth four times the draws, and the window
-from which M draws are no better, k* = h/2 log2(M / V), grows like h. As V > 1, a few half-lives win
-against any M within reach: UORO pays only for networks that forget more slowly than the window one
-can afford. The formula is this file's.
+from which M draws are no better, k* = h/2 log2(M / V), grows like h: a few half-lives win against
+any M within reach. UORO pays for networks that forget more slowly. The formula is this file's.
 
 Networks learn by whole back-propagation to say their input of d steps ago, so they forget at
 different rates. Measured on held-out sequences, of the last step's loss and the cell's parameters:
@@ -18,7 +17,8 @@ Verdict: `reproduced` if for every cell, at M = 10,000: (1) in every network one
 errs less than one draw of UORO, in which the random signs of all units add noise; (2) k* is at most
 h/2 log2(M) = 6.6 h in every network, the formula with V = 1; (3) k*, at least 1, is within a factor
 of two of the formula, as windows are chosen, in three quarters of the networks. `inconclusive` if
-no half-life is four times another; `quick run only` if an option of compute is below its default.
+no half-life is four times another; `quick run only` if --steps, --seeds, --features, --length,
+--sequences or --draws is below its default.
 
     python experiments/forgetting_rate.py
     python experiments/forgetting_rate.py --cells lru ./mine.py:MyCell --delays 1 3 9
@@ -46,7 +46,7 @@ class Config(TrainingOptions, CellOptions):
     """Compare the bias of truncated back-propagation with the variance of UORO.
 
     Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV), metrics.jsonl and
-    summary.json. The default run takes about a minute and a half on two CPU cores.
+    summary.json. The default run takes about a minute on two CPU cores.
     """
 
     delays: tuple[int, ...] = (1, 2, 4, 8, 16)
