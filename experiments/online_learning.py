@@ -101,8 +101,7 @@ def make_train_step(config, cell, task, method, every):
         return jnp.sum(weights * losses[0])
 
     def update(kept, stretch):
-        params, opt_state, stream = kept
-        inputs, *now = stretch
+        (params, opt_state, stream), (inputs, *now) = kept, stretch
         loss, (of_cell, of_head), stream = online.value_and_gradient(
             method, cell, (params.cell, params[1:]), stream, inputs, loss_fn, now
         )
@@ -170,11 +169,10 @@ def measure(config, run):
 def verdict(config, summary):
     conditions, (back, rtrl, within, snap, *others, short) = {}, config.make_methods()
     for where, found in summary["trained"].items():
-        losses = {method: np.array(of["loss"]) for method, of in found.items()}
-        medians = {method: np.median(of) for method, of in losses.items()}
-        away = np.abs(losses[rtrl] - losses[back])
+        medians = {method: np.median(of["loss"]) for method, of in found.items()}
+        away = np.abs(np.subtract(found[rtrl]["loss"], found[back]["loss"]))
         conditions[f"{where}: RTRL ends as {back}"] = bool(away.max() <= ALIKE)
-        conditions[f"{where}: {within} learns"] = bool(losses[within].max() <= LEARNED)
+        conditions[f"{where}: {within} learns"] = max(found[within]["loss"]) <= LEARNED
         shares = {rtrl: SHARE, snap: SHARE, **dict.fromkeys(others * where.endswith("order"), 1)}
         for method in (name for name in shares if name in found):
             below = bool(medians[method] < shares[method] * medians[short])
@@ -192,8 +190,8 @@ def show(summary):
 
 
 def draw(run):
-    words = {"panel": "panel", "level": 1, "xlabel": "update", "ylabel": "loss over chance"}
-    experiment.draw_curves(run, "loss", "update", "method", **words)
+    words = {"xlabel": "update", "ylabel": "loss over chance", "panel": "panel", "level": 1}
+    experiment.draw_curves(run, "loss", "update", "method", legend_below=True, **words)
 
 
 run = experiment.Experiment("online_learning", Config, measure, verdict, draw, show=show)

@@ -62,6 +62,7 @@ from rnnjax.diagnostics.newton import NewtonForecast, newton_forecast
 from rnnjax.diagnostics.parameter_gradients import (
     gradient_signal_to_noise,
     parameter_gradient_by_lag,
+    truncation_errors,
 )
 from rnnjax.diagnostics.paths import CarouselSplit, log_carousel_profile
 from rnnjax.diagnostics.profiles import (
@@ -168,6 +169,7 @@ __all__ = [
     "random_directions",
     "surface",
     "time_constant",
+    "truncation_errors",
     "update_ratios",
     "zero_perturbations",
 ]

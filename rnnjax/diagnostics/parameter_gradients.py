@@ -13,7 +13,7 @@ from rnnjax.cells.base import Cell
 from rnnjax.diagnostics.adjoints import arriving_along
 from rnnjax.diagnostics.linear import precise, run
 from rnnjax.diagnostics.tracing import exact
-from rnnjax.recurrence.carries import partition
+from rnnjax.recurrence.carries import flatten, partition
 from rnnjax.recurrence.inputs import batch_shape
 
 PyTree = Any
@@ -51,6 +51,26 @@ def parameter_gradient_by_lag(
     """
     steps, arriving = _along(cell, params, xs, loss, initial_carry)
     return _gradients(cell, params, xs, steps, arriving)
+
+
+@precise
+def truncation_errors(
+    cell: Cell,
+    params: PyTree,
+    xs: PyTree,
+    loss: Callable[[Array], Array],
+    initial_carry: PyTree = None,
+) -> Float[Array, " T"]:
+    """Return the norm of what back-propagation through the last k steps misses, k = 0 .. T - 1.
+
+        e_k = || sum over t < T - k of g_t ||,   e_0 = ||dL/dtheta||,   e_T = 0
+
+    with the g_t of `parameter_gradient_by_lag`, all parameters together: exact for all windows at
+    once if the loss is that of the last step. Arguments and errors as there.
+    """
+    parts = parameter_gradient_by_lag(cell, params, xs, loss, initial_carry)
+    parts = flatten(partition(parts, like=params)[0], 1)
+    return jnp.linalg.norm(jnp.cumsum(parts, axis=0)[::-1], axis=-1)
 
 
 @precise

@@ -83,6 +83,7 @@ from rnnjax.experiment.training import (
 )
 from rnnjax.experiment.verdict import Outcome, Verdict, print_verdict
 from rnnjax.experiment.widths import model_of_size
+from rnnjax.experiment.window_tables import add_windows, draw_windows
 
 __all__ = [
     "PHASES",
@@ -105,6 +106,7 @@ __all__ = [
     "add_line_tables",
     "add_long_term",
     "add_psychometric_tables",
+    "add_windows",
     "beats_baseline",
     "clusters",
     "coherence_trials",
@@ -119,6 +121,7 @@ __all__ = [
     "draw_shares",
     "draw_tables",
     "draw_timing",
+    "draw_windows",
     "end_to_end_inputs",
     "estimate_text",
     "evaluate",

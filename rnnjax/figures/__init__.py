@@ -20,7 +20,7 @@ from rnnjax.figures.spectra import log_spectra
 from rnnjax.figures.styles import COLOURS, LAG, Style, series
 from rnnjax.figures.surfaces import loss_surface
 from rnnjax.figures.sweeps import heat_maps, parallel_coordinates
-from rnnjax.figures.tables import comparison, curves
+from rnnjax.figures.tables import comparison, curves, points
 from rnnjax.figures.weights import block_maps, eigenvalues, histograms, singular_values
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "parallel_coordinates",
     "path_split",
     "phase_plane",
+    "points",
     "profile_over_training",
     "psychometric_curves",
     "series",

@@ -1,10 +1,12 @@
-"""Curves of any table, and networks compared."""
+"""Curves and points of any table, and networks compared."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from rnnjax.figures import drawing, styles
 
@@ -26,6 +28,7 @@ def curves(
     level: float | int | None = None,
     places: Mapping[float, str] | None = None,
     reference: Any = None,
+    legend_below: bool = False,
 ) -> Figure:
     """Draw one line with a band for each series, in one panel or several.
 
@@ -45,6 +48,7 @@ def curves(
         level: a y, in the units of the table, that a thin dotted line marks.
         places: values of x that thin dotted lines mark, with their labels.
         reference: a value of `series` that is a theory: a dashed black line behind the others.
+        legend_below: put the legend below the panels, not into the first: for many series.
     """
     parts = drawing.split(table, panel)
     figure, axes = drawing.panels(len(parts), columns, sharey=True)
@@ -84,9 +88,60 @@ def curves(
         for ax in axes
         for line, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
-    axes[0].legend(lines.values(), lines.keys(), fontsize="small")
+    if legend_below:
+        rows = -(-len(lines) // (1 + 2 * len(axes)))
+        options = {"loc": "outside lower center", "ncols": -(-len(lines) // rows)}
+        figure.legend(lines.values(), lines.keys(), fontsize="small", frameon=False, **options)
+    else:
+        axes[0].legend(lines.values(), lines.keys(), fontsize="small")
     if natural_logs:
         drawing.powers_of_ten(axes[0])
+    return figure
+
+
+def points(
+    table: drawing.Table,
+    x: str,
+    y: str,
+    series: str,
+    *,
+    names: Mapping[Any, str] | None = None,
+    xlabel: str,
+    ylabel: str,
+    log_x: bool = False,
+    log_y: bool = False,
+    slopes: Mapping[str, float] | None = None,
+) -> Figure:
+    """Draw one point for each row, with the colour and marker of its series.
+
+    Args:
+        table: columns `x`, `y` and `series`; rows that are not finite are left out.
+        x, y, series: names of the columns with the coordinates and the series of each point.
+        names: labels by value of `series`; the default is `styles.label`.
+        xlabel, ylabel: labels of the axes.
+        log_x, log_y: logarithmic axes; all finite values are positive.
+        slopes: the slopes c of lines y = c x, by label: those of theories.
+    """
+    figure, (ax,) = drawing.panels(1)
+    style = styles.series(table[series].tolist(), names)
+    finite = np.isfinite(table[x]) & np.isfinite(table[y])
+    for value, look in style.items():
+        rows = {name: table[name][finite & (table[series] == value)] for name in (x, y)}
+        drawn = {"linestyle": "", "markerfacecolor": "none", "markersize": 7}
+        ax.plot(rows[x], rows[y], color=look.colour, marker=look.marker, label=look.label, **drawn)
+    if finite.any():
+        across = table[x][finite]
+        ends = np.array([across.min(), across.max()])
+        for (label, slope), dashes in zip((slopes or {}).items(), itertools.cycle(("--", "-."))):
+            line = {"linestyle": dashes, "linewidth": 1.2, "zorder": 1.5}
+            ax.plot(ends, slope * ends, color="black", label=label, **line)
+        for axis, log in ((ax.xaxis, log_x), (ax.yaxis, log_y)):
+            if log:
+                ax.set(**{f"{axis.axis_name}scale": "log"})
+                axis.set_major_formatter(LogFormatter())  # 2 and 10, not powers
+                axis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend(fontsize="small")
     return figure
 
 

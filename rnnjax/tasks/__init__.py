@@ -17,6 +17,7 @@ from rnnjax.tasks.base import (
 )
 from rnnjax.tasks.copy_memory import CopyMemory
 from rnnjax.tasks.cycle_navigation import CycleNavigation
+from rnnjax.tasks.delayed_recall import DelayedRecall
 from rnnjax.tasks.delayed_xor import DelayedXOR
 from rnnjax.tasks.delayed_xor_engelken2023 import DelayedXOREngelken2023
 from rnnjax.tasks.even_pairs import EvenPairs
@@ -40,6 +41,7 @@ __all__ = [
     "Classification",
     "CopyMemory",
     "CycleNavigation",
+    "DelayedRecall",
     "DelayedXOR",
     "DelayedXOREngelken2023",
     "EvenPairs",

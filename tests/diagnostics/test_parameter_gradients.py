@@ -8,12 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from jax.flatten_util import ravel_pytree
 from slow import slow_but_for
 
 import rnnjax
-from rnnjax import GRU, LSTM, Cell, Elman
+from rnnjax import GRU, LSTM, Cell, Elman, networks
 from rnnjax.cells import ElmanCarry, GatedParams, identity
-from rnnjax.diagnostics import gradient_signal_to_noise, parameter_gradient_by_lag
+from rnnjax.diagnostics import (
+    gradient_signal_to_noise,
+    parameter_gradient_by_lag,
+    truncation_errors,
+)
+from rnnjax.testing.problems import wide
 
 KEY = jax.random.key(0)
 T, B, D, H = 7, 3, 3, 5
@@ -123,6 +129,27 @@ def test_every_lag_of_a_scalar_linear_network_has_the_same_share(x64):
     np.testing.assert_allclose(found.recurrent_kernel.sum(), T * share, rtol=1e-13)
     np.testing.assert_allclose(found.bias[:, 0], w ** np.arange(T - 1.0, -1, -1), rtol=1e-13)
     np.testing.assert_array_equal(found.input_kernel, 0)
+
+
+@pytest.mark.parametrize("name", ["lru", "gru"])  # one with a complex state
+def test_windows_miss_what_truncated_back_propagation_misses(name, x64):
+    """Every window by itself: the gradient of its steps, from a state that is held fixed."""
+    cell, params, xs, start = wide(networks.make_cell(name, H), D, KEY)
+    found = truncation_errors(cell, params, xs, lambda ys: jnp.sum(jnp.sin(ys[-1])), start)
+    _, _, carries = rnnjax.unroll(cell, params, xs, start, return_carries=True)
+    total = len(xs)
+
+    def gradient(k):
+        carry = jax.tree.map(lambda c: c[total - k - 1], carries) if k < total else start
+
+        def loss(params):
+            return jnp.sum(jnp.sin(rnnjax.unroll(cell, params, xs[total - k :], carry)[1][-1]))
+
+        return ravel_pytree(jax.grad(loss)(params))[0]
+
+    whole = gradient(total)
+    want = [np.linalg.norm(whole), *(np.linalg.norm(whole - gradient(k)) for k in range(1, total))]
+    np.testing.assert_allclose(found, want, rtol=1e-9)
 
 
 @pytest.mark.slow

@@ -135,3 +135,44 @@ def test_a_reference_is_a_dashed_line_behind_the_others():
     assert (measured.get_linestyle(), reference.get_linestyle()) == ("-", "--")
     assert reference.get_color() == "black" and reference.get_zorder() < measured.get_zorder()
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["GRU", "identity"]
+
+
+def test_points_are_those_of_the_table(stored):
+    kind = np.array(["b", "gru", "b", "gru", "b"])
+    x, y = np.array([1.0, 2, 4, np.inf, 8]), np.array([3.0, 1, 2, 5, np.nan])
+    table = stored([{"kind": kind, "x": x, "y": y}])
+
+    def points(table, **options):
+        options = {"xlabel": "life", "ylabel": "window"} | options
+        return draw(lambda: figures.points(table, "x", "y", "kind", **options)).axes[0]
+
+    ax = points(table, names={"b": "bee"}, slopes={"twice": 2.0, "half": 0.5}, log_x=True)
+    assert legend(ax) == ["bee", "GRU", "twice", "half"]
+    bee, gru, twice, half = ax.lines
+    np.testing.assert_array_equal(bee.get_xydata(), [[1, 3], [4, 2]])
+    np.testing.assert_array_equal(gru.get_xydata(), [[2, 1]])
+    assert bee.get_marker() != gru.get_marker() and bee.get_linestyle() == "None"
+    assert same_color(gru.get_color(), figures.COLOURS["gru"])
+    np.testing.assert_array_equal(twice.get_xydata(), [[1, 2], [4, 8]])
+    np.testing.assert_array_equal(half.get_xydata(), [[1, 0.5], [4, 2]])
+    assert twice.get_linestyle() != half.get_linestyle()
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "linear")
+    texts = [text.get_text() for text in ax.get_xticklabels(which="both")]
+    assert {"1", "2", "4"} <= set(texts)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("life", "window")
+    empty = stored([{"kind": kind, "x": x, "y": np.full(5, np.nan)}])
+    ax = points(empty, slopes={"twice": 2.0}, log_x=True, log_y=True)
+    assert (ax.get_xscale(), ax.get_yscale()) == ("linear", "linear") and len(ax.lines) == 2
+
+
+def test_a_legend_below_the_panels_has_every_series_once(stored):
+    parts = [band(LAG, kind=kind, side=side, x=LAG) for side in "lr" for kind in ("gru", "mgu")]
+
+    def curves(table):
+        options = {"panel": "side", "xlabel": "x", "ylabel": "y", "legend_below": True}
+        return figures.curves(table, "x", "kind", **options)
+
+    figure = draw(curves, stored(parts))
+    (below,) = figure.legends
+    assert [text.get_text() for text in below.get_texts()] == ["GRU", "mgu"]
+    assert all(ax.get_legend() is None for ax in figure.axes)

@@ -217,6 +217,27 @@ def test_a_stream_of_delayed_xors_by_hand():
     assert abs(shuffled["accuracy"] - 0.5) < 0.1 and not task.success(shuffled)
 
 
+def test_delayed_recall_by_hand():
+    task = tasks.DelayedRecall(7, delay=3)
+    batch = drawn(task)
+    assert batch.inputs.shape == batch.targets.shape == (7, MANY, 1)
+    assert (batch.mask == (np.arange(7) >= 3)[:, None]).all()
+    for t in range(7):
+        np.testing.assert_array_equal(batch.targets[t], batch.inputs[t - 3] if t >= 3 else 0)
+    x = batch.inputs.astype(float)
+    assert -1 <= x.min() < -0.99 and 0.99 < x.max() < 1
+    assert abs(x.mean()) < 4.5 / math.sqrt(3 * x.size)
+    assert abs((x[0] * x[3]).mean()) < 4.5 / 3 / math.sqrt(MANY)  # independent
+    batch = jax.tree.map(jnp.asarray, batch)
+    nothing = task.metrics(0 * batch.targets, batch)
+    error = 4.5 * math.sqrt(4 / 45 / (4 * MANY))  # Var x^2 = 1/5 - 1/9
+    assert abs(nothing["loss"] - task.chance) < error and task.chance == 1 / 3
+    found = task.metrics(batch.targets + 0.15, batch)
+    assert found["accuracy"] == 1 and task.success(found)
+    shuffled = task.metrics(batch.targets[:, ::-1], batch)
+    assert shuffled["accuracy"] < 0.01 and not task.success(shuffled)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -229,6 +250,8 @@ def test_a_stream_of_delayed_xors_by_hand():
         (lambda: tasks.AssociativeRecall(8, pairs=3), "length must be an integer of at least 9"),
         (lambda: tasks.AssociativeRecall(9, pairs=3, keys=2), "keys must be an integer of at leas"),
         (lambda: tasks.DelayedXOR(2), "length must be an integer of at least 3, got 2"),
+        (lambda: tasks.DelayedRecall(9, 0), "delay must be an integer of at least 1, got 0"),
+        (lambda: tasks.DelayedRecall(4, 4), "length must be an integer of at least 5, got 4"),
         (lambda: tasks.DelayedXOREngelken2023(9, 0), "delay must be an integer of at least 1, got"),
         (
             lambda: tasks.DelayedXOREngelken2023(8, 4),
