@@ -105,7 +105,7 @@ def _units_of_parameters(cell, structure, shapes):
                 chosen = jnp.asarray(places(value.shape[0]), value.dtype)
                 return jax.vmap(lambda c: pull(c[:, None] * weights)[0])(chosen)
 
-            return np.asarray(jax.vmap(one)(keys).sum(0), float)
+            return np.asarray(jax.jit(lambda keys: jax.vmap(one)(keys).sum(0))(keys), float)
 
         def places(count):
             numbers = np.arange(count)
