@@ -41,6 +41,7 @@ import jax.numpy as jnp
 import numpy as np
 
 LATE, LESS, EXACT, ERRORS, ROUNDING = 10, 0.5, 1e-3, 4, 1e-9
+WIDE = 1.5  # a band of two standard errors to either side: a wider one is not drawn
 METHODS = {"rtrl": "RTRL", "snap": "SnAp(1)", "eprop": "e-prop", "rflo": "RFLO"}
 METHODS |= {"uoro": "UORO", "truncated": "truncation"}
 
@@ -87,7 +88,6 @@ def draw_networks(config, cell):
     return signs, params, jnp.stack(xs)
 
 
-@jax.enable_x64(True)
 def quality(config, name, method):
     """Return the `GradientQuality` of all parameters together, each entry `[S, T]`."""
     made = {"rtrl": online.RTRL(), "snap": online.SnAp(1), "eprop": online.EProp()}
@@ -102,16 +102,18 @@ def quality(config, name, method):
     return training.over_population(of_one)(*draw_networks(config, cell))
 
 
-@jax.enable_x64(True)
 def structure(config, name):
     """Return whether units see only themselves, and whether the cell is linear."""
-    cell = config.make_cell(name)
-    _, params, xs = draw_networks(config, cell)
+    _, params, xs = draw_networks(config, cell := config.make_cell(name))
     first = Example(experiment.member(params, 0), cell.initial_carry(()), xs[0, 0], weight=1.0)
     return {"unitwise": local.is_unitwise(cell, first), "linear": isinstance(cell, rnnjax.Linear)}
 
 
+@jax.enable_x64(True)
 def measure(config, run):
+    def known(values):
+        return [float(value) if np.isfinite(value) else None for value in values]
+
     tables, cells = {"share": [], "norm": [], "deviation": []}, {}
     for name in config.cells:
         cell = short_name(name)
@@ -129,20 +131,16 @@ def measure(config, run):
             entry["share"][method], entry["error"][method] = known(mean), known(error)
             band = {"median": mean, "q25": mean - 2 * error, "q75": mean + 2 * error}
             tables["share"].append({**place, "method": method, **band})
-            if method == "rtrl":
-                tables["norm"].append(place | experiment.quantile_band(found["norm"]))
-            if method == "uoro":  # infinite where the gradient is zero
-                deviation = np.nan_to_num(np.sqrt(found["variance"]), nan=np.inf)
+            if method == "uoro":  # and the exact gradient, in natural logs
+                norm, variance = jnp.log(found["norm"]), jnp.log(found["variance"])
+                deviation = jnp.where(norm > -jnp.inf, variance / 2, jnp.inf)
+                tables["norm"].append(place | experiment.quantile_band(norm))
                 tables["deviation"].append(place | experiment.quantile_band(deviation))
-                entry["deviation"] = known(tables["deviation"][-1]["median"])
+                entry["deviation"] = known(np.exp(tables["deviation"][-1]["median"]))
         cells[cell] = entry
         for table, rows in tables.items():
             run.write_table(table, rows)
     return {"truncated": config.truncated, "cells": cells}
-
-
-def known(values):
-    return [float(value) if np.isfinite(value) else None for value in values]
 
 
 def verdict(config, summary):
@@ -186,8 +184,11 @@ def draw(run):
     names = METHODS | {cell: label(cell) for cell in run.read_json("summary.json")["cells"]}
     words = {"names": names, "panel": "cell", "columns": 3, "ylim": (-0.25, 1.5), "level": 0}
     words |= {"ylabel": "share of the gradient kept"}
-    experiment.draw_curves(run, "share", "lag", "method", **words)
-    words = {"names": names, "log_y": True, "ylabel": "gradient norm"}
+    table = run.read_table("share")
+    wide = table["q75"] - table["q25"] > WIDE  # UORO soon hides everything else
+    table |= {key: np.where(wide, np.nan, table[key]) for key in ("median", "q25", "q75")}
+    experiment.draw_curves(run, "share", "lag", "method", table=table, **words)
+    words = {"names": names, "natural_logs": True, "ylabel": "gradient norm"}
     experiment.draw_curves(run, "norm", "lag", "cell", **words)
     words |= {"ylabel": "UORO: standard deviation over gradient norm"}
     experiment.draw_curves(run, "deviation", "lag", "cell", **words)
