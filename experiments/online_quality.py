@@ -118,17 +118,17 @@ def measure(config, run):
     for name in config.cells:
         cell = short_name(name)
         place = {"cell": cell, "lag": np.arange(1, config.length + 1)}
-        entry = structure(config, name) | {"share": {}, "error": {}, "not_served": {}}
+        shares, errors, noise, not_served = {}, {}, [], {}
         for method in progress(list(METHODS), cell):
             try:
                 found = run.cached(f"{cell} {method}", quality, config, name, method)
             except TypeError as error:  # the method needs what the cell does not have
                 if method == "rtrl":  # which serves every cell that has derivatives
                     raise ArgumentError(f"--cells {name}: {error}") from error
-                entry["not_served"][METHODS[method]] = str(error)
+                not_served[METHODS[method]] = str(error)
                 continue
             mean, error, _ = diagnostics.mean_share(diagnostics.GradientQuality(**found), ROUNDING)
-            entry["share"][method], entry["error"][method] = known(mean), known(error)
+            shares[method], errors[method] = known(mean), known(error)
             band = {"median": mean, "q25": mean - 2 * error, "q75": mean + 2 * error}
             tables["share"].append({**place, "method": method, **band})
             if method == "uoro":  # and the exact gradient, in natural logs
@@ -136,8 +136,9 @@ def measure(config, run):
                 deviation = jnp.where(norm > -jnp.inf, variance / 2, jnp.inf)
                 tables["norm"].append(place | experiment.quantile_band(norm))
                 tables["deviation"].append(place | experiment.quantile_band(deviation))
-                entry["deviation"] = known(np.exp(tables["deviation"][-1]["median"]))
-        cells[cell] = entry
+                noise = known(np.exp(tables["deviation"][-1]["median"]))
+        entry = {"share": shares, "error": errors, "deviation": noise, "not_served": not_served}
+        cells[cell] = structure(config, name) | entry
         for table, rows in tables.items():
             run.write_table(table, rows)
     return {"truncated": config.truncated, "cells": cells}

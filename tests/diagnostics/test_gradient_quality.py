@@ -103,15 +103,14 @@ def test_the_parts_add_up_to_the_methods_gradient(x64):
             np.testing.assert_allclose(b.sum(0), a, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("draws", [1, 3])
-def test_many_networks_in_one_program_are_a_loop_over_them(draws, x64):
+def test_many_networks_in_one_program_are_a_loop_over_them(x64):
     cell, _, xs, _ = problem("elman")
     keys = jax.random.split(KEY, 3)
     params = jax.vmap(lambda key: cell.init(key, D))(keys)
     inputs = jnp.stack([xs, -xs, 2 * xs])
 
     def quality(key, params, xs):
-        return gradient_quality(online.UORO(), cell, params, xs, loss, key, draws=draws)
+        return gradient_quality(online.UORO(), cell, params, xs, loss, key, draws=3)
 
     found = jax.jit(jax.vmap(quality))(keys, params, inputs)
     for i, key in enumerate(keys):
