@@ -59,12 +59,12 @@ def mean_share(quality: GradientQuality, rounding: float = 0.0) -> MeanShare:
             |g_k|, since what a method has of such a gradient is rounding.
 
     Returns:
-        A `MeanShare`, NaN at lags where fewer than half of the networks count, or only one does.
+        A `MeanShare`, NaN at lags where not more than half of the networks count, or only one.
     """
     norm, share, errors = (np.asarray(quality[i]) for i in range(3))
     above = norm > rounding * norm.max(1, keepdims=True)
     count = above.sum(0)
-    n = np.where((2 * count >= len(above)) & (count > 1), count, np.nan)
+    n = np.where((2 * count > len(above)) & (count > 1), count, np.nan)
     share, errors = (np.where(above, a, 0) for a in (share, errors))
     mean = share.sum(0) / n
     if errors.any():

@@ -143,6 +143,8 @@ def test_networks_whose_gradient_is_rounding_do_not_count():
     assert found.count.tolist() == [3, 2, 1]
     np.testing.assert_allclose(found.mean, [0.9, 0.55, np.nan])
     assert np.isnan(found.error[2])
+    half = mean_share(quality_of([[1.0], [0.0]] * 2, [[1.0], [np.nan]] * 2, np.zeros((4, 1))))
+    assert np.isnan(half.mean) and half.count == 2
     alone = mean_share(quality_of([[1.0]], [[1.0]], [[0.0]]))
     assert np.isnan(alone.mean) and alone.count == 1
 
