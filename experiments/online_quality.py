@@ -130,7 +130,7 @@ def measure(config, run):
             shares[method], errors[method] = known(mean), known(error)
             band = {"median": mean, "q25": mean - 2 * error, "q75": mean + 2 * error}
             wide = np.logical_or.accumulate(4 * error > 1.5)  # would hide the other methods
-            tables["share"].append({**place, "method": method, **band, "drawn": ~wide})
+            tables["share"].append({**place, "method": method, **band, "drawn": 1 - wide})
             if method == "uoro":  # and the exact gradient, in natural logs
                 norm, variance = jnp.log(found["norm"]), jnp.log(found["variance"])
                 deviation = jnp.where(jnp.isfinite(norm + mean), variance / 2, jnp.inf)

@@ -102,6 +102,11 @@ def test_the_tables_are_those_of_a_loop_by_hand(tiny_run):
     np.testing.assert_allclose(table["median"][rows], entry["share"]["rflo"], rtol=1e-12)
     high = table["median"][rows] + 2 * np.array(entry["error"]["rflo"])
     np.testing.assert_allclose(table["q75"][rows], high, rtol=1e-9)
+    assert table["drawn"][rows].tolist() == [1] * 10
+    wide = 4 * np.array(summary["cells"]["lru"]["error"]["uoro"]) > 1.5
+    first = wide.tolist().index(True)  # from there on the band would hide the rest
+    of_uoro = (table["cell"] == "lru") & (table["method"] == "uoro")
+    assert table["drawn"][of_uoro].tolist() == [1] * first + [0] * (10 - first)
     norms = Run(out).read_table("norm")
     of_elman = norms["median"][norms["cell"] == "elman"]
     logs = [np.log(np.linalg.norm(exact, axis=1)) for exact, _ in parts]
