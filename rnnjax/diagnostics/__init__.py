@@ -25,7 +25,12 @@ from rnnjax.diagnostics.finite_time import (
     finite_time_exponents,
 )
 from rnnjax.diagnostics.gates import GateStatistics, gate_statistics, gates
-from rnnjax.diagnostics.gradient_quality import GradientQuality, gradient_quality
+from rnnjax.diagnostics.gradient_quality import (
+    GradientQuality,
+    MeanShare,
+    gradient_quality,
+    mean_share,
+)
 from rnnjax.diagnostics.histograms import Histogram, histogram, log_histogram
 from rnnjax.diagnostics.jacobians import (
     SingularValues,
@@ -109,6 +114,7 @@ __all__ = [
     "Histogram",
     "LineFit",
     "LyapunovSpectrum",
+    "MeanShare",
     "Measurement",
     "NewtonForecast",
     "PrincipalComponents",
@@ -156,6 +162,7 @@ __all__ = [
     "log_spectrum_statistics",
     "lyapunov_spectrum",
     "mean_field_exponent",
+    "mean_share",
     "mean_squared_slope",
     "median_spectral_radius",
     "memory_horizon",

@@ -37,6 +37,42 @@ class GradientQuality(NamedTuple):
     norm_ratio: Any  # (E |g^_k|^2)^(1/2) / |g_k|
 
 
+class MeanShare(NamedTuple):
+    """The share of a gradient that a method keeps, over networks, by lag; NaN where few count."""
+
+    mean: Any  # [T]
+    error: Any  # its standard error, [T]
+    count: Any  # networks that count, [T]
+
+
+def mean_share(quality: GradientQuality, rounding: float = 0.0) -> MeanShare:
+    """Return the mean over networks of the share that a method keeps, and its standard error.
+
+        mean = sum over i of share_i / n,   error^2 = sum over i of (share_i - mean)^2 / (n (n - 1))
+
+    or, where each network's share is a mean over draws, sum over i of error_i^2 / n^2: the error
+    that comes from draws alone. It is the one by which a method without bias may be off.
+
+    Args:
+        quality: of S networks, entries `[S, T]`, such as "all" of a vmapped `gradient_quality`.
+        rounding: a network does not count at lags where |g_k| is at most this share of its largest
+            |g_k|, since what a method has of such a gradient is rounding.
+
+    Returns:
+        A `MeanShare`, NaN at lags where not more than half of the networks count, or only one.
+    """
+    norm, share, errors = (np.asarray(quality[i]) for i in range(3))
+    above = norm > rounding * norm.max(1, keepdims=True)
+    count = above.sum(0)
+    n = np.where((2 * count > len(above)) & (count > 1), count, np.nan)
+    share, errors = (np.where(above, a, 0) for a in (share, errors))
+    mean = share.sum(0) / n
+    if errors.any():
+        return MeanShare(mean, np.sqrt((errors**2).sum(0)) / n, count)
+    squares = np.where(above, share - mean, 0) ** 2
+    return MeanShare(mean, np.sqrt(squares.sum(0) / (n * (n - 1))), count)
+
+
 @precise
 def gradient_quality(
     method: Method,
@@ -69,6 +105,9 @@ def gradient_quality(
         A `GradientQuality` for "all" parameters together, and for each by its path, such as
         "recurrent_kernel". Takes T passes forward for each draw, side by side.
 
+    It can be transformed: `jax.jit(jax.vmap(...))` over parameters, inputs and keys measures many
+    networks in one program.
+
     Raises:
         ValueError: a shape does not fit, as for `unroll`, or `draws` is not a positive integer, or
             needs a key.
@@ -87,15 +126,23 @@ def gradient_quality(
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
         if jnp.issubdtype(leaf.dtype, jnp.inexact)
     ]
-    keys = [None] if key is None else jax.random.split(key, draws)
+    keys = None if key is None else jax.random.split(key, draws)
     carry = start_carry(cell, initial_carry, batch_shape(cell, xs), "initial_carry")
-    run = functools.partial(_by_lag, method, cell, loss)
-    sums, products = [jnp.zeros_like(g) for g in exact], []
-    for own in keys:
-        found = run(params, xs, carry, own)
-        sums = [a + b for a, b in zip(sums, found, strict=True)]
-        products.append(_products(found, exact))
-    return _compared(dict(zip(paths, zip(exact, sums, strict=True), strict=True)), products)
+    found = _over_draws(method, cell, loss, params, xs, carry, keys, exact)
+    return dict(zip(("all", *paths), found, strict=True))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _over_draws(method, cell, loss, params, xs, carry, keys, exact):
+    """Return the `GradientQuality` of all leaves together, and of each."""
+
+    def one(sums, own):
+        found = _by_lag(method, cell, loss, params, xs, carry, own)
+        return [a + b for a, b in zip(sums, found, strict=True)], _products(found, exact)
+
+    zeros = [jnp.zeros_like(g) for g in exact]
+    sums, products = lax.scan(one, zeros, keys, length=1 if keys is None else len(keys))
+    return _compared(exact, sums, products)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -122,51 +169,45 @@ def _by_lag(method, cell, loss, params, xs, carry, key):
     return jax.vmap(lambda way: jax.jvp(run, (ones,), (way,))[1])(moved)
 
 
-@jax.jit
 def _products(found, exact):
-    """Return g^ . g and |g^|^2 of every leaf, `[T]`."""
-    pairs = zip(found, exact, strict=True)
-    return [(_dot(a, b), _dot(a, a)) for a, b in pairs]
+    """Return g^ . g and |g^|^2 of every leaf, `[leaves, T]`."""
+    return _dots(found, exact), _dots(found, found)
 
 
-def _dot(a, b):
-    a, b = (flatten([x], 1) for x in (a, b))
-    return jnp.sum(a * b, axis=-1)
+def _dots(some, others):
+    """Return the product of each pair of leaves at each lag, `[leaves, T]`."""
+    pairs = [[flatten([x], 1) for x in pair] for pair in zip(some, others, strict=True)]
+    return jnp.stack([jnp.sum(a * b, axis=-1) for a, b in pairs])
 
 
-def _compared(blocks, products):
-    """Return the `GradientQuality` of all leaves together and of each."""
-    count = len(products)
-    dots = np.array([[np.asarray(d) for d, _ in p] for p in products])
-    squares = np.array([[np.asarray(s) for _, s in p] for p in products])  # [M, leaves, T]
-    exact = np.array([np.asarray(_dot(g, g)) for g, _ in blocks.values()])
-    away = np.array([np.asarray(_dot(s / count - g, s / count - g)) for g, s in blocks.values()])
-    mean = np.array([np.asarray(_dot(s / count, s / count)) for _, s in blocks.values()])
-    parts = dots, squares, exact, away, mean
-    found = {"all": _quality(count, *(a.sum(-2) for a in parts))}
-    for i, name in enumerate(blocks):
-        found[name] = _quality(count, *(a[..., i, :] for a in parts))
-    return found
+def _compared(exact, sums, products):
+    """Return the `GradientQuality` of all leaves together, and of each."""
+    dots, squares = products  # [M, leaves, T]
+    means = [s / len(dots) for s in sums]
+    away = [a - b for a, b in zip(means, exact, strict=True)]
+    parts = dots, squares, _dots(exact, exact), _dots(away, away), _dots(means, means)
+    leaves = [[a[..., i, :] for a in parts] for i in range(len(exact))]
+    return [_quality(*(a.sum(-2) for a in parts)), *(_quality(*own) for own in leaves)]
 
 
-def _quality(count, dots, squares, exact, away, mean):
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shares = dots / exact
-        cosines = np.where(squares > 0, dots / np.sqrt(squares * exact), 0)
-        cosines = np.where(exact > 0, cosines, np.nan)
-        variance = np.maximum(squares.mean(0) - mean, 0) * count / max(count - 1, 1)
-        bias = np.sqrt(np.maximum(away - variance / count, 0) / exact)
-        return GradientQuality(
-            norm=np.sqrt(exact),
-            share=shares.mean(0),
-            share_error=_error(shares),
-            bias=bias,
-            variance=variance / exact,
-            cosine=cosines.mean(0),
-            cosine_error=_error(cosines),
-            norm_ratio=np.sqrt(squares.mean(0) / exact),
-        )
+def _quality(dots, squares, exact, away, mean):
+    count = len(dots)
+    shares = dots / exact
+    cosines = jnp.where(squares > 0, dots / jnp.sqrt(squares * exact), 0)
+    cosines = jnp.where(exact > 0, cosines, jnp.nan)
+    variance = jnp.maximum(squares.mean(0) - mean, 0) * count / max(count - 1, 1)
+    bias = jnp.sqrt(jnp.maximum(away - variance / count, 0) / exact)
+    return GradientQuality(
+        norm=jnp.sqrt(exact),
+        share=shares.mean(0),
+        share_error=_error(shares),
+        bias=bias,
+        variance=variance / exact,
+        cosine=cosines.mean(0),
+        cosine_error=_error(cosines),
+        norm_ratio=jnp.sqrt(squares.mean(0) / exact),
+    )
 
 
 def _error(draws):
-    return draws.std(0, ddof=min(1, len(draws) - 1)) / np.sqrt(len(draws))
+    return draws.std(0, ddof=min(1, len(draws) - 1)) / len(draws) ** 0.5

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
 from rnnjax.cells.base import Cell
@@ -144,14 +143,31 @@ def flat_step(cell: Cell, example: Example) -> Step:
     of_carry, merge_carry = partition(carry)
 
     def after(theta, s):
-        still = lax.stop_gradient(theta)
-        theta = still + weight * (theta - still)
-        ready = cell.prepare(merge_params(unflatten(theta, of_params, 0)))
+        ready = cell.prepare(merge_params(unflatten(_weighted(theta, weight), of_params, 0)))
         entering = merge_carry(unflatten(s, of_carry, 0))
         new = cell.step(ready, entering, cell.project(ready, x))
         return flatten(partition(new, like=carry)[0], 0)
 
     return Step(after, flatten(of_params, 0), flatten(of_carry, 0))
+
+
+@jax.custom_jvp
+def _weighted(theta, weight):
+    """Return theta, with a derivative that is the weight.
+
+    theta itself does not depend on the weight, so derivatives with respect to weights need none of
+    the state or of its Jacobian.
+    """
+    del weight
+    return theta
+
+
+def _weighted_tangent(tangent, found, theta, weight):
+    del found, theta
+    return (weight * tangent).astype(tangent.dtype)
+
+
+_weighted.defjvps(_weighted_tangent, None)
 
 
 def _with_time(x):

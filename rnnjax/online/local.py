@@ -70,29 +70,35 @@ def shapes_of(leaves: Any) -> tuple[Any, ...]:
     return tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
 
 
-def drawn(structure: Any, shapes: Any, key: Array) -> Any:
-    """Return a pytree of random numbers; zeros where they are not floating."""
-    keys = jax.random.split(key, len(shapes))
-    return structure.unflatten(
-        [
-            0.5 * jax.random.normal(key, shape, dtype)
-            if jnp.issubdtype(dtype, jnp.inexact)
-            else jnp.zeros(shape, dtype)
-            for key, (shape, dtype) in zip(keys, shapes, strict=True)
-        ]
-    )
+def drawn(structure: Any, shapes: Any) -> Any:
+    """Return `DRAWS` pytrees of random numbers in one; zeros where they are not floating.
+
+    NumPy draws them: compiling JAX's generator for every shape would take longer than all the rest.
+    """
+    rng = np.random.default_rng(0)
+
+    def one(shape, dtype):
+        shape = DRAWS, *shape
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            return jnp.zeros(shape, dtype)
+        numbers = 0.5 * rng.normal(size=shape)
+        if jnp.issubdtype(dtype, jnp.complexfloating):
+            numbers = (numbers + 0.5j * rng.normal(size=shape)) / np.sqrt(2)
+        return jnp.asarray(numbers, dtype)
+
+    return structure.unflatten([one(*described) for described in shapes])
 
 
 @functools.lru_cache(maxsize=64)
 def _units_of_parameters(cell, structure, shapes):
     with jax.ensure_compile_time_eval():
-        keys = jax.random.split(jax.random.key(0), DRAWS)
+        numbers = drawn(structure, shapes)
 
         def sums(places):
             """Return the sums of each place over its units, of all draws, with random weights."""
 
-            def one(key):
-                params, carry, x = drawn(structure, shapes, key)
+            def one(numbers):
+                params, carry, x = numbers
                 of_params, merge = partition(params)
 
                 def after(theta):
@@ -101,11 +107,15 @@ def _units_of_parameters(cell, structure, shapes):
                     return UNITS.split(partition(new, like=carry)[0])
 
                 value, pull = jax.vjp(after, flatten(of_params, 0))
-                weights = jax.random.uniform(key, value.shape[1:], value.dtype, 0.5)
+                weights = np.random.default_rng(1).uniform(0.5, 1, value.shape[1:])
                 chosen = jnp.asarray(places(value.shape[0]), value.dtype)
-                return jax.vmap(lambda c: pull(c[:, None] * weights)[0])(chosen)
+                return jax.vmap(lambda c: pull(c[:, None] * jnp.asarray(weights, c.dtype))[0])(
+                    chosen
+                )
 
-            return np.asarray(jax.vmap(one)(keys).sum(0), float)
+            return np.asarray(
+                jax.jit(lambda numbers: jax.vmap(one)(numbers).sum(0))(numbers), float
+            )
 
         def places(count):
             numbers = np.arange(count)

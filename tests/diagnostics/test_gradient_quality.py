@@ -1,5 +1,7 @@
 """The quality of online gradients: exact methods are exact, others by what they leave out."""
 
+import statistics
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from slow import slow_but_for
 
 from rnnjax import diagnostics, networks, online
-from rnnjax.diagnostics import gradient_quality
+from rnnjax.diagnostics import GradientQuality, gradient_quality, mean_share
 from rnnjax.diagnostics.gradient_quality import _by_lag
 from rnnjax.testing.problems import wide
 
@@ -99,6 +101,62 @@ def test_the_parts_add_up_to_the_methods_gradient(x64):
         parts = _by_lag(method, cell, loss, params, xs, carry, own)
         for a, b in zip(jax.tree.leaves(whole), parts, strict=True):
             np.testing.assert_allclose(b.sum(0), a, rtol=1e-9, atol=1e-12)
+
+
+def test_many_networks_in_one_program_are_a_loop_over_them(x64):
+    cell, _, xs, _ = problem("elman")
+    keys = jax.random.split(KEY, 3)
+    params = jax.vmap(lambda key: cell.init(key, D))(keys)
+    inputs = jnp.stack([xs, -xs, 2 * xs])
+
+    def quality(key, params, xs):
+        return gradient_quality(online.UORO(), cell, params, xs, loss, key, draws=3)
+
+    found = jax.jit(jax.vmap(quality))(keys, params, inputs)
+    for i, key in enumerate(keys):
+        own = quality(key, jax.tree.map(lambda p, i=i: p[i], params), inputs[i])
+        assert found.keys() == own.keys()
+        for name, want in own.items():
+            for values, expected in zip(found[name], want, strict=True):
+                np.testing.assert_allclose(values[i], expected, rtol=1e-9, atol=1e-9)
+
+
+def quality_of(norm, share, errors):
+    rest = [np.zeros(np.shape(norm))] * 5
+    return GradientQuality(np.array(norm), np.array(share), np.array(errors), *rest)
+
+
+def test_the_mean_share_over_networks():
+    share = [[1.0, 0.5, 0.2], [0.8, 0.1, np.nan], [0.9, 0.6, 0.4]]
+    norm = [[2.0, 1.0, 1.0], [2.0, 1.0, 0.0], [2.0, 1.0, 1e-9]]
+    found = mean_share(quality_of(norm, share, np.zeros((3, 3))))
+    assert found.count.tolist() == [3, 3, 2]
+    np.testing.assert_allclose(found.mean, [0.9, 0.4, 0.3])
+    deviations = [statistics.stdev(s) for s in ([1.0, 0.8, 0.9], [0.5, 0.1, 0.6], [0.2, 0.4])]
+    np.testing.assert_allclose(found.error, np.array(deviations) / np.sqrt([3, 3, 2]))
+
+
+def test_networks_whose_gradient_is_rounding_do_not_count():
+    share = [[1.0, 0.5, 0.2], [0.8, 0.1, 0.3], [0.9, 0.6, 7.0]]
+    norm = [[2.0, 1.0, 1.0], [2.0, 0.0, 1e-9], [2.0, 1.0, 1e-9]]
+    found = mean_share(quality_of(norm, share, np.zeros((3, 3))), rounding=1e-8)
+    assert found.count.tolist() == [3, 2, 1]
+    np.testing.assert_allclose(found.mean, [0.9, 0.55, np.nan])
+    assert np.isnan(found.error[2])
+    half = mean_share(quality_of([[1.0], [0.0]] * 2, [[1.0], [np.nan]] * 2, np.zeros((4, 1))))
+    assert np.isnan(half.mean) and half.count == 2
+    alone = mean_share(quality_of([[1.0]], [[1.0]], [[0.0]]))
+    assert np.isnan(alone.mean) and alone.count == 1
+
+
+def test_the_error_of_a_share_over_draws_is_that_of_the_draws():
+    """Means over draws of networks that all share one mean, simulated 20,000 times."""
+    rng = np.random.default_rng(0)
+    deviations = np.array([0.5, 1.0, 3.0])[:, None]
+    errors = deviations / np.sqrt([[8, 8]])
+    simulated = rng.normal(1.0, errors, (20_000, 3, 2)).mean(1).std(0)
+    found = mean_share(quality_of(np.ones((3, 2)), np.ones((3, 2)), errors))
+    np.testing.assert_allclose(found.error, simulated, rtol=0.02)
 
 
 def test_wrong_arguments():

@@ -75,6 +75,34 @@ def test_a_reset_begins_again(name, x64):
         assert relative_error(got, want) < 1e-10
 
 
+def test_the_weight_of_a_step_scales_what_it_adds(x64):
+    """The gradient is linear in the weights, with the exact parts of the steps as coefficients."""
+    cell, params, xs, carry = problem("gru")
+    method, weights = RTRL(), jnp.linspace(-1.0, 2.0, T)
+
+    def at_the_end(ys):
+        return loss(ys[-1], T - 1)
+
+    def run(now, step):
+        return method.step(cell, params, *now, *step), None
+
+    traces = method.init(cell, params, carry, xs[0])
+    (final, traces), _ = jax.lax.scan(run, (carry, traces), (xs, weights))
+    slope = jax.grad(lambda s: loss(cell.output(s), T - 1))(final)
+    found = method.gradient(cell, params, final, traces, xs[0], slope)
+    parts = diagnostics.parameter_gradient_by_lag(cell, params, xs, at_the_end, carry)
+    want = jax.tree.map(lambda g: jnp.tensordot(weights, g, 1), parts)
+    assert relative_error(found, want) < 1e-10
+    assert relative_error(final, rnnjax.unroll(cell, params, xs, carry)[0]) < 1e-12
+
+
+def test_narrow_parameters_have_narrow_traces_where_64_bit_types_are_on(x64):
+    cell = Elman(H)
+    params, xs = cell.init(KEY, D), jax.random.normal(KEY, (T, B, D), jnp.float32)
+    gradient, _ = found(SnAp(1), cell, params, xs, None)
+    assert {leaf.dtype for leaf in gradient} == {jnp.dtype("float32")}
+
+
 @pytest.mark.slow
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(st.data())
