@@ -190,8 +190,8 @@ def show(summary):
 
 
 def draw(run):
-    words = {"xlabel": "update", "ylabel": "loss over chance", "panel": "panel", "level": 1}
-    experiment.draw_curves(run, "loss", "update", "method", legend_below=True, **words)
+    words = {"xlabel": "update", "ylabel": "loss over chance", "panel": "panel", "columns": 2}
+    experiment.draw_curves(run, "loss", "update", "method", log_y=True, legend_below=True, **words)
 
 
 run = experiment.Experiment("online_learning", Config, measure, verdict, draw, show=show)

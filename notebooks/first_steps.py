@@ -26,8 +26,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import rnnjax
-from rnnjax import GRU, LSTM, Elman
-from rnnjax.diagnostics import adjoints, gradient_profile
+from rnnjax import GRU, LSTM, Elman, online
+from rnnjax.diagnostics import adjoints, gradient_profile, gradient_quality
 
 # %% [markdown]
 # ## One step
@@ -129,6 +129,39 @@ for forget_bias in (0.0, 1.0, 3.0, 5.0):
     profile = gradient_profile(cell, cell.init(jax.random.key(2), D), xs, loss)
     lives[forget_bias] = float(profile.half_life())
     print(f"forget bias {forget_bias}: half-life {lives[forget_bias]:.1f} steps")
+
+# %% [markdown]
+# ## The same gradient, without going back
+#
+# Back-propagation keeps all states and walks back over them. A method of `rnnjax.online` walks
+# forward with the states and carries traces instead. `gradient_quality` says which share of the
+# true gradient of the weights a method keeps, lag by lag. Real-time recurrent learning (`RTRL`)
+# keeps all of it, in an array for every pair of a state and a weight. `SnAp(1)` keeps how a weight
+# moves its own unit, in an array as large as the weights.
+
+# %%
+small = LSTM(8)
+weights, short = small.init(jax.random.key(2), D), xs[:40, :4]
+methods = {
+    "RTRL": (online.RTRL(), "-"),
+    "SnAp(1)": (online.SnAp(1), "--"),
+    "truncated at 10 steps": (online.Truncated(10), "-."),
+}
+shares = {}
+figure, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+for name, (method, style) in methods.items():
+    quality = gradient_quality(method, small, weights, short, jnp.sum)
+    shares[name] = np.asarray(quality["all"].share)
+    ax.plot(np.arange(1, 41), shares[name], style, label=name)
+ax.set(xlabel="lag k (steps before the end)", ylabel="share of the gradient that is kept")
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# An LSTM carries much of its state along `c`, where each unit sees only itself, and there `SnAp(1)`
+# misses nothing. What it misses are the paths that lead through other units, and at long lags
+# nearly every path does. `experiments/online_quality.py` draws this picture for five cells and six
+# methods.
 
 # %% [markdown]
 # Next: `python experiments/vanishing_gradients.py` measures the same profiles before, during and

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 VERMILION, BLUE, GREEN = "#D55E00", "#0072B2", "#009E73"
 ORANGE, SKY, PURPLE, GREY = "#E69F00", "#56B4E9", "#CC79A7", "#4D4D4D"
+INDIGO = "#4B00E1"  # far from the others, also for those who see no green
 
 COLOURS = {"elman": VERMILION, "lstm": BLUE, "gru": GREEN}
 SEQUENTIAL = "viridis"  # perceptually uniform
@@ -23,8 +24,8 @@ _FORM = re.compile("(residual_)?(deep_)?(bidirectional_)?")  # may be empty
 _NAMES = {"elman": "Elman", "lstm": "LSTM", "gru": "GRU"}
 _MARKERS = {"elman": "o", "lstm": "s", "gru": "^"}
 _DASHES = {"elman": "-", "lstm": "--", "gru": "-."}
-_MORE_COLOURS = ORANGE, PURPLE, SKY, GREY, BLUE, VERMILION, GREEN
-_MORE_MARKERS = "D", "v", "P", "X", "<", "*", ">", "h"  # with the colours 56 combinations
+_MORE_COLOURS = ORANGE, PURPLE, SKY, GREY, BLUE, VERMILION, GREEN, INDIGO
+_MORE_MARKERS = "D", "v", "P", "X", "<", "*", ">", "h", "p"  # with the colours 72 combinations
 _MORE_DASHES = ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)), (0, (3, 1, 1, 1))
 
 
