@@ -6,6 +6,7 @@ import jax
 
 from rnnjax.testing import derivatives, gated, methods, precision, unrolled, values
 from rnnjax.testing.comparing import CellError, name, reason
+from rnnjax.testing.problems import Problem
 
 CHECKS = (
     ("is a value", values.check_value),
@@ -58,10 +59,10 @@ def check_cell(cell: Any, input_size: Any, *, seed: int = 0) -> None:
     Raises:
         CellError: (an AssertionError) the first broken promise, in one sentence.
     """
-    key = jax.random.key(seed)
+    problem = Problem(cell, input_size, jax.random.key(seed))
     for what, check in CHECKS:
         try:
-            check(cell, input_size, key)
+            check(problem)
         except CellError:
             raise
         except Exception as error:

@@ -1,13 +1,13 @@
 """Broken promises as errors, and comparisons of whole pytrees that raise them."""
 
 import contextlib
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 PyTree = Any
 
@@ -38,6 +38,17 @@ def promise(sentence: str):
         raise CellError(f"{sentence} ({reason(error)}).") from error
 
 
+def on_abstract_values(check: Callable, *arguments: PyTree) -> None:
+    """Run a check of shapes and types without computing, or with numbers if it fails so.
+
+    A cell whose methods need numbers, in an `if` say, passes here; `check_purity` refuses it.
+    """
+    try:
+        jax.eval_shape(lambda *arguments: check(*arguments), *arguments)
+    except Exception:
+        check(*arguments)
+
+
 def same(got: PyTree, want: PyTree, tolerance: float | int, problem: str) -> None:
     """Raise a CellError with the place and size of the first difference beyond `tolerance`.
 
@@ -59,38 +70,55 @@ def same(got: PyTree, want: PyTree, tolerance: float | int, problem: str) -> Non
             raise CellError(f"{problem}{where} (by {error:.2g}).")
 
 
-def weighted_sum(tree: PyTree) -> Array:
-    """Return a real scalar that depends on every floating entry, each with its own weight.
+def weights(tree: PyTree) -> PyTree:
+    """Return the gradient g of a real loss that depends on every floating entry, each in its way:
 
-    The real and the imaginary part of a complex entry have different weights.
+        L(z) = Re sum(g * z),   so that  dL/d(Re z) - i dL/d(Im z) = g
+
+    The real and the imaginary part of a complex entry have different weights. Leaves of integers
+    have none, as in JAX: theirs are of type `float0`.
     """
-    total = jnp.zeros(())
-    for leaf in jax.tree.leaves(tree):
+
+    def own(leaf):
         if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-            continue
-        places = np.arange(leaf.size).reshape(leaf.shape)
-        total += jnp.sum(leaf.real * np.cos(places + 0.5))
-        if jnp.iscomplexobj(leaf):
-            total += jnp.sum(leaf.imag * np.sin(places + 0.9))
-    return total
+            return np.zeros(leaf.shape, jax.dtypes.float0)
+        places = np.arange(math.prod(leaf.shape)).reshape(leaf.shape)
+        weight = np.cos(places + 0.5)
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            weight = weight - 1j * np.sin(places + 0.9)
+        return weight.astype(leaf.dtype)
+
+    return jax.tree.map(own, tree)
+
+
+def weighted_sum(tree: PyTree) -> float:
+    """Return L of `weights`, on the host."""
+    pairs = zip(jax.tree.leaves(weights(tree)), jax.tree.leaves(tree), strict=True)
+    return sum(float(np.sum(g * z).real) for g, z in pairs if g.dtype != jax.dtypes.float0)
 
 
 def with_gradients(run: Callable) -> Callable:
-    """Return a function with the results of `run`, by name, and the gradients of a sum of them.
+    """Return a function with the results of `run`, by name, and the gradients of their `weights`.
 
-    `run(params, xs, carry)` returns `(final_carry, outputs, carries)`.
+    `run(params, xs, carry, **flags)` returns `(final_carry, outputs, carries)`; what is returned
+    takes `flags` as a dictionary, and does not differentiate it.
     """
 
-    def loss(params, xs, carry):
-        final, outputs, carries = run(params, xs, carry)
-        results = {"final carry": final, "outputs": outputs, "carries": carries}
-        return weighted_sum(results), results
-
-    def both(params, xs, carry):
-        (_, results), gradients = jax.value_and_grad(loss, (0, 1, 2), has_aux=True, allow_int=True)(
-            params, xs, carry
+    def both(params, xs, carry, flags):
+        results, pull = jax.vjp(
+            lambda *arguments: named_results(run(*arguments, **flags)), params, xs, carry
         )
-        names = "gradient of the parameters", "gradient of the inputs", "gradient of the carry"
-        return results | dict(zip(names, gradients, strict=True))
+        return results | named_gradients(pull(weights(results)))
 
     return both
+
+
+def named_results(results: tuple[PyTree, PyTree, PyTree]) -> dict[str, PyTree]:
+    """Return `(final_carry, outputs, carries)` by the names that messages use."""
+    return dict(zip(("final carry", "outputs", "carries"), results, strict=True))
+
+
+def named_gradients(gradients: tuple[PyTree, PyTree, PyTree]) -> dict[str, PyTree]:
+    """Return the gradients of the parameters, the inputs and the carry by such names."""
+    names = ("parameters", "inputs", "carry")
+    return {f"gradient of the {n}": g for n, g in zip(names, gradients, strict=True)}

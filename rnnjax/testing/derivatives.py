@@ -1,19 +1,17 @@
 """Do the gradients equal finite differences in float64?"""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
 
-from rnnjax.recurrence.sequential import unroll
-from rnnjax.testing.comparing import CellError, name, weighted_sum
-from rnnjax.testing.problems import wide
+from rnnjax.testing.comparing import CellError, name, named_gradients, weighted_sum
+from rnnjax.testing.problems import Problem, generator, normal, on_host
 
-PyTree = Any
+ARGUMENTS = "params", "inputs", "initial carry"
+DIRECTIONS = 3  # its random numbers are not those of the problem
 
 
-def check_finite_differences(cell: Any, input_size: PyTree, key: Array) -> None:
+def check_finite_differences(problem: Problem) -> None:
     """Check the gradient of each parameter, of the inputs and of each leaf of the carry.
 
         dL(z + h d)/dh at h = 0  =  Re sum(g * d),   g = jax.grad(L)(z)
@@ -22,28 +20,30 @@ def check_finite_differences(cell: Any, input_size: PyTree, key: Array) -> None:
     real L with respect to z = x + i y is dL/dx - i dL/dy. A cell with surrogate slopes is left out:
     `check_loop` compares its gradients with those of a Python loop.
     """
-    if cell.surrogate_gradient:
+    if problem.cell.surrogate_gradient:
         return
     with jax.enable_x64(True):
-        cell, params, xs, carry = wide(cell, input_size, key)
-        arguments = {"params": params, "inputs": xs, "initial carry": carry}
+        cell, *start = problem.wide
+        start = on_host(start)
+        run, draw = problem.program(), generator(problem.key, DIRECTIONS)
+        results = on_host(run(*start, {}))
+        gradients = [results.pop(what) for what in named_gradients((*start,))]
 
-        @jax.jit
         def loss(arguments):
-            start = arguments["params"], arguments["inputs"], arguments["initial carry"]
-            return weighted_sum(unroll(cell, *start, return_carries=True))
+            moved = run(*(arguments[what] for what in ARGUMENTS), {})
+            return weighted_sum(on_host({what: moved[what] for what in results}))
 
-        gradient = jax.grad(loss, allow_int=True)(arguments)
-        leaves, structure = jax.tree.flatten(arguments)
-        slopes = jax.tree.leaves(gradient)
+        arguments = dict(zip(ARGUMENTS, start, strict=True))
+        slopes = jax.tree.leaves(dict(zip(ARGUMENTS, gradients, strict=True)))
         paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(arguments)]
+        leaves, structure = jax.tree.flatten(arguments)
         for i, leaf in enumerate(leaves):
             if not jnp.issubdtype(leaf.dtype, jnp.inexact):
                 continue
-            draw = jax.random.normal(jax.random.fold_in(key, i), leaf.shape, jnp.float64)
-            directions = {"a random": draw}
+            drawn = normal(draw, leaf.shape, np.float64)
+            directions = {"a random": drawn}
             if jnp.iscomplexobj(leaf):
-                directions = {"a random real": draw, "a random imaginary": 1j * draw}
+                directions = {"a random real": drawn, "a random imaginary": 1j * drawn}
             for kind, direction in directions.items():
                 # A step and its half: Richardson's combination cancels the error of second order.
                 centred = []
@@ -53,8 +53,8 @@ def check_finite_differences(cell: Any, input_size: PyTree, key: Array) -> None:
                         for s in (size, -size)
                     )
                     centred.append((loss(ahead) - loss(behind)) / (2 * size))
-                expected = float((4 * centred[1] - centred[0]) / 3)
-                got = float(jnp.sum(slopes[i] * direction).real)
+                expected = (4 * centred[1] - centred[0]) / 3
+                got = float(np.sum(slopes[i] * direction).real)
                 if not abs(got - expected) <= 1e-6 * max(1.0, abs(expected)):
                     what, *rest = paths[i]
                     raise CellError(

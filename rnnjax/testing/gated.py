@@ -1,23 +1,19 @@
 """Does a gated cell follow the protocol that the fast backward and the diagnostics rely on?"""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from rnnjax.cells.gated import GatedStep, is_gated
 from rnnjax.cells.kernels import width
-from rnnjax.testing.comparing import CellError, name, promise
-from rnnjax.testing.problems import BATCH, at, narrow
-
-PyTree = Any
+from rnnjax.testing.comparing import CellError, name, on_abstract_values, promise
+from rnnjax.testing.problems import BATCH, Problem, at
 
 FORMS = "dense [K, G*H], block-diagonal [N, K/N, G*H/N] or diagonal [G*H]"
 
 
-def check_gated(cell: Any, input_size: PyTree, key: Array) -> None:
+def check_gated(problem: Problem) -> None:
     """Check gate names, the form of the recurrent kernel, and the width of what it multiplies."""
+    cell = problem.cell
     if not (isinstance(cell, GatedStep) and is_gated(cell)):
         return
     names = cell.gate_names
@@ -26,8 +22,8 @@ def check_gated(cell: Any, input_size: PyTree, key: Array) -> None:
         raise CellError(
             f"{name(cell)}.gate_names must be a tuple of distinct names, got {names!r}."
         )
-    with jax.enable_x64(False):
-        params, xs, carry = narrow(cell, input_size, key)
+
+    def check(params, xs, carry):
         ready = cell.prepare(params)
         u = cell.project(ready, at(xs, 0))
         with promise(f"{name(cell)}.recurrent_kernel must return U, {FORMS}"):
@@ -49,6 +45,9 @@ def check_gated(cell: Any, input_size: PyTree, key: Array) -> None:
         with promise(f"{name(cell)}.gates must take what elementwise, project and recur return"):
             after = cell.gates(cell.elementwise(ready), carry, u, cell.recur(ready, carry, u))
         _check_width(cell, carry, after)
+
+    with jax.enable_x64(False):
+        on_abstract_values(check, *problem.narrow)
 
 
 def _check_width(cell, carry, after):

@@ -1,48 +1,51 @@
 """Do the methods take any batch, keep the carry's types, and are they pure functions?"""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
-from rnnjax.testing.comparing import CellError, name, promise, same
-from rnnjax.testing.problems import BATCH, TIME, at, narrow, random_carry, random_inputs, wide
-from rnnjax.testing.python_loop import stack
-
-PyTree = Any
+from rnnjax.testing.comparing import CellError, name, on_abstract_values, promise, same
+from rnnjax.testing.problems import BATCH, TIME, Problem, at, on_host, random_carry
+from rnnjax.testing.python_loop import prepare
 
 SHAPES = (), (BATCH,), (3, 2)
 
 
-def check_inputs(cell: Any, input_size: PyTree, key: Array) -> None:
+def check_inputs(problem: Problem) -> None:
     """Check that `prepare`, `initial_carry` and `project` take what they are given."""
-    with jax.enable_x64(False):
+    cell = problem.cell
+
+    def check(params, inputs):
         with promise(f"{name(cell)}.prepare must take the parameters that init returns"):
-            ready = cell.prepare(cell.init(key, input_size))
+            ready = cell.prepare(params)
         carries = {}
-        for batch in SHAPES:
+        for batch, x in zip(SHAPES, inputs, strict=True):
             what = f"must accept any batch shape, here {batch}"
             with promise(f"{name(cell)}.initial_carry {what}"):
                 carries[batch] = cell.initial_carry(batch)
             _check_initial_carry(cell, carries[()], carries[batch], batch)
             with promise(f"{name(cell)}.project {what}"):
-                cell.project(ready, random_inputs(cell, input_size, batch, key, jnp.float32))
+                cell.project(ready, x)
+
+    with jax.enable_x64(False):
+        inputs = [problem.inputs(batch, jnp.float32) for batch in SHAPES]
+        on_abstract_values(check, problem.params, inputs)
 
 
-def check_steps(cell: Any, input_size: PyTree, key: Array) -> None:
+def check_steps(problem: Problem) -> None:
     """Check that `step` and `output` take any batch shape, and what they return.
 
     `step` must return a carry of the structure, shapes and types that it received. A wider floating
     type may replace that of the initial carry, which `unroll` then casts, but it must be the same
     after every step.
     """
-    with jax.enable_x64(False):
-        ready = cell.prepare(cell.init(key, input_size))
-        for batch in SHAPES:
+    cell = problem.cell
+
+    def check(params, inputs):
+        ready = cell.prepare(params)
+        for batch, x in zip(SHAPES, inputs, strict=True):
             what = f"must accept any batch shape, here {batch}"
-            u = cell.project(ready, random_inputs(cell, input_size, batch, key, jnp.float32))
+            u = cell.project(ready, x)
             carry = cell.initial_carry(batch)
             for first in (True, False):
                 with promise(f"{name(cell)}.step {what}"):
@@ -52,6 +55,10 @@ def check_steps(cell: Any, input_size: PyTree, key: Array) -> None:
             with promise(f"{name(cell)}.output {what}"):
                 y = cell.output(carry)
             _check_output(cell, y, batch)
+
+    with jax.enable_x64(False):
+        inputs = [problem.inputs(batch, jnp.float32) for batch in SHAPES]
+        on_abstract_values(check, problem.params, inputs)
 
 
 def _check_initial_carry(cell, one, many, batch):
@@ -114,12 +121,13 @@ def _kind(a):
     return next((kind for kind in kinds if jnp.issubdtype(a.dtype, kind)), a.dtype)
 
 
-def check_purity(cell: Any, input_size: PyTree, key: Array) -> None:
+def check_purity(problem: Problem) -> None:
     """Check that two calls agree, with `jax.jit` and without, and that no traced value is kept."""
+    cell = problem.cell
     with jax.enable_x64(False):
-        params, xs, carry = narrow(cell, input_size, key)
+        params, xs, carry = problem.narrow
         ready = cell.prepare(params)
-        x = at(xs, 0)
+        x = jax.tree.map(jnp.asarray, at(on_host(xs), 0))
         u = cell.project(ready, x)
         trials = {
             "prepare": (cell.prepare, (params,)),
@@ -129,29 +137,33 @@ def check_purity(cell: Any, input_size: PyTree, key: Array) -> None:
         }
         for method_name, (method, args) in trials.items():
             first = method(*args)
-            problem = f"{name(cell)}.{method_name} is not a pure function"
-            same(first, method(*args), 0, f"{problem}: two calls with the same arguments differ")
-            with promise(f"{problem}: it fails under jax.jit"), jax.checking_leaks():
+            broken = f"{name(cell)}.{method_name} is not a pure function"
+            same(first, method(*args), 0, f"{broken}: two calls with the same arguments differ")
+            with promise(f"{broken}: it fails under jax.jit"), jax.checking_leaks():
                 jitted = jax.jit(lambda *args, method=method: method(*args))(*args)
-            same(first, jitted, 1e-5, f"{problem}: its result under jax.jit differs")
+            same(first, jitted, 1e-5, f"{broken}: its result under jax.jit differs")
 
 
-def check_batches(cell: Any, input_size: PyTree, key: Array) -> None:
+def check_batches(problem: Problem) -> None:
     """Check that an example alone, or a step alone, gives what it gives among others."""
     batch = (3, 2)
     with jax.enable_x64(True):
-        cell, params, _, _ = wide(cell, input_size, key)
-        xs = random_inputs(cell, input_size, (TIME, *batch), key, jnp.float64)
-        carry, ready = random_carry(cell, batch, key), cell.prepare(params)
+        cell, params, _, _ = problem.wide
+        ready = prepare(cell, params)
 
         @jax.jit
-        def run(xs, carry):
-            u = cell.project(ready, xs)
+        def project(xs):
+            return cell.project(ready, xs)
+
+        @jax.jit
+        def run(x, carry):
+            u = cell.project(ready, x)
             new = cell.step(ready, carry, u)
             return u, new, cell.output(new)
 
-        xs, carry = _on_host((xs, carry))  # where an index is no program to compile
-        whole = _on_host(run(at(xs, 0), carry))
+        xs = on_host(problem.inputs((TIME, *batch), jnp.float64))
+        carry = on_host(random_carry(cell, batch, problem.key))
+        whole = on_host(run(at(xs, 0), carry))
         names = "project", "step", "output"
         for index in np.ndindex(batch):
             alone = run(at(at(xs, 0), index), at(carry, index))
@@ -163,14 +175,9 @@ def check_batches(cell: Any, input_size: PyTree, key: Array) -> None:
                             f"{b.shape} for a batch {batch}, but {a.shape} for one example."
                         )
                 here = at(all_, index)
-                problem = f"{name(cell)}.{method} mixes the examples of a batch"
-                same(here, one, 1e-9, f"{problem}: an example alone gives another result")
-        project = jax.jit(lambda xs: cell.project(ready, xs))
-        many = project(xs)
-        single = stack([project(at(xs, t)) for t in range(TIME)])
-        problem = f"{name(cell)}.project mixes time steps"
-        same(many, single, 1e-9, f"{problem}: all steps at once differ from one at a time")
-
-
-def _on_host(tree):
-    return jax.tree.map(np.asarray, tree)
+                broken = f"{name(cell)}.{method} mixes the examples of a batch"
+                same(here, one, 1e-9, f"{broken}: an example alone gives another result")
+        steps = [on_host(run(at(xs, t), carry)[0]) for t in range(TIME)]
+        single = jax.tree.map(lambda *leaves: np.stack(leaves), *steps)
+        broken = f"{name(cell)}.project mixes time steps"
+        same(project(xs), single, 1e-9, f"{broken}: all steps at once differ from one at a time")

@@ -6,12 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
 
 from rnnjax.recurrence.options import settle_dtypes
 from rnnjax.recurrence.sequential import unroll
 from rnnjax.testing.comparing import CellError, name
-from rnnjax.testing.problems import narrow, random_inputs, with_types
+from rnnjax.testing.problems import Problem, on_host, with_types
 
 PyTree = Any
 TYPES = {  # of parameters and inputs
@@ -20,16 +20,18 @@ TYPES = {  # of parameters and inputs
 }
 
 
-def check_bfloat16(cell: Any, input_size: PyTree, key: Array) -> None:
+def check_bfloat16(problem: Problem) -> None:
     """Check that bfloat16 inputs, and `dtype=bfloat16`, keep the carry's types and the outputs.
 
     Outputs may differ by a tenth of their largest value; those of spikes, of a cell with surrogate
     slopes, by anything.
     """
+    cell, spikes = problem.cell, problem.cell.surrogate_gradient
     with jax.enable_x64(False):
-        params, xs, carry = narrow(cell, input_size, key)
-        exact, spikes = unroll(cell, params, xs, carry)[1], cell.surrogate_gradient
-        trials = {"bfloat16 inputs": (cell, jax.tree.map(lambda x: x.astype(jnp.bfloat16), xs))}
+        params, xs, carry = problem.narrow
+        exact = np.asarray(unroll(cell, params, xs, carry)[1])
+        rounded = jax.tree.map(lambda x: jnp.asarray(x.astype(jnp.bfloat16)), on_host(xs))
+        trials = {"bfloat16 inputs": (cell, rounded)}
         if dataclasses.is_dataclass(cell) and (low := with_types(cell, dtype=jnp.bfloat16)) != cell:
             trials["dtype=bfloat16"] = (low, xs)
         for trial, (low, inputs) in trials.items():
@@ -43,8 +45,8 @@ def check_bfloat16(cell: Any, input_size: PyTree, key: Array) -> None:
                     )
             if spikes:
                 continue
-            scale = float(jnp.abs(exact).max())
-            error = float(jnp.abs(outputs.astype(exact.dtype) - exact).max())
+            scale = float(np.abs(exact).max())
+            error = float(np.abs(np.asarray(outputs).astype(exact.dtype) - exact).max())
             if not error <= 0.1 * scale:
                 raise CellError(
                     f"With {trial} the outputs of {name(cell)} are off by {error:.2g}, over 10 % "
@@ -52,20 +54,19 @@ def check_bfloat16(cell: Any, input_size: PyTree, key: Array) -> None:
                 )
 
 
-def check_types(cell: Any, input_size: PyTree, key: Array) -> None:
+def check_types(problem: Problem) -> None:
     """Check that the carry keeps its types, whatever those of the parameters and the inputs.
 
     So a `lax.scan` over `step` may carry it, and a layer returns the carry that it takes.
     """
+    cell = problem.cell
     for what, (of_params, of_inputs) in TYPES.items():
         typed = with_types(cell, param_dtype=of_params)
         with jax.enable_x64(False):
-            params, start = typed.init(key, input_size), typed.initial_carry(())
-            params = jax.tree.map(lambda p, kind=of_params: _real_in(p, kind), params)
+            draw = functools.partial(_drawn, typed, problem.input_size, of_params)
+            params, start = _abstract(draw, problem.key)
         with jax.enable_x64(True):
-            xs, alike = (
-                random_inputs(cell, input_size, (1,), key, kind) for kind in (of_inputs, of_params)
-            )
+            xs, alike = (problem.inputs((1,), kind) for kind in (of_inputs, of_params))
             try:
                 carry = jax.eval_shape(functools.partial(_settled, typed), params, alike, start)
             except Exception:  # such as a decomposition in `prepare` that knows no bfloat16
@@ -81,6 +82,19 @@ def check_types(cell: Any, input_size: PyTree, key: Array) -> None:
                         f"returned {got.dtype} at {where}, so lax.scan cannot carry it; write "
                         f".astype(carry{where}.dtype)."
                     )
+
+
+def _drawn(cell, input_size, dtype, key):
+    params = jax.tree.map(lambda p: _real_in(p, dtype), cell.init(key, input_size))
+    return params, cell.initial_carry(())
+
+
+def _abstract(draw, key):
+    """Return shapes and types alone, unless `init` needs the numbers of its key."""
+    try:
+        return jax.eval_shape(draw, key)
+    except Exception:
+        return draw(key)
 
 
 def _real_in(leaf, dtype):

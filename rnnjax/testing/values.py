@@ -1,22 +1,20 @@
 """Is the cell a value, and do its parameters follow from a key?"""
 
 import copy
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
 
 from rnnjax.cells.base import Cell
 from rnnjax.cells.fields import check_decorated
 from rnnjax.testing.comparing import CellError, name, promise, same
+from rnnjax.testing.problems import Problem
 
-PyTree = Any
 
-
-def check_value(cell: Any, input_size: PyTree, key: Array) -> None:
+def check_value(problem: Problem) -> None:
     """Check that the cell is a `Cell`, hashable, and equal to its copy."""
-    del input_size, key
+    cell = problem.cell
     if not isinstance(cell, Cell):
         raise CellError(f"{name(cell)} is not a subclass of rnnjax.Cell.")
     try:
@@ -36,10 +34,10 @@ def check_value(cell: Any, input_size: PyTree, key: Array) -> None:
         )
 
 
-def check_input_shape(cell: Any, input_size: PyTree, key: Array) -> None:
+def check_input_shape(problem: Problem) -> None:
     """Check that `input_shape` is a tuple of sizes, the features last."""
-    del key
-    for wanted in jax.tree.leaves(input_size):
+    cell = problem.cell
+    for wanted in jax.tree.leaves(problem.input_size):
         with promise(f"{name(cell)}.input_shape must return the shape of one example's input"):
             shape = cell.input_shape(wanted)
         sizes = isinstance(shape, tuple) and all(type(size) is int and size > 0 for size in shape)
@@ -50,12 +48,13 @@ def check_input_shape(cell: Any, input_size: PyTree, key: Array) -> None:
             )
 
 
-def check_init(cell: Any, input_size: PyTree, key: Array) -> None:
+def check_init(problem: Problem) -> None:
     """Check that `init` returns finite floating or complex arrays, the same for the same key."""
+    cell, input_size = problem.cell, problem.input_size
     with promise(
         f"{name(cell)}.init must return parameters for a key and inputs of size {input_size}"
     ):
-        params = cell.init(key, input_size)
+        params = problem.params
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         where = f"{name(cell)}.init{jax.tree_util.keystr(path)}"
         if not isinstance(leaf, jax.Array) or not jnp.issubdtype(leaf.dtype, jnp.inexact):
@@ -63,7 +62,8 @@ def check_init(cell: Any, input_size: PyTree, key: Array) -> None:
                 f"{where} is not a floating-point or complex array, so it cannot be trained; make "
                 "constants in prepare."
             )
-        if not bool(jnp.isfinite(leaf).all()):
+        if not np.isfinite(np.asarray(leaf)).all():
             raise CellError(f"{where} holds values that are not finite.")
-    problem = f"{name(cell)}.init gives different parameters for the same key"
-    same(params, cell.init(key, input_size), 0, problem)
+    broken = f"{name(cell)}.init gives different parameters for the same key"
+    with jax.enable_x64(False):
+        same(params, cell.init(problem.key, input_size), 0, broken)

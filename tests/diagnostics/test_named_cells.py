@@ -54,7 +54,7 @@ def brute_force(cell, params, xs, carry, weights):
 )
 def test_profiles_exponents_and_singular_values_are_those_of_the_jacobians(name, x64):
     cell = networks.make_cell(name, H, param_dtype=jnp.float64)
-    params, xs, carry = jax.jit(lambda key: wide(cell, D, key)[1:])(jax.random.key(0))
+    params, xs, carry = wide(cell, D, jax.random.key(0))[1:]
     xs, carry = xs[:T, 0], at(carry, 0)
     weights = jnp.cos(jnp.arange(cell.output_size))
     matrices, slope = brute_force(cell, params, xs, carry, weights)

@@ -17,6 +17,7 @@ from rnnjax.recurrence import backward
 from rnnjax.recurrence.running import _unroll
 from rnnjax.testing import CellError, check_cell
 from rnnjax.testing.precision import check_bfloat16, check_types
+from rnnjax.testing.problems import Problem
 from rnnjax.testing.unrolled import check_loop
 
 
@@ -60,8 +61,8 @@ def test_a_sound_cell_passes():
 
 @pytest.mark.slow
 def test_the_check_of_bfloat16_also_works_in_a_session_with_64_bit_types(x64):
-    check_bfloat16(LSTM(3), 2, jax.random.key(0))
-    check_bfloat16(Elman(3), 2, jax.random.key(0))
+    check_bfloat16(Problem(LSTM(3), 2, jax.random.key(0)))
+    check_bfloat16(Problem(Elman(3), 2, jax.random.key(0)))
 
 
 class NotACell:
@@ -366,9 +367,9 @@ class TypedPlain(Typed):
 
 
 def test_a_carry_that_follows_the_inputs_is_found_in_bfloat16_too():
-    check_types(Typed(), 2, jax.random.key(0))
+    check_types(Problem(Typed(), 2, jax.random.key(0)))
     with pytest.raises(CellError, match="bfloat16 parameters and float32 inputs it received bfl"):
-        check_types(TypedPlain(), 2, jax.random.key(0))
+        check_types(Problem(TypedPlain(), 2, jax.random.key(0)))
 
 
 @pytest.mark.slow
@@ -419,7 +420,7 @@ def test_the_gradient_of_a_declared_cell_is_still_that_of_a_python_loop(monkeypa
     right = backward.product_back
     monkeypatch.setattr(backward, "product_back", lambda *a: 1.01 * right(*a))
     with pytest.raises(CellError, match="LIF with no options differs from a Python loop"):
-        check_loop(own_cells.LIF(3), 2, jax.random.key(0))
+        check_loop(Problem(own_cells.LIF(3), 2, jax.random.key(0)))
     _unroll.clear_cache()
 
 
