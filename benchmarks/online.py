@@ -5,9 +5,10 @@ T steps, as XLA plans them. All on one device and one sequence, D = 1, float32, 
 step. Times are processor time, of all threads. Before anything is timed, the gradients of the
 methods that are exact for a cell are compared with those of a plain scan in float64.
 
-The exponents of H are fitted to the two largest sizes, and asserted for cells with a dense recurrent kernel.
-Of bytes they are known but for lower orders; those of times have wide intervals, since caches and
-the fixed cost of a step bend them. Ratios in one run count; times depend on who else computes.
+The exponents of H are fitted to the two largest sizes, and asserted for cells with a dense
+recurrent kernel. Of bytes they are known but for lower orders; those of times have wide intervals,
+since caches and the fixed cost of a step bend them. Ratios in one run count; times depend on who
+else computes.
 
 The last part is `streams.py`: the peak of an LRU's memory over sequences of very different length,
 which must be the same.
@@ -17,6 +18,7 @@ which must be the same.
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -124,26 +126,16 @@ def is_whole(name: str, label: str) -> bool:
     return label in (DENSE, "SnAp(2)") or (label == AUTO and name not in LOCAL_CELLS)
 
 
-def compiled(method: online.Method | None, problem: contenders.Problem) -> Callable[[], Any]:
-    """Return a call for the gradient with respect to the parameters; None means BPTT."""
-    cell, w = problem.cell, problem.w
-    key = jax.random.key(2)
-
-    def loss(y, t):
-        return jnp.sum(y * w[t])
+def gradient(method: online.Method | None, cell: Any, w: Any) -> Callable[[Any, Any], Any]:
+    """Return the gradient of sum(y * w) as a function of parameters and inputs; None means BPTT."""
+    if method is None:
+        return jax.grad(lambda params, xs: jnp.sum(rnnjax.unroll(cell, params, xs)[1] * w))
 
     def run(params, xs):
-        if method is None:
-            return jax.grad(back_propagated(cell, w))(params, xs)
-        return online.gradient(method, cell, params, xs, loss, key=key)[0]
+        key = jax.random.key(2)
+        return online.gradient(method, cell, params, xs, lambda y, t: jnp.sum(y * w[t]), key=key)[0]
 
-    program = jax.jit(run).lower(problem.params, problem.xs).compile()
-    return lambda: program(problem.params, problem.xs)
-
-
-def back_propagated(cell: Any, w: Any) -> Callable[[Any, Any], Any]:
-    """Return the loss as a function of parameters and inputs."""
-    return lambda params, xs: jnp.sum(rnnjax.unroll(cell, params, xs)[1] * w)
+    return run
 
 
 def kept_bytes(method: online.Method | None, problem: contenders.Problem, length: int) -> int:
@@ -151,13 +143,12 @@ def kept_bytes(method: online.Method | None, problem: contenders.Problem, length
     cell, params, (_, batch, input_size) = problem.cell, problem.params, problem.xs.shape
     if method is None:
         xs, w = (jax.ShapeDtypeStruct((length, *a.shape[1:]), a.dtype) for a in problem[2:4])
-        run = jax.jit(lambda params, xs, w: jax.grad(back_propagated(cell, w))(params, xs))
+        run = jax.jit(lambda params, xs, w: gradient(None, cell, w)(params, xs))
         memory: Any = run.lower(params, xs, w).compile().memory_analysis()
         return memory.temp_size_in_bytes
     x, carry = jnp.zeros((batch, input_size)), cell.initial_carry((batch,))
-    traces = jax.eval_shape(
-        lambda params: method.init(cell, params, carry, x, jax.random.key(2)), params
-    )
+    start = functools.partial(method.init, cell, carry=carry, x=x, key=jax.random.key(2))
+    traces = jax.eval_shape(lambda params: start(params), params)
     return sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(traces))
 
 
@@ -181,7 +172,9 @@ def measure(config: Config, name: str, features: int, labels: Sequence[str]) -> 
     for label, method in methods.items():
         length = config.dense_length if is_whole(name, label) else config.length
         problem = contenders.make_problem(name, (1, length, 1, features))
-        calls[label], problems[label] = compiled(method, problem), problem
+        given = problem.params, problem.xs
+        program = jax.jit(gradient(method, problem.cell, problem.w)).lower(*given).compile()
+        calls[label], problems[label] = functools.partial(program, *given), problem
         exact = EXACT.get(label, ()) if method else None
         if exact is None or name in exact:
             want = contenders.reference(problem)
@@ -253,12 +246,8 @@ def shown(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def shown_fit(fit: Mapping[str, Any]) -> dict[str, Any]:
     """Return exponents as their table has them."""
-    sizes = ", ".join(map(str, fit["sizes"]))
-    return {k: fit[k] for k in ("cell", "method")} | {
-        "H": sizes,
-        "time as H^": fit["ms"],
-        "bytes as H^": fit["bytes"],
-    }
+    columns = {k: fit[k] for k in ("cell", "method")} | {"H": ", ".join(map(str, fit["sizes"]))}
+    return columns | {"time as H^": fit["ms"], "bytes as H^": fit["bytes"]}
 
 
 def run(config: Config) -> list[dict[str, Any]]:
@@ -271,7 +260,7 @@ def run(config: Config) -> list[dict[str, Any]]:
                 for label in METHODS
                 if features in (config.sizes if is_whole(name, label) else config.local_sizes)
             ]
-            timing.say(f"{name}, H = {features}: checking and timing {', '.join(labels)}")
+            timing.say(f"{name}, H = {features}: checking and timing")
             rows += measure(config, name, features, labels)
     for length in config.stream_lengths:
         timing.say(f"lru, T = {length}: peak memory")
@@ -301,11 +290,11 @@ def about(config: Config) -> str:
     """Return what the tables show."""
     return (
         "`python benchmarks/online.py`: one sequence, D = 1, float32, one device; a loss at every "
-        f"step. Processor time of all threads, medians of {config.rounds} interleaved rounds. "
-        f"BPTT is `unroll`, forward and backward, in sequences of {config.length} steps, and what it keeps is XLA's plan of "
-        f"temporaries for {config.kept_length} steps; the methods keep their traces at any length. "
-        "Exact gradients were compared with those of a plain scan in float64. The last table is an "
-        "LRU of 64 units over sequences of T steps in a process of its own."
+        f"step. Processor time of all threads, medians of {config.rounds} interleaved rounds. BPTT "
+        f"is `unroll`, forward and backward, in sequences of {config.length} steps, and what it "
+        f"keeps is XLA's plan of temporaries for {config.kept_length} steps. Exact gradients were "
+        "compared with those of a plain scan in float64. The last table is an LRU of 64 units over "
+        "sequences of T steps, each in a process of its own."
     )
 
 
