@@ -90,7 +90,7 @@ class Config:
     length: int = 32
     """T, steps in a timed sequence."""
     dense_length: int = 2
-    """T of the methods at --sizes."""
+    """T of the methods at --sizes, for cells with a dense recurrent kernel."""
     kept_length: int = 1000
     """T at which the bytes are counted that back-propagation keeps."""
     stream_lengths: tuple[int, ...] = (1000, 1_000_000)
@@ -147,8 +147,8 @@ def kept_bytes(method: online.Method | None, problem: contenders.Problem, length
         memory: Any = run.lower(params, xs, w).compile().memory_analysis()
         return memory.temp_size_in_bytes
     x, carry = jnp.zeros((batch, input_size)), cell.initial_carry((batch,))
-    start = functools.partial(method.init, cell, carry=carry, x=x, key=jax.random.key(2))
-    traces = jax.eval_shape(lambda params: start(params), params)
+    key = jax.random.key(2)
+    traces = jax.eval_shape(lambda p: method.init(cell, p, carry, x, key), params)
     return sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(traces))
 
 
@@ -170,15 +170,15 @@ def measure(config: Config, name: str, features: int, labels: Sequence[str]) -> 
     methods = {BPTT: None} | {label: METHODS[label] for label in labels}
     calls, problems = {}, {}
     for label, method in methods.items():
-        length = config.dense_length if is_whole(name, label) else config.length
+        is_long = name in LOCAL_CELLS or not is_whole(name, label)
+        length = config.length if is_long else config.dense_length
         problem = contenders.make_problem(name, (1, length, 1, features))
         given = problem.params, problem.xs
         program = jax.jit(gradient(method, problem.cell, problem.w)).lower(*given).compile()
         calls[label], problems[label] = functools.partial(program, *given), problem
         exact = EXACT.get(label, ()) if method else None
         if exact is None or name in exact:
-            want = contenders.reference(problem)
-            check_gradient(name, label, calls[label](), want, length)
+            check_gradient(name, label, calls[label](), contenders.reference(problem), length)
     seconds = timing.interleaved(calls, rounds=config.rounds, clock=time.process_time)
     for label, times in seconds.items():
         length = len(problems[label].xs)
@@ -245,7 +245,7 @@ def shown(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shown_fit(fit: Mapping[str, Any]) -> dict[str, Any]:
-    """Return exponents as their table has them."""
+    """Return exponents in the form of the table."""
     columns = {k: fit[k] for k in ("cell", "method")} | {"H": ", ".join(map(str, fit["sizes"]))}
     return columns | {"time as H^": fit["ms"], "bytes as H^": fit["bytes"]}
 
@@ -262,6 +262,7 @@ def run(config: Config) -> list[dict[str, Any]]:
             ]
             timing.say(f"{name}, H = {features}: checking and timing")
             rows += measure(config, name, features, labels)
+            timing.write_json(config.out, "online", {"rows": rows})  # a long run loses nothing
     for length in config.stream_lengths:
         timing.say(f"lru, T = {length}: peak memory")
         found_streams.append(streams.stream_apart(length))
@@ -275,8 +276,7 @@ def run(config: Config) -> list[dict[str, Any]]:
         "\n".join(f"- {line}" for line in lines),
         timing.conditions(),
     ]
-    text = "\n\n".join(part for part in parts if part)
-    print(text, flush=True)
+    print(text := "\n\n".join(part for part in parts if part), flush=True)
     written = {"rows": rows, "exponents": fits, "streams": found_streams, "verdicts": kept}
     timing.write_json(config.out, "online", {"conditions": timing.conditions()} | written)
     if config.docs:

@@ -175,7 +175,9 @@ def spread(cell: Cell, example: Example, numbers: Array) -> Float[Array, "P N"]:
     own = places[units_of_parameters(cell, example)].T  # [k, P]
     every = np.arange(places.size)
     pairs = zip(own[..., None], numbers[..., None], strict=True)
-    return sum((jnp.where(every == place, n, 0) for place, n in pairs), jnp.zeros((), numbers.dtype))
+    return sum(
+        (jnp.where(every == place, n, 0) for place, n in pairs), jnp.zeros((), numbers.dtype)
+    )
 
 
 def _places(leaves):

@@ -26,9 +26,10 @@ class RTRL(Influence):
     dependencies", arXiv:2305.15947.
 
     Args:
-        structure: "auto" uses that form where it is exact, and else the whole df/dtheta and J, from
-            N backward steps, in one product. "dense" pushes the tangent of every parameter through
-            the step, as the definition says.
+        structure: "auto" uses that form where it is exact. Elsewhere it computes J by N backward
+            steps and J P by one product; where each parameter enters one unit, as in gated cells,
+            only the entries of df/dtheta that are not zero. "dense" pushes the tangent of every
+            parameter through the step, as the definition says.
 
     Raises:
         ValueError: `structure` is neither.
