@@ -252,7 +252,7 @@ def shown_fit(fit: Mapping[str, Any]) -> dict[str, Any]:
 
 def run(config: Config) -> list[dict[str, Any]]:
     """Time everything, print the tables, write the requested files, and assert the bounds."""
-    rows, found_streams = [], []
+    rows = []
     for name in config.cells:
         for features in sorted({*config.sizes, *config.local_sizes}):
             labels = [
@@ -263,9 +263,7 @@ def run(config: Config) -> list[dict[str, Any]]:
             timing.say(f"{name}, H = {features}: checking and timing")
             rows += measure(config, name, features, labels)
             timing.write_json(config.out, "online", {"rows": rows})  # a long run loses nothing
-    for length in config.stream_lengths:
-        timing.say(f"lru, T = {length}: peak memory")
-        found_streams.append(streams.stream_apart(length))
+    found_streams = [streams.stream_apart(length) for length in config.stream_lengths]
     fits = exponents([row for row in rows if row["method"] != BPTT])
     kept = verdicts(rows, fits, found_streams)
     lines = [f"{line}: {'within' if good else 'beyond'}" for line, good in kept.items()]
