@@ -45,13 +45,18 @@ def default_malloc() -> dict[str, str]:
 
 
 def interleaved(
-    contenders: Mapping[str, Callable[[], Any]], *, rounds: int, warm_ups: int = 0
+    contenders: Mapping[str, Callable[[], Any]],
+    *,
+    rounds: int,
+    warm_ups: int = 0,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Return the seconds that each contender took in each round, after some untimed rounds.
 
     Contenders take turns within a round, so that a noisy neighbour meets them all. Each is called
     once untimed just before it is timed: it pays neither for its compilation nor for the state
-    in which its predecessor left memory and caches.
+    in which its predecessor left memory and caches. `clock` may be `time.process_time`, which adds
+    up the processor time of all threads.
     """
     import jax
 
@@ -62,9 +67,9 @@ def interleaved(
     for _ in range(rounds):
         for name, call in contenders.items():
             jax.block_until_ready(call())
-            start = time.perf_counter()
+            start = clock()
             jax.block_until_ready(call())
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     return seconds
 
 

@@ -1,16 +1,14 @@
 """E-prop: eligibility traces that pass through each unit's own state, and not through U."""
 
 import dataclasses
-import functools
 
 from rnnjax.cells.gated import GatedStep, is_gated
 from rnnjax.online import local
-from rnnjax.online.base import Method
-from rnnjax.recurrence.carries import partition
+from rnnjax.online.influence import Influence
 
 
 @dataclasses.dataclass(frozen=True)
-class EProp(Method):
+class EProp(Influence):
     """e' = D e + df/dtheta,   D the Jacobian of the step with the recurrent product v = a U held
     fixed.
 
@@ -26,39 +24,24 @@ class EProp(Method):
             by more than a recurrent product that the cell names (`GatedStep`).
     """
 
-    def start(self, cell, step, example, key):
-        """Return zeros `[k, P]`."""
-        del key
-        local.check(self, cell, example)
-        cut_blocks(cell, example)
-        return local.zeros(example, step)
+    def is_local(self, cell, example):
+        """Return True, or raise the TypeError."""
+        return local.check(self, cell, example)
 
     def advance(self, cell, step, example, traces):
         """Return e'."""
         return local.after_step(cell, example, step, traces, cut_blocks(cell, example))
 
-    def pull(self, cell, step, example, traces, slope):
-        """Return the sum of slope e over the numbers of each parameter's unit."""
-        del step
-        return local.pulled(cell, example, traces, slope)
-
 
 def cut_blocks(cell, example):
     """Return each unit's block of the Jacobian with the recurrent product held fixed."""
-    entering, merge = partition(example.carry)
-    ready = cell.prepare(example.params)
-    u = cell.project(ready, example.x)
-    advance = functools.partial(cell.step, ready)
-    if isinstance(cell, GatedStep) and is_gated(cell):
-        fixed, some = cell.recur(ready, example.carry, u), cell.elementwise(ready)
-        gated = cell
 
-        def advance(carry, u):
-            return gated.next_carry(some, carry, u, fixed)
+    def cut(ready, carry, u):
+        fixed = cell.recur(ready, example.carry, u)
+        return cell.next_carry(cell.elementwise(ready), carry, u, fixed)
 
-    def after(leaves):
-        return partition(advance(merge(leaves), u), like=example.carry)[0]
-
+    has_product = isinstance(cell, GatedStep) and is_gated(cell)
+    after, entering = local.step_of_leaves(cell, example, cut if has_product else None)
     if not local.of_units(after, entering):
         raise TypeError(
             f"EProp cannot serve {type(cell).__name__}: it needs units that see each other through "

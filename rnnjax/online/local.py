@@ -9,6 +9,7 @@ with D_j [k, k] that unit's block of the Jacobian, or what a method takes for it
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -38,16 +39,26 @@ def served(cell: Cell, example: Example) -> str | None:
 
 def is_unitwise(cell: Cell, example: Example) -> bool:
     """Return whether every unit of a state depends only on itself in a step."""
+    after, entering = step_of_leaves(cell, example)
+    return _has_units(entering) and of_units(after, entering)
+
+
+def step_of_leaves(
+    cell: Cell, example: Example, replaced: Callable | None = None
+) -> tuple[Callable, list[Array]]:
+    """Return the step as a function of the state's floating leaves, and the leaves that enter.
+
+    `replaced(ready, carry, u)` takes the place of `cell.step`, if it is given.
+    """
     entering, merge = partition(example.carry)
-    if not _has_units(entering):
-        return False
     ready = cell.prepare(example.params)
     u = cell.project(ready, example.x)
 
     def after(leaves):
-        return partition(cell.step(ready, merge(leaves), u), like=example.carry)[0]
+        new = (replaced or cell.step)(ready, merge(leaves), u)
+        return partition(new, like=example.carry)[0]
 
-    return of_units(after, entering)
+    return after, entering
 
 
 def _has_units(leaves):
@@ -71,90 +82,70 @@ def shapes_of(leaves: Any) -> tuple[Any, ...]:
 
 
 def drawn(structure: Any, shapes: Any) -> Any:
-    """Return `DRAWS` pytrees of random numbers in one; zeros where they are not floating.
+    """Return a pytree of random numbers `[DRAWS, ...]`; zeros where they are not floating.
 
-    NumPy draws them: compiling JAX's generator for every shape would take longer than all the rest.
+    NumPy draws them: JAX would compile a program for every shape.
     """
     rng = np.random.default_rng(0)
 
     def one(shape, dtype):
-        shape = DRAWS, *shape
-        if not jnp.issubdtype(dtype, jnp.inexact):
-            return jnp.zeros(shape, dtype)
-        numbers = 0.5 * rng.normal(size=shape)
+        real, imaginary = 0.5 * rng.standard_normal((2, DRAWS, *shape))
         if jnp.issubdtype(dtype, jnp.complexfloating):
-            numbers = (numbers + 0.5j * rng.normal(size=shape)) / np.sqrt(2)
-        return jnp.asarray(numbers, dtype)
+            return (real + 1j * imaginary).astype(dtype)
+        return (real if jnp.issubdtype(dtype, jnp.inexact) else 0 * real).astype(dtype)
 
-    return structure.unflatten([one(*described) for described in shapes])
+    return structure.unflatten([one(*given) for given in shapes])
 
 
 @functools.lru_cache(maxsize=64)
 def _units_of_parameters(cell, structure, shapes):
+    def sums(given, weights):
+        """Return the sums over all units, and over those with a one in each binary place."""
+        params, carry, x = given
+        of_params, merge = partition(params)
+
+        def after(theta):
+            ready = cell.prepare(merge(unflatten(theta, of_params, 0)))
+            new = cell.step(ready, carry, cell.project(ready, x))
+            return UNITS.split(partition(new, like=carry)[0])
+
+        value, pull = jax.vjp(after, flatten(of_params, 0))
+        numbers = np.arange(len(value))
+        bits = range(int(len(value) - 1).bit_length())
+        places = np.stack([np.ones(len(value)), *((numbers >> bit) & 1 for bit in bits)])
+        chosen = places[..., None] * weights[: value.shape[1]]
+        return jax.vmap(pull)(chosen.astype(value.dtype))[0]
+
+    weights = np.random.default_rng(1).uniform(0.5, 1, (DRAWS, 2 * len(shapes)))
     with jax.ensure_compile_time_eval():
-        numbers = drawn(structure, shapes)
-
-        def sums(places):
-            """Return the sums of each place over its units, of all draws, with random weights."""
-
-            def one(numbers):
-                params, carry, x = numbers
-                of_params, merge = partition(params)
-
-                def after(theta):
-                    ready = cell.prepare(merge(unflatten(theta, of_params, 0)))
-                    new = cell.step(ready, carry, cell.project(ready, x))
-                    return UNITS.split(partition(new, like=carry)[0])
-
-                value, pull = jax.vjp(after, flatten(of_params, 0))
-                weights = np.random.default_rng(1).uniform(0.5, 1, value.shape[1:])
-                chosen = jnp.asarray(places(value.shape[0]), value.dtype)
-                return jax.vmap(lambda c: pull(c[:, None] * jnp.asarray(weights, c.dtype))[0])(
-                    chosen
-                )
-
-            return np.asarray(
-                jax.jit(lambda numbers: jax.vmap(one)(numbers).sum(0))(numbers), float
-            )
-
-        def places(count):
-            numbers = np.arange(count)
-            bits = range(int(count - 1).bit_length())
-            return np.stack([np.ones(count), *((numbers >> bit) & 1 for bit in bits)])
-
-        whole, *parts = sums(places)
-        found = np.zeros(whole.shape, int)
-        for bit, part in enumerate(parts):
-            ratio = np.divide(part, whole, out=np.zeros_like(part), where=whole != 0)
-            alone = (np.abs(ratio) < CLOSE) | (np.abs(ratio - 1) < CLOSE)
-            if not np.all(alone & ((whole != 0) | (part == 0))):
-                return None
-            found |= (ratio > 0.5).astype(int) << bit
-        return found
+        of_draws = jax.jit(jax.vmap(sums))(drawn(structure, shapes), weights)
+        whole, *parts = np.asarray(of_draws, float).sum(0)
+    found = np.zeros(whole.shape, int)
+    for bit, part in enumerate(parts):
+        ratio = np.divide(part, whole, out=np.zeros_like(part), where=whole != 0)
+        alone = (np.abs(ratio) < CLOSE) | (np.abs(ratio - 1) < CLOSE)
+        if not np.all(alone & ((whole != 0) | (part == 0))):
+            return None
+        found |= (ratio > 0.5).astype(int) << bit
+    return found
 
 
 def own_blocks(cell: Cell, example: Example) -> Float[Array, "H k k"]:
     """Return each unit's own block of the Jacobian of the step."""
-    entering, merge = partition(example.carry)
-    ready = cell.prepare(example.params)
-    u = cell.project(ready, example.x)
-
-    def after(leaves):
-        return partition(cell.step(ready, merge(leaves), u), like=example.carry)[0]
-
+    after, entering = step_of_leaves(cell, example)
     if of_units(after, entering):
         return UNITS.jacobian(after, entering)
-    kernel = diagonal_kernel(cell, ready)
+    kernel = diagonal_kernel(cell, cell.prepare(example.params))
     if kernel is not None:
         gated: Any = cell
-        fixed = gated.recur(ready, example.carry, u)
 
-        def with_own(leaves):
-            new = with_diagonal(gated, ready, kernel, fixed, merge(leaves), u)
-            return partition(new, like=example.carry)[0]
+        def with_own(ready, carry, u):
+            fixed = gated.recur(ready, example.carry, u)
+            return with_diagonal(gated, ready, kernel, fixed, carry, u)
 
-        if of_units(with_own, entering):
-            return UNITS.jacobian(with_own, entering)
+        own, _ = step_of_leaves(cell, example, with_own)
+        if of_units(own, entering):
+            return UNITS.jacobian(own, entering)
     push = jax.linearize(after, entering)[1]
     like = UNITS.split(entering)
     basis = jnp.eye(like.size, dtype=like.dtype).reshape(like.size, *like.shape)
@@ -175,6 +166,30 @@ def immediate(cell: Cell, example: Example, step: Step) -> Float[Array, "k P"]:
     return jax.vmap(lambda part: pull(jnp.broadcast_to(part, value.shape))[0])(every)
 
 
+def spread(cell: Cell, example: Example, numbers: Array) -> Float[Array, "P N"]:
+    """Return numbers `[k, P]` of each parameter's own unit in their places among the N.
+
+    A sum of comparisons, which XLA computes inside the sum that it enters.
+    """
+    places = _places(partition(example.carry)[0])
+    own = places[units_of_parameters(cell, example)].T  # [k, P]
+    every = np.arange(places.size)
+    pairs = zip(own[..., None], numbers[..., None], strict=True)
+    return sum(
+        (jnp.where(every == place, n, 0) for place, n in pairs), jnp.zeros((), numbers.dtype)
+    )
+
+
+def _places(leaves):
+    """Return where the k numbers of each unit lie among the N, `[H, k]`, as `flatten` has them."""
+    columns, start = [], 0
+    for v in leaves:
+        width = 2 if jnp.iscomplexobj(v) else 1
+        columns += [start + i + width * np.arange(v.size) for i in range(width)]
+        start += width * v.size
+    return np.stack(columns, axis=-1)
+
+
 def pulled(cell: Cell, example: Example, traces: Array, slope: Array) -> Float[Array, " P"]:
     """Return dl/dtheta from dl/ds `[N]`."""
     floats = partition(example.carry)[0]
@@ -183,12 +198,13 @@ def pulled(cell: Cell, example: Example, traces: Array, slope: Array) -> Float[A
     return jnp.sum(parts[units].T * traces, axis=0)
 
 
-def check(method: Any, cell: Cell, example: Example) -> None:
-    """Raise a TypeError if the traces of a cell are not local."""
+def check(method: Any, cell: Cell, example: Example) -> bool:
+    """Return True, or raise a TypeError if the traces of a cell are not local."""
     missing = served(cell, example)
     if missing is not None:
         name = type(method).__name__
         raise TypeError(f"{name} cannot serve {type(cell).__name__}: it needs {missing}")
+    return True
 
 
 def zeros(example: Example, step: Step) -> Float[Array, "k P"]:

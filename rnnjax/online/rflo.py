@@ -3,11 +3,11 @@
 import dataclasses
 
 from rnnjax.online import local
-from rnnjax.online.base import Method
+from rnnjax.online.influence import Influence
 
 
 @dataclasses.dataclass(frozen=True)
-class RFLO(Method):
+class RFLO(Influence):
     """e' = decay e + df/dtheta.
 
     The recurrent kernel's part of the Jacobian is left out, and each unit is taken for one that
@@ -30,17 +30,10 @@ class RFLO(Method):
         if not 0 <= self.decay <= 1:
             raise ValueError(f"decay must be from 0 to 1, got {self.decay}")
 
-    def start(self, cell, step, example, key):
-        """Return zeros `[k, P]`."""
-        del key
-        local.check(self, cell, example)
-        return local.zeros(example, step)
+    def is_local(self, cell, example):
+        """Return True, or raise the TypeError."""
+        return local.check(self, cell, example)
 
     def advance(self, cell, step, example, traces):
         """Return e'."""
         return self.decay * traces + local.immediate(cell, example, step)
-
-    def pull(self, cell, step, example, traces, slope):
-        """Return the sum of slope e over the numbers of each parameter's unit."""
-        del step
-        return local.pulled(cell, example, traces, slope)

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax.online import local
-from rnnjax.online.base import Method
+from rnnjax.online.influence import Influence, after_step
 
 STRUCTURES = "auto", "dense"
 
 
 @dataclasses.dataclass(frozen=True)
-class RTRL(Method):
+class RTRL(Influence):
     """P' = J P + df/dtheta,   P = ds/dtheta;   dl/dtheta = P^T dl/ds.
 
     The exact gradient of parameters that do not change on the way. J = df/ds. P has a number for
@@ -26,9 +26,10 @@ class RTRL(Method):
     dependencies", arXiv:2305.15947.
 
     Args:
-        structure: "auto" uses that form where it is exact, and else the whole df/dtheta and J, from
-            N backward steps, in one product. "dense" pushes the tangent of every parameter through
-            the step, as the definition says.
+        structure: "auto" uses that form where it is exact. Elsewhere it computes J by N backward
+            steps and J P by one product; where each parameter enters one unit, as in gated cells,
+            only the entries of df/dtheta that are not zero. "dense" pushes the tangent of every
+            parameter through the step, as the definition says.
 
     Raises:
         ValueError: `structure` is neither.
@@ -40,36 +41,17 @@ class RTRL(Method):
         if self.structure not in STRUCTURES:
             raise ValueError(f"structure must be auto or dense, got {self.structure!r}")
 
-    def _is_local(self, cell, example):
+    def is_local(self, cell, example):
+        """Return whether each unit sees only itself, and each parameter enters one unit."""
         if self.structure == "dense" or not local.is_unitwise(cell, example):
             return False
         return local.units_of_parameters(cell, example) is not None
 
-    def start(self, cell, step, example, key):
-        """Return zeros: `[k, P]` where traces are local, and else `[P, N]`."""
-        del key
-        if self._is_local(cell, example):
-            return local.zeros(example, step)
-        return jnp.zeros((*step.theta.shape, *step.s.shape), step.s.dtype)
-
     def advance(self, cell, step, example, traces):
         """Return P', transposed."""
-        if self._is_local(cell, example):
+        if self.is_local(cell, example):
             return local.after_step(cell, example, step, traces, local.own_blocks(cell, example))
         if self.structure == "dense":
             push = jax.linearize(step.after, step.theta, step.s)[1]
             return jax.vmap(push)(jnp.eye(len(step.theta), dtype=step.theta.dtype), traces)
-        of_theta, jacobian = jacobians(step)
-        return traces @ jacobian.T + of_theta.T
-
-    def pull(self, cell, step, example, traces, slope):
-        """Return P^T slope."""
-        if self._is_local(cell, example):
-            return local.pulled(cell, example, traces, slope)
-        return traces @ slope
-
-
-def jacobians(step):
-    """Return df/dtheta `[N, P]` and J `[N, N]`, by N backward steps."""
-    pull = jax.vjp(step.after, step.theta, step.s)[1]
-    return jax.vmap(pull)(jnp.eye(len(step.s), dtype=step.s.dtype))
+        return after_step(cell, example, step, traces)

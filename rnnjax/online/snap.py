@@ -9,12 +9,12 @@ import numpy as np
 
 from rnnjax.cells.base import check_size
 from rnnjax.online import local
-from rnnjax.online.base import Example, Method, flat_step
-from rnnjax.online.rtrl import jacobians
+from rnnjax.online.base import Example, flat_step
+from rnnjax.online.influence import Influence, after_step, jacobians
 
 
 @dataclasses.dataclass(frozen=True)
-class SnAp(Method):
+class SnAp(Influence):
     """P' = mask * (J P + df/dtheta),   mask the entries of ds/dtheta that can differ from zero n
     steps after a parameter has entered.
 
@@ -37,28 +37,15 @@ class SnAp(Method):
     def __post_init__(self):
         check_size("n", self.n)
 
-    def _is_local(self, cell, example):
+    def is_local(self, cell, example):
+        """Return whether a parameter reaches one unit alone within n steps."""
         return self.n == 1 and local.served(cell, example) is None
-
-    def start(self, cell, step, example, key):
-        """Return zeros: `[k, P]` where traces are local, and else `[P, N]`."""
-        del key
-        if self._is_local(cell, example):
-            return local.zeros(example, step)
-        return jnp.zeros((*step.theta.shape, *step.s.shape), step.s.dtype)
 
     def advance(self, cell, step, example, traces):
         """Return P', transposed."""
-        if self._is_local(cell, example):
+        if self.is_local(cell, example):
             return local.after_step(cell, example, step, traces, local.own_blocks(cell, example))
-        of_theta, jacobian = jacobians(step)
-        return (traces @ jacobian.T + of_theta.T) * reached(cell, example, self.n).T
-
-    def pull(self, cell, step, example, traces, slope):
-        """Return P^T slope."""
-        if self._is_local(cell, example):
-            return local.pulled(cell, example, traces, slope)
-        return traces @ slope
+        return after_step(cell, example, step, traces) * reached(cell, example, self.n).T
 
 
 def reached(cell, example, n) -> np.ndarray:
@@ -75,16 +62,16 @@ def reached(cell, example, n) -> np.ndarray:
 def _reached(cell, structure, shapes, n):
     with jax.ensure_compile_time_eval():
 
-        def one(found, numbers):
-            step = flat_step(cell, Example(*numbers, weight=1.0))
+        def one(found, given):
+            step = flat_step(cell, Example(*given, weight=1.0))
             pairs = zip(found, jacobians(step), strict=True)
             return [a | (b != 0) for a, b in pairs], None
 
-        numbers = local.drawn(structure, shapes)
-        first = jax.tree.map(lambda a: a[0], numbers)
-        like = jax.eval_shape(lambda: one([False, False], first)[0])
+        given = local.drawn(structure, shapes)
+        first = jax.tree.map(lambda a: a[0], given)
+        like = jax.eval_shape(lambda given: one([False, False], given)[0], first)
         start = [jnp.zeros(a.shape, bool) for a in like]
-        of_theta, jacobian = map(np.asarray, jax.lax.scan(one, start, numbers)[0])
+        of_theta, jacobian = map(np.asarray, jax.lax.scan(one, start, given)[0])
     mask = of_theta
     for _ in range(n - 1):
         mask = of_theta | (jacobian.astype(np.float32) @ mask.astype(np.float32) > 0)

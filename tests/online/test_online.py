@@ -16,7 +16,9 @@ from slow import slow_but_for
 import rnnjax
 from rnnjax import LSTM, Elman, diagnostics, networks, online
 from rnnjax.cells import LRU, Rate
-from rnnjax.online import RFLO, RTRL, UORO, EProp, SnAp, Truncated
+from rnnjax.online import RFLO, RTRL, UORO, EProp, SnAp, Truncated, local
+from rnnjax.online.base import Example, flat_step
+from rnnjax.online.influence import jacobians
 from rnnjax.testing.problems import wide
 
 T, B, D, H = 7, 2, 3, 4
@@ -297,3 +299,12 @@ def test_what_a_method_cannot_serve():
 def test_structures_are_named():
     with pytest.raises(ValueError, match="structure must be auto or dense, got 'sparse'"):
         RTRL("sparse")  # pyright: ignore
+
+
+@pytest.mark.parametrize("name", ["lstm", "lru"])
+def test_the_sparse_derivative_has_the_entries_of_the_dense_one(name, x64):
+    cell, params, xs, carry = problem(name)
+    example = Example(params, jax.tree.map(lambda c: c[0], carry), xs[0, 0], 0.5)
+    step = flat_step(cell, example)
+    got = local.spread(cell, example, local.immediate(cell, example, step))
+    assert relative_error(got.T, jacobians(step)[0]) < 1e-12
