@@ -62,7 +62,7 @@ EXACT: dict[str, tuple[str, ...] | None] = {
 }
 # Exponents for a dense recurrent kernel. Bytes: G H (H + 2) parameters, so from 0.1 below the
 # leading order. Times: 0.6 each way; a fixed cost of a step bends them down. Both sizes must be
-# beyond the cache: a number of the P^2 tangents takes 1.3 ns within it and 2.2 to 2.8 ns outside
+# beyond the cache: a number of the P^2 tangents takes 1.3 ns within it and 2.2 to 3.1 ns outside
 # (measured), so that of Elman from 32 to 64 units is 5.
 BOUNDS = {
     (DENSE, "ms"): (3.4, 4.6),
