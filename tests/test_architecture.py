@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "dynamics": {"cells", "diagnostics", "recurrence"},
     "experiment": {
         *("cells", "checkpoint", "command_line", "datasets", "diagnostics", "dynamics"),
-        *("figures", "layers", "models", "networks", "runs", "tasks", "training"),
+        *("figures", "layers", "models", "networks", "online", "runs", "tasks", "training"),
     },
     "figures": set(),
     "initializers": {"cells"},
