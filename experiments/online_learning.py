@@ -58,11 +58,11 @@ class Config(TrainingOptions, CellOptions):
     every: int = 5
     """Steps between two updates within a sequence."""
     features: int = 16
-    steps: int = 1000
+    steps: int = 1200
     """Training updates of each method."""
     batch_size: int = 16
     learning_rate: float = 1e-2
-    seeds: int = 2
+    seeds: int = 3
     snapshots = 10  # of the loss, during training
 
     def __post_init__(self):

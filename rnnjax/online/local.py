@@ -217,5 +217,21 @@ def after_step(
     cell: Cell, example: Example, step: Step, traces: Array, blocks: Array
 ) -> Float[Array, "k P"]:
     """Return D e + d s_j' / d theta_p."""
-    added, units = immediate(cell, example, step), units_of_parameters(cell, example)
-    return jnp.einsum("pcd,dp->cp", blocks[units], traces) + added
+    units = units_of_parameters(cell, example)
+    return _by_unit(blocks, units, traces) + immediate(cell, example, step)
+
+
+def _by_unit(blocks, units, traces):
+    """Return D_j e_p for each parameter p and its unit j.
+
+    One product after another: a batched product of tiny matrices is slow on a CPU. Gated cells
+    have their parameters in rows of H, so blocks are broadcast: XLA would compute a block again for
+    every entry that a gather takes.
+    """
+    count, k = blocks.shape[:2]
+    if not len(units) % count and np.array_equal(units, np.arange(len(units)) % count):
+        rows = traces.reshape(k, -1, count)
+        found = [sum(blocks[:, i, j] * rows[j] for j in range(k)) for i in range(k)]
+    else:
+        found = [sum(blocks[units, i, j] * traces[j] for j in range(k)) for i in range(k)]
+    return jnp.stack(found).reshape(traces.shape)

@@ -28,7 +28,14 @@ FEW = {  # the methods of a small run: each is a program
 
 
 def tiny(cell, **options):
-    usual = {"copy_length": 2, "order_length": 10, "features": 3, "steps": 6, "batch_size": 4}
+    usual = {
+        "copy_length": 2,
+        "order_length": 10,
+        "features": 3,
+        "steps": 6,
+        "batch_size": 4,
+        "seeds": 2,
+    }
     return CONFIG(cells=(cell,), **usual, **options)
 
 
