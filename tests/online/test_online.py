@@ -308,3 +308,27 @@ def test_the_sparse_derivative_has_the_entries_of_the_dense_one(name, x64):
     step = flat_step(cell, example)
     got = local.spread(cell, example, local.immediate(cell, example, step))
     assert relative_error(got.T, jacobians(step)[0]) < 1e-12
+
+
+METHODS = "RTRL", "SnAp", "UORO", "RFLO", "EProp", "Truncated"
+SERVED = "elman", "lstm", "gru", "rate", "lru"  # by all of them
+GIVEN = {"SnAp": (1,), "RFLO": (0.5,), "Truncated": (3,)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", networks.NAMED_CELLS)
+def test_a_method_serves_a_cell_or_says_what_it_needs(name):
+    cell = networks.make_cell(name, H)
+    params, xs = cell.init(KEY, D), jnp.ones((T, B, D))
+    for kind in METHODS:
+        method = getattr(online, kind)(*GIVEN.get(kind, ()))
+        try:
+            found = jax.eval_shape(
+                functools.partial(online.gradient, method, cell, loss=loss, key=KEY), params, xs
+            )[0]
+        except TypeError as error:
+            said = f"{kind} cannot serve {type(cell).__name__}: it needs "
+            assert str(error).startswith(said) and "\n" not in str(error)
+            assert name not in SERVED and kind in ("RFLO", "EProp")
+        else:
+            assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, params)
