@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "recurrence": {"cells"},
     "regularizers": {"cells", "diagnostics", "recurrence"},
     "runs": set(),
+    "scorecard": {"command_line", "runs", "training"},
     "sweep": {"command_line", "experiment", "figures", "networks", "runs"},
     "tasks": set(),
     "testing": {"cells", "recurrence"},
