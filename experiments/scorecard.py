@@ -75,9 +75,9 @@ def measure(config, run):
     }
     records = {}
     for number, (name, row) in enumerate(rows.items(), 1):
-        print(f"{number:2} of {len(rows)}  {name:22}", end="", flush=True)
         record = records[name] = scorecard.run_row(row, folder, full=config.full)
-        print("  ".join(filter(None, scorecard.line(row, record)[1:])), flush=True)
+        _, *said = scorecard.line(row, record)
+        print(f"{number:2} of {len(rows)}  {name:22}", *filter(None, said), sep="  ", flush=True)
         if record.outcome != "runs elsewhere":
             figure = folder / name / f"{row.figure}.png"
             figures = {name: figure} if figure.exists() else {}

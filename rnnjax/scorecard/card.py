@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rnnjax.runs.atomic_files import replace_file
-from rnnjax.scorecard.records import Record, load_records, save_record
+from rnnjax.scorecard.records import Record, load_record, load_records, save_record
 from rnnjax.scorecard.rows import Row
 
 HEADER = """# Scorecard
@@ -59,20 +59,25 @@ def write_card(
         figures: a PNG file for each of the new records that has one, by id.
     """
     kept = folder / "scorecard"
-    known = load_records(kept, rows)
     for record in new:
-        if record.supersedes(known.get(record.id)):
-            known[record.id] = record
+        if record.supersedes(load_record(kept / f"{record.id}.json")):
             save_record(kept / f"{record.id}.json", record)
             if record.id in figures:
                 shutil.copyfile(figures[record.id], kept / f"{record.id}.png")
+    written = None
+    while written != (known := load_records(kept, rows)):  # other processes may save theirs
+        replace_file(folder / "scorecard.md", _card(kept, rows, known))
+        written = known
+
+
+def _card(kept, rows, known):
     table = "".join(_table_line(row, known.get(name)) for name, row in rows.items())
     sections = "\n".join(
         _section(row, known[name], (kept / f"{name}.png").exists())
         for name, row in rows.items()
         if name in known
     )
-    replace_file(folder / "scorecard.md", f"{HEADER}{table}\n{sections}")
+    return f"{HEADER}{table}\n{sections}"
 
 
 def _table_line(row, record):

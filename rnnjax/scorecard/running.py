@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def run_row(row: Row, folder: Path, *, full: bool) -> Record:
     out.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     with open(log, "a" if spent else "w", encoding="utf-8") as printed:
-        code = _run(command, printed, 60 * row.limit(full) - spent)
+        code = _run(command, printed, row, spent, 60 * row.limit(full))
     record = Record(
         id=row.id,
         full=full or not row.quick,
@@ -54,14 +54,17 @@ def run_row(row: Row, folder: Path, *, full: bool) -> Record:
     return record
 
 
-def _run(command: list[str], printed: Any, seconds: float) -> int | None:
-    """Return the exit code, or None at the time limit."""
+def _run(command: list[str], printed: Any, row: Row, spent: float, limit: float) -> int | None:
+    """Return the exit code, or None at the time limit; a terminal shows how long it has taken."""
     process = subprocess.Popen(command, stdout=printed, stderr=subprocess.STDOUT)
+    start = time.monotonic() - min(spent, limit - 1)  # there is always a second
     try:
-        with _sigterm_raises():
-            return process.wait(max(seconds, 1))
-    except subprocess.TimeoutExpired:
-        return None
+        with _sigterm_raises(), _status(row) as show:
+            while (taken := time.monotonic() - start) < limit:
+                show(f"{taken:.0f} s of at most {limit:.0f} s")
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return process.wait(min(1, limit - taken))
+            return None
     finally:
         if process.poll() is None:
             process.terminate()
@@ -70,6 +73,18 @@ def _run(command: list[str], printed: Any, seconds: float) -> int | None:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@contextlib.contextmanager
+def _status(row: Row) -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows a text beside the row's id, if standard error is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(row.id) as status:
+        yield lambda text: status.update(f"{row.id}: {text}")
 
 
 @contextlib.contextmanager
