@@ -36,7 +36,7 @@ class Row:
 
     @property
     def rule(self) -> str:
-        """The paragraph that starts with "Verdict"."""
+        """The paragraph that has the verdict rule."""
         return self._paragraph("Verdict")
 
     def limit(self, full: bool) -> float:
@@ -52,7 +52,7 @@ class Row:
 
     def _paragraph(self, word):
         for paragraph in re.split(r"\n\s*\n", self._docstring()):
-            if paragraph.startswith(word):
+            if paragraph.startswith(word) or f" {word}: " in paragraph:
                 return " ".join(paragraph.split())
         return ""
 

@@ -77,7 +77,7 @@ def test_a_missing_file_is_one_line(tmp_path):
 @pytest.mark.parametrize("name", ROWS)
 def test_every_row_of_the_project_is_whole(name):
     row = ROWS[name]
-    assert row.question and row.claim.startswith("Claim") and row.rule.startswith("Verdict")
+    assert row.question and row.claim.startswith("Claim") and "Verdict" in row.rule
     assert row.script.is_relative_to(ROOT / "experiments")
 
 
