@@ -51,7 +51,7 @@ class Config(SeedOptions):
     """Train networks of 1997 on the temporal order of symbols, sequence by sequence.
 
     Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV), metrics.jsonl and
-    summary.json. The default run takes about two minutes on two CPU cores.
+    summary.json. The default run takes about half a minute on two CPU cores.
     """
 
     symbols: int = 2

@@ -128,6 +128,7 @@ def draw_learned(run: Run, published: str, mean_error: float) -> None:
     words: dict[str, Any] = {
         "xlabel": "training sequences",
         "ylabel": "share of networks that meet the rule",
+        "legend_below": True,
     }
     draw_curves(run, "learned", "sequences", "series", reference=published, **words)
     words["ylabel"] = "mean error over the rule's window"

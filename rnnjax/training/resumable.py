@@ -174,7 +174,7 @@ class ResumableTraining:
             step, state, active, chunks, parts = position
             done = step in ends and _all(until, state, active)
             for chunk in () if done else self._remaining(prepare, position, ends):
-                terminated, done = any_process(sigterm()), chunk.step == ends[-1]
+                terminated, last = any_process(sigterm()), chunk.step == ends[-1]
                 active = active & (chunk.counts == chunk.step - chunk.first_step + 1)
                 if chunk.step in ends or chunk.stops:  # the state is observed or saved
                     complete = chunk._replace(state=gather(chunk.state))
@@ -189,8 +189,8 @@ class ResumableTraining:
                     chunks.append(join_chunks(parts)._replace(observed=observed))
                     self._save_history(chunks[-1], complete=True)
                     parts.clear()
-                    done = done or _all(until, complete.state, active)
-                due = chunk.step % self.checkpoint_every == 0 or done or terminated
+                    done = _all(until, complete.state, active)
+                due = chunk.step % self.checkpoint_every == 0 or last or done or terminated
                 if due and active.any():
                     if parts:
                         self._save_history(join_chunks(parts), complete=False)
