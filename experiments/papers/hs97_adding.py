@@ -52,7 +52,7 @@ class Config(SeedOptions):
     """Train networks of 1997 on the adding problem, sequence by sequence.
 
     Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV), metrics.jsonl and
-    summary.json. The default run takes about five minutes on two CPU cores.
+    summary.json. The default run takes about two minutes on two CPU cores.
     """
 
     length: int = 100
