@@ -84,8 +84,7 @@ class Config(SeedOptions):
         blocks = self.symbols
         input_gates = jax.nn.initializers.constant(-2.0 * np.arange(1, blocks + 1))
         biases = (input_gates, *[Uniform(0.1)] * 3)  # of input gates, output gates, cells
-        size = {"features": 2 * blocks, "cells_per_block": 2}
-        return LSTM1997(**size, truncated=self.truncated, bias_init=biases)
+        return LSTM1997(2 * blocks, cells_per_block=2, truncated=self.truncated, bias_init=biases)
 
 
 def init(cell, task, key):
