@@ -12,6 +12,7 @@ from rnnjax.tasks import (
     CopyMemory,
     Regression,
     TemporalOrder,
+    TemporalOrderHochreiter1997,
 )
 
 SMALLEST = [
@@ -20,6 +21,7 @@ SMALLEST = [
     CopyMemory(1, symbols=2, memorise=1),
     TemporalOrder(10),
     TemporalOrder(10, symbols=3),
+    TemporalOrderHochreiter1997(10),
 ]
 
 
@@ -29,6 +31,7 @@ USUAL = [  # arrays of 45 steps each, so that little is compiled twice
     CopyMemory(37, symbols=5, memorise=4),
     TemporalOrder(45),
     TemporalOrder(45, symbols=3),
+    TemporalOrderHochreiter1997(41, symbols=3),
 ]
 
 

@@ -81,6 +81,13 @@ from rnnjax.experiment.training import (
     start_model,
     train_and_probe,
 )
+from rnnjax.experiment.until_learned import (
+    add_learned,
+    draw_learned,
+    sequences_taken,
+    show_learned,
+    train_until,
+)
 from rnnjax.experiment.verdict import Outcome, Verdict, print_verdict
 from rnnjax.experiment.widths import model_of_size
 from rnnjax.experiment.window_tables import add_windows, draw_windows
@@ -103,6 +110,7 @@ __all__ = [
     "TrainingOptions",
     "Verdict",
     "WriterOptions",
+    "add_learned",
     "add_line_tables",
     "add_long_term",
     "add_psychometric_tables",
@@ -115,6 +123,7 @@ __all__ = [
     "draw_curves",
     "draw_heat_maps",
     "draw_layers",
+    "draw_learned",
     "draw_lines",
     "draw_phase_planes",
     "draw_psychometrics",
@@ -168,6 +177,8 @@ __all__ = [
     "save",
     "score",
     "select",
+    "sequences_taken",
+    "show_learned",
     "show_report",
     "shuffled_batches",
     "silhouette",
@@ -178,5 +189,6 @@ __all__ = [
     "surface_columns",
     "timing_tables",
     "train_and_probe",
+    "train_until",
     "update_milliseconds",
 ]

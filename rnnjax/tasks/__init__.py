@@ -29,6 +29,7 @@ from rnnjax.tasks.pixel_digits import PixelDigits
 from rnnjax.tasks.selective_copy import SelectiveCopy
 from rnnjax.tasks.sine_generation import SineGeneration
 from rnnjax.tasks.temporal_order import TemporalOrder
+from rnnjax.tasks.temporal_order_hochreiter1997 import TemporalOrderHochreiter1997
 from rnnjax.tasks.variable_copy import VariableCopy
 from rnnjax.tasks.word_problem import WordProblem
 
@@ -58,6 +59,7 @@ __all__ = [
     "SineGeneration",
     "Task",
     "TemporalOrder",
+    "TemporalOrderHochreiter1997",
     "VariableCopy",
     "WordProblem",
     "ask",

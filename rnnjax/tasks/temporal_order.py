@@ -42,7 +42,7 @@ class TemporalOrder(Classification, Sampled):
     Source: Pascanu, Mikolov, Bengio 2013, "On the difficulty of training recurrent neural
     networks", arXiv:1211.5063, section 4.1.1; the windows are those of the authors' generators.
     The task of Hochreiter & Schmidhuber 1997 (experiments 6a and 6b), with start and end symbols,
-    random lengths and other windows, is a different task.
+    random lengths and other windows, is `TemporalOrderHochreiter1997`.
 
     Args:
         length: L, at least 10.

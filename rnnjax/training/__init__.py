@@ -35,18 +35,21 @@ from rnnjax.training.population import (
 )
 from rnnjax.training.resumable import ResumableTraining, ResumeError, TrainingResult
 from rnnjax.training.settings import aggregate_seeds, grid
+from rnnjax.training.stopping_rule import Judged, StoppingRule
 from rnnjax.training.termination import TerminatedError
 
 __all__ = [
     "Chunk",
     "ChunkRecord",
     "FitResult",
+    "Judged",
     "MemberStop",
     "MeshShape",
     "NonFiniteError",
     "ResumableIterator",
     "ResumableTraining",
     "ResumeError",
+    "StoppingRule",
     "TerminatedError",
     "TrainState",
     "TrainStep",

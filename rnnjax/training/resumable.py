@@ -25,11 +25,13 @@ from rnnjax.training.loop import (
     run_chunks,
 )
 from rnnjax.training.multihost import any_process, is_first_process, on_first_process
+from rnnjax.training.platforms import compare_platform, platform
 from rnnjax.training.population import gather, shard_population
 from rnnjax.training.stopped import file_name, save_stopped
 from rnnjax.training.termination import TerminatedError, note_sigterm
 
 PyTree = Any
+Until = Callable[[TrainState], Any]
 METADATA = "iterators", "active", "platform"  # of a checkpoint
 LONGEST_CHUNK = 100  # updates after which progress is shown and SIGTERM noticed, at the latest
 
@@ -109,12 +111,15 @@ class ResumableTraining:
         steps: int,
         chunk_size: int,
         observe: Callable[[TrainState], PyTree] = lambda state: (),
+        until: Until = lambda state: False,
     ) -> TrainingResult:
         """Train as `rnnjax.training.train_on_samples` does.
 
         Args:
             observe: pure function of the state to a tree of arrays of one structure. It is called
                 before the first step and after every `chunk_size` updates.
+            until: pure function of the state to `[S]`. Training ends before `steps` where it is
+                true for all members that have not stopped, after a multiple of `chunk_size`.
 
         Raises:
             NonFiniteError: all members have stopped.
@@ -124,7 +129,7 @@ class ResumableTraining:
         """
         ends = chunk_ends(steps, chunk_size)
         prepare = functools.partial(prepare_samples, train_step, sample)
-        return self._train(prepare, state, (), ends, observe)
+        return self._train(prepare, state, (), ends, observe, until)
 
     def train_on_batches(
         self,
@@ -135,6 +140,7 @@ class ResumableTraining:
         steps: int,
         chunk_size: int,
         observe: Callable[[TrainState], PyTree] = lambda state: (),
+        until: Until = lambda state: False,
     ) -> TrainingResult:
         """Train as `rnnjax.training.train_on_batches` does.
 
@@ -146,7 +152,7 @@ class ResumableTraining:
         ends = chunk_ends(steps, chunk_size)
         iterators = [iter(b) for b in batches]
         prepare = functools.partial(prepare_batches, train_step, iterators)
-        return self._train(prepare, state, iterators, ends, observe)
+        return self._train(prepare, state, iterators, ends, observe, until)
 
     @property
     def _name(self):
@@ -156,7 +162,7 @@ class ResumableTraining:
     def _history(self):
         return self.run.history / self._name
 
-    def _train(self, prepare_up_to, state, iterators, ends, observe):
+    def _train(self, prepare_up_to, state, iterators, ends, observe, until):
         prepare = prepare_up_to(min(ends[0], self.checkpoint_every, LONGEST_CHUNK))
         with compiled_meanwhile(prepare, state):
             before = jax.tree.map(np.asarray, observe(state))
@@ -166,7 +172,8 @@ class ResumableTraining:
         with note_sigterm() as sigterm, Checkpoints(directory, keep=self.keep) as checkpoints:
             position = self._resume(checkpoints, state, iterators, ends, jax.tree.structure(before))
             step, state, active, chunks, parts = position
-            for chunk in self._remaining(prepare, position, ends):
+            done = step in ends and _all(until, state, active)
+            for chunk in () if done else self._remaining(prepare, position, ends):
                 terminated, last = any_process(sigterm()), chunk.step == ends[-1]
                 active = active & (chunk.counts == chunk.step - chunk.first_step + 1)
                 if chunk.step in ends or chunk.stops:  # the state is observed or saved
@@ -182,14 +189,15 @@ class ResumableTraining:
                     chunks.append(join_chunks(parts)._replace(observed=observed))
                     self._save_history(chunks[-1], complete=True)
                     parts.clear()
-                due = chunk.step % self.checkpoint_every == 0 or last or terminated
+                    done = _all(until, complete.state, active)
+                due = chunk.step % self.checkpoint_every == 0 or last or done or terminated
                 if due and active.any():
                     if parts:
                         self._save_history(join_chunks(parts), complete=False)
-                    values = positions(iterators), active.tolist(), _platform()
+                    values = positions(iterators), active.tolist(), platform()
                     metadata: dict[str, Any] = dict(zip(METADATA, values, strict=True))
                     checkpoints.save(chunk.step, chunk.state, metadata, _median_loss(chunk))
-                if terminated:
+                if terminated or done:
                     break
             stopped = any_process(sigterm())
         if stopped:
@@ -243,7 +251,7 @@ class ResumableTraining:
         for step in steps:
             try:
                 restored, metadata = checkpoints.load(step, state)
-                places, active, platform = (metadata[key] for key in METADATA)
+                places, active, begun_on = (metadata[key] for key in METADATA)
                 chunks, partial = load_chunks(self._history, ends, step, structure)
             except KeyError as error:
                 raise ResumeError(
@@ -261,7 +269,7 @@ class ResumableTraining:
                     print(f"{self._name}: {error}; trying an earlier one", file=sys.stderr)
                 continue
             restore_positions(iterators, places, step)
-            self._compare_platform(platform)
+            compare_platform(self._name, begun_on)
             parts = [] if partial is None else [partial]
             for record in (*chunks, *parts):
                 on_first_process(functools.partial(self._write_metrics, record))
@@ -273,19 +281,11 @@ class ResumableTraining:
             )
         return _Position(0, state, np.ones(len(self.members), bool), [], [])
 
-    def _compare_platform(self, before):
-        """Say on standard error if the run was started on another platform."""
-        if before != _platform() and is_first_process():
-            print(
-                f"{self._name}: started with {before}, resumes with {_platform()}; "
-                "the last bits may differ",
-                file=sys.stderr,
-            )
 
-
-def _platform():
-    """Return what the last bits of a number may depend on."""
-    return f"JAX {jax.__version__} on {jax.devices()[0].device_kind}"
+def _all(until, state, active):
+    """Return whether training ends: `until` is true for all members that have not stopped."""
+    met = np.asarray(until(gather(state)), bool)
+    return bool(active.any() and np.broadcast_to(met, active.shape)[active].all())
 
 
 def _median_loss(chunk):

@@ -109,7 +109,7 @@ def test_gradients_are_closed_forms(task):
         hot = np.eye(task.output_size)[batch.targets]
         expected = weight * (odds / odds.sum(-1, keepdims=True) - hot)
     else:
-        expected = weight * 2 * (outputs - batch.targets)
+        expected = weight * 2 * (outputs - batch.targets) / task.output_size
     np.testing.assert_allclose(gradient, expected, atol=1e-6)
 
 

@@ -25,6 +25,7 @@ from rnnjax.training import (
     TerminatedError,
     TrainState,
     history,
+    platforms,
     resumable,
 )
 from rnnjax.training import stopped as stopped_members
@@ -470,7 +471,7 @@ def test_a_run_of_an_older_version_is_an_error_of_one_line(stopped, monkeypatch)
 def test_another_version_of_jax_is_reported(tmp_path, whole, monkeypatch, capsys):
     with pytest.raises(StoppedError):
         train(tmp_path / "run", observe=fails(observe, 2))
-    monkeypatch.setattr(resumable, "_platform", lambda: "JAX 99 on abacus")
+    monkeypatch.setattr(platforms, "platform", lambda: "JAX 99 on abacus")
     assert outputs(tmp_path / "run", train(tmp_path / "run")) == whole()
     line = next(line for line in capsys.readouterr().err.splitlines() if "started" in line)
     assert line.startswith("x: started with JAX ")
