@@ -30,6 +30,7 @@ from rnnjax.tasks.selective_copy import SelectiveCopy
 from rnnjax.tasks.sine_generation import SineGeneration
 from rnnjax.tasks.temporal_order import TemporalOrder
 from rnnjax.tasks.variable_copy import VariableCopy
+from rnnjax.tasks.vector_memory_collins2017 import VectorMemoryCollins2017
 from rnnjax.tasks.word_problem import WordProblem
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "Task",
     "TemporalOrder",
     "VariableCopy",
+    "VectorMemoryCollins2017",
     "WordProblem",
     "ask",
     "last_answer",
