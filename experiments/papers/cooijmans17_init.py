@@ -178,7 +178,11 @@ def show(summary):
 
 
 def draw(run):
-    words = {"xlabel": "pixel t", "ylabel": "norm of dL/dh_t, mean over images", "ylim": (-70, 0)}
+    words = {
+        "xlabel": "pixel t",
+        "ylabel": "norm of dL/dh_t, mean over images",
+        "ylim": (-70.0, 0.0),
+    }
     words |= {"panel": "data", "label_format": "gamma = {:g}", "legend_below": True}
     experiment.draw_curves(run, "gradients", "t", "gamma", natural_logs=True, **words)
 

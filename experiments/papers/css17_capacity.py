@@ -139,10 +139,10 @@ def train(config, run, name, units, held_out):
 def measure(config, run):
     task, cells, rows = config.make_task(), {}, []
     (held_out,) = experiment.sampled_sets(task, config.members, 1024)
-    every = np.arange(config.units[-1] + 1)
+    every = range(config.units[-1] + 1)
     curve = np.array([task.least_loss(units) for units in every])
     published = dict.fromkeys(("median", "q25", "q75"), curve)
-    rows.append({"network": "curve", "units": every, **published})
+    rows.append({"network": "curve", "units": np.array(every), **published})
     for name, units in progress([*itertools.product(config.cells, config.units)], "networks"):
         errors = train(config, run, name, units, held_out)
         cells.setdefault(short_name(name), {})[str(units)] = errors.tolist()
