@@ -32,7 +32,7 @@ from rnnjax import diagnostics, experiment, networks, tasks, training
 from rnnjax.cells.initializers import Orthogonal
 from rnnjax.command_line import ArgumentError, at_least, distinct, progress, rising
 from rnnjax.experiment import TrainingOptions, Verdict, readout
-from rnnjax.networks import label, short_name
+from rnnjax.networks import short_name
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +62,8 @@ class Config(TrainingOptions):
     """Numbers n of the vector."""
     length: int = 5
     """Steps of a sequence: the vector is read at the first and asked at the last."""
-    steps: int = 1500
+    steps: int = 4000
+    """Training updates."""
     batch_size: int = 64
     learning_rate: float = 1e-2
     """Step size of the Adam optimiser, from which it falls to zero like a cosine."""
@@ -147,7 +148,7 @@ def measure(config, run):
         errors = train(config, run, name, units, held_out)
         cells.setdefault(short_name(name), {})[str(units)] = errors.tolist()
         band = diagnostics.quartiles(errors)
-        rows.append({"network": label(name), "units": units, **band})
+        rows.append({"network": name, "units": units, **band})
         run.write_table("errors", rows)
     least = {str(units): task.least_loss(units) for units in config.units}
     return {"size": config.size, "cells": cells, "curve": least}
@@ -181,7 +182,7 @@ def show(summary):
 def draw(run):
     size = run.read_object("summary.json")["size"]
     words = {"xlabel": "hidden units H", "ylabel": "squared error over chance"}
-    words |= {"reference": "curve", "names": {"curve": "published curve, 1 - H/n"}}
+    words |= {"reference": "curve", "names": {"curve": "published: H dimensions, 1 - H/n"}}
     words |= {"places": {size: f"n = {size}"}}
     experiment.draw_curves(run, "errors", "units", "network", **words)
     table = run.read_table("errors")
