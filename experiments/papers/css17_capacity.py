@@ -183,7 +183,7 @@ def draw(run):
     size = run.read_object("summary.json")["size"]
     words = {"xlabel": "hidden units H", "ylabel": "squared error over chance"}
     words |= {"reference": "curve", "names": {"curve": "published: H dimensions, 1 - H/n"}}
-    words |= {"places": {size: f"n = {size}"}}
+    words |= {"places": {float(size): f"n = {size}"}}
     experiment.draw_curves(run, "errors", "units", "network", **words)
     table = run.read_table("errors")
     words |= {"level": 1 / (2 * size), "log_y": True, "table": table}
