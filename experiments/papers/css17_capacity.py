@@ -73,6 +73,8 @@ class Config(TrainingOptions):
     def __post_init__(self):
         super().__post_init__()
         distinct(self, "cells")
+        if len({*map(short_name, self.cells)}) < len(self.cells):
+            raise ArgumentError(f"--cells must have names that differ, got {' '.join(self.cells)}")
         rising(self, "units")
         at_least(1, self, "size")
         at_least(2, self, "length")

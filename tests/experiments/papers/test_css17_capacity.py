@@ -103,6 +103,7 @@ def test_the_verdict_follows_its_rule():
         ("--size 0", ("--size", "at least 1")),
         ("--cells none", ("--cells", "none")),
         ("--cells gru gru", ("--cells", "each once")),
+        ("--cells rnnjax:GRU rnnjax.cells:GRU", ("--cells", "names that differ")),
     ],
 )
 def test_a_wrong_argument_is_one_line_and_exit_code_2(arguments, names, refuses):
