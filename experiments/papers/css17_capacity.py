@@ -26,6 +26,7 @@ within .02 of 1 - H/n. Else `not reproduced`; `quick run only` if --steps, --see
 import dataclasses
 import functools
 import itertools
+from typing import Any
 
 import rnnjax
 from rnnjax import diagnostics, experiment, networks, tasks, training
@@ -183,7 +184,7 @@ def show(summary):
 
 def draw(run):
     size = run.read_object("summary.json")["size"]
-    words = {"xlabel": "hidden units H", "ylabel": "squared error over chance"}
+    words: dict[str, Any] = {"xlabel": "hidden units H", "ylabel": "squared error over chance"}
     words |= {"reference": "curve", "names": {"curve": "published: H dimensions, 1 - H/n"}}
     words |= {"places": {float(size): f"n = {size}"}}
     experiment.draw_curves(run, "errors", "units", "network", **words)

@@ -27,6 +27,7 @@ below its default.
 """
 
 import dataclasses
+from typing import Any
 
 import rnnjax
 from rnnjax import diagnostics, experiment, training
@@ -150,10 +151,10 @@ def measure(config, run):
             where = {"size": f"N = {size}, first seed", "method": method}
             until = np.linspace(0, time, len(blocks) + 1)[1:]
             local.append({**where, "time": until, "median": blocks})
-    *_, second, largest = rows
-    same = np.interp(second["place"], largest["place"], largest["median"])
-    distance = float(np.abs(same - second["median"]).mean())
-    rows.append({"series": CODE, "place": PLACES, **dict.fromkeys(band, np.array(CURVE))})
+    *_, a, b = rows
+    distance = float(np.abs(np.interp(a["place"], b["place"], b["median"]) - a["median"]).mean())
+    curve = dict.fromkeys(("median", "q25", "q75"), np.array(CURVE))
+    rows.append({"series": CODE, "place": PLACES, **curve})
     run.write_tables({"spectra": rows, "local": local})
     return {"sizes": sizes, "example": example, "distance": distance}
 
@@ -187,8 +188,9 @@ def show(summary):
 
 
 def draw(run):
-    words = {"xlabel": "i / N", "ylabel": r"Lyapunov exponent, 1/$\tau$", "level": 0}
-    experiment.draw_curves(run, "spectra", "place", "series", reference=CODE, **words)
+    words: dict[str, Any] = {"ylabel": r"Lyapunov exponent, 1/$\tau$", "level": 0}
+    words |= {"xlabel": "i / N", "reference": CODE}
+    experiment.draw_curves(run, "spectra", "place", "series", **words)
     words = {"xlabel": r"time, $\tau$", "ylabel": r"first exponent of each block, 1/$\tau$"}
     experiment.draw_curves(run, "local", "time", "method", panel="size", **words)
 
