@@ -52,7 +52,7 @@ class Config(TrainingOptions):
     """Train networks of several sizes to reconstruct a vector that they have read once.
 
     Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV), metrics.jsonl and
-    summary.json. The default run takes about four minutes on two CPU cores.
+    summary.json. The default run takes about two minutes on two CPU cores.
     """
 
     cells: tuple[str, ...] = ("elman", "gru")
