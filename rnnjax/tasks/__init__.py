@@ -31,6 +31,7 @@ from rnnjax.tasks.sine_generation import SineGeneration
 from rnnjax.tasks.temporal_order import TemporalOrder
 from rnnjax.tasks.temporal_order_hochreiter1997 import TemporalOrderHochreiter1997
 from rnnjax.tasks.variable_copy import VariableCopy
+from rnnjax.tasks.vector_memory_collins2017 import VectorMemoryCollins2017
 from rnnjax.tasks.word_problem import WordProblem
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "TemporalOrder",
     "TemporalOrderHochreiter1997",
     "VariableCopy",
+    "VectorMemoryCollins2017",
     "WordProblem",
     "ask",
     "last_answer",
