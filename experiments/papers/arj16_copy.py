@@ -27,6 +27,7 @@ length is missing.
 
 import dataclasses
 import functools
+from typing import Any
 
 import rnnjax
 from rnnjax import experiment, tasks, training
@@ -73,7 +74,7 @@ class Config(TrainingOptions):
         at_least(1, self, "rnn_features", "lstm_features")
 
     def make_cells(self):
-        drawn = {"kernel_init": GLOROT, "recurrent_kernel_init": GLOROT}
+        drawn: dict[str, Any] = {"kernel_init": GLOROT, "recurrent_kernel_init": GLOROT}
         lstm = rnnjax.LSTM(self.lstm_features, forget_bias=1.0, **drawn)
         return {"elman": rnnjax.Elman(self.rnn_features, **drawn), "lstm": lstm}
 
@@ -108,9 +109,10 @@ def held_out_losses(config, run, name, cell, task):
 
     step, optimizer = make_train_step(config, cell, task)
     state = readout.start(config, optimizer, cell, task)
-    options = {"cell": name, "length": task.length}
-    options["sample"] = functools.partial(task.sample, batch_size=config.batch_size)
-    found = experiment.train_and_probe(config, run, step, state, loss, held_out, **options)
+    sample = functools.partial(task.sample, batch_size=config.batch_size)
+    found = experiment.train_and_probe(
+        *(config, run, step, state, loss, held_out), sample=sample, cell=name, length=task.length
+    )
     observed = found.observed()
     return np.array([*observed]), np.stack([*observed.values()])
 
@@ -132,7 +134,7 @@ def describe(name, task, updates, losses):
 
 
 def measure(config, run):
-    found, rows = {}, []
+    found, rows, updates = {}, [], np.array([])
     for length in config.lengths:
         task = tasks.CopyMemory(length)
         panel, entry = f"T = {length}", found.setdefault(str(length), {})

@@ -26,6 +26,7 @@ only` if --steps, --seeds, --features or --length is below its default.
 
 import dataclasses
 import functools
+from typing import Any
 
 import rnnjax
 from rnnjax import experiment, tasks, training
@@ -67,7 +68,7 @@ class Config(TrainingOptions):
         return experiment.make_task({"order": tasks.TemporalOrder}, "order", length=self.length)
 
     def make_cells(self):
-        drawn = {"kernel_init": Uniform(), "recurrent_kernel_init": Uniform()}
+        drawn: dict[str, Any] = {"kernel_init": Uniform(), "recurrent_kernel_init": Uniform()}
         zero, one = (rnnjax.LSTM(self.features, forget_bias=bias, **drawn) for bias in (0.0, 1.0))
         return {ZERO: zero, ONE: one, GRU: rnnjax.GRU(self.features, **drawn)}
 
@@ -103,8 +104,9 @@ def held_out_losses(config, run, name, cell, task):
     step, optimizer = make_train_step(config, cell, task)
     state = readout.start(config, optimizer, cell, task)
     sample = functools.partial(task.sample, batch_size=config.batch_size)
-    options = {"network": name, "sample": sample}
-    found = experiment.train_and_probe(config, run, step, state, loss, held_out, **options)
+    found = experiment.train_and_probe(
+        config, run, step, state, loss, held_out, sample=sample, network=name
+    )
     observed = found.observed()
     return np.array([*observed]), np.stack([*observed.values()])
 
@@ -163,7 +165,7 @@ def show(summary):
 
 
 def draw(run):
-    words = {"xlabel": "training update", "ylabel": "held-out loss over chance"}
+    words: dict[str, Any] = {"xlabel": "training update", "ylabel": "held-out loss over chance"}
     words |= {"level": LEARNED, "log_y": True}
     experiment.draw_curves(run, "loss", "update", "network", **words)
     words = {"xlabel": "training update", "ylabel": "share of networks that have learned"}

@@ -32,7 +32,7 @@ same batches, below a millionth of it, and (3) larger with Omega in every pair o
 import dataclasses
 import functools
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import rnnjax
 from rnnjax import diagnostics, experiment, regularizers, tasks, training
@@ -142,28 +142,29 @@ def measure(config, run):
     task, cell, found = config.make_task(), config.make_cell(), {}
     (held_out,) = experiment.sampled_sets(task, config.members, 128)
     observe = training.over_population(functools.partial(probe, cell, task))
-    tables = {"gradients": [], "longest_lag": []}
+    sample = functools.partial(task.sample, batch_size=config.batch_size)
+    profiles: dict[str, Any] = dict.fromkeys((WITHOUT, WITH, "before training"))
+    ends_by_update = []
     for network, weight in {WITHOUT: 0.0, WITH: config.weight}.items():
         step, optimizer = make_train_step(config, cell, task, weight)
         state = readout.start(config, optimizer, cell, task)
         kernel = state.params.kernel * (SCALES[config.init] * math.sqrt(config.features))
         state = experiment.restart(state, optimizer, state.params._replace(kernel=kernel))
-        options = {"network": network}
-        options["sample"] = functools.partial(task.sample, batch_size=config.batch_size)
-        trained = experiment.train_and_probe(config, run, step, state, observe, held_out, **options)
+        trained = experiment.train_and_probe(
+            config, run, step, state, observe, held_out, sample=sample, network=network
+        )
         before, *_, after = (history := trained.observed()).values()
-        profile = experiment.profile_rows(after["profile"])
-        tables["gradients"].append({"network": network, **profile})
+        profiles["before training"] = experiment.profile_rows(before["profile"])
+        profiles[network] = experiment.profile_rows(after["profile"])
         ends = np.stack([of["profile"][:, -1] for of in history.values()], 1)
         row = {"network": network, "update": np.array([*history])}
-        tables["longest_lag"].append(row | experiment.quantile_band(ends))
-        entry = {"log_ratio": ends[:, -1].tolist(), "accuracy": after["accuracy"].tolist()}
-        found[network] = entry
-    profile = experiment.profile_rows(before["profile"])
-    tables["gradients"].append({"network": "before training", **profile})
-    flat = dict.fromkeys(("median", "q25", "q75"), 0 * profile["median"])
-    tables["gradients"].append({"network": IDEAL, "lag": profile["lag"], **flat})
-    run.write_tables(tables)
+        ends_by_update.append(row | experiment.quantile_band(ends))
+        accuracy = after["accuracy"].tolist()
+        found[network] = {"log_ratio": ends[:, -1].tolist(), "accuracy": accuracy}
+    flat = dict.fromkeys(("median", "q25", "q75"), np.zeros(task.length))
+    profiles[IDEAL] = {"lag": np.arange(1, task.length + 1), **flat}
+    run.write_table("gradients", [{"network": key, **rows} for key, rows in profiles.items()])
+    run.write_table("longest_lag", ends_by_update)
     return {"longest_lag": task.length, "networks": found}
 
 
