@@ -49,7 +49,7 @@ class Config(TrainingOptions):
     """Train a tanh network and an LSTM to copy symbols, and compare them with no memory.
 
     Prints a table and writes a figure (PNG, SVG), the numbers behind it (CSV), metrics.jsonl and
-    summary.json. The default run takes about four minutes on two CPU cores.
+    summary.json. The default run takes about three minutes on two CPU cores.
     """
 
     lengths: tuple[int, ...] = (100, 200)

@@ -58,7 +58,7 @@ class Config(TrainingOptions):
     """Train tanh networks with and without Omega, and measure their gradients by lag.
 
     Prints a table and writes figures (PNG, SVG), the numbers behind them (CSV), metrics.jsonl and
-    summary.json. The default run takes about two minutes on two CPU cores.
+    summary.json. The default run takes about a minute and a half on two CPU cores.
     """
 
     length: int = 100
