@@ -50,8 +50,8 @@ SETTLE, NEARBY = 100, 1e-6  # tau; distance of the nearby trajectory
 EXAMPLE = 100, 1  # N and seed
 PUBLISHED = {"lambda_1": 0.1634, "entropy_rate": 0.00271, "dimension": 0.0635, "mean": -1.0523}
 ALLOWED = {"lambda_1": 0.038, "entropy_rate": 0.001, "dimension": 0.008, "mean": 0.0004}
-CURVE = np.array([0.163, -0.464, -0.792, -0.948, -1.026, -1.067, -1.140, -1.292, -1.637, -2.535])
-PLACES = (np.arange(0, 100, 11) + 0.5) / 100  # of these exponents of the example
+CURVE = np.array([0.163, 0.001, -0.369, -0.729, -0.997, -1.086, -1.328, -1.684, -2.086, -2.535])
+PLACES = np.array([0.5, 3.5, 9.5, 19.5, 39.5, 59.5, 79.5, 89.5, 95.5, 99.5]) / 100  # in the example
 SAME, CLOSE, ALIKE, FEW = 0.002, 0.05, 1 / 3, 1 / 5
 CODE, METHODS = "authors' code, N = 100", ("QR", "finite differences")
 WORDS = {
