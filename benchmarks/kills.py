@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,9 @@ class Config:
         timing.check_directory(self.out)
 
 
+LOADING = threading.Lock()
+
+
 def command(config: Config, cell: str, out: Path) -> list[str]:
     """Return the command of a short run, which has all parts of a long one."""
     arguments = (
@@ -80,7 +84,7 @@ def fingerprint(out: Path) -> dict[str, str]:
             text = path.read_bytes().replace(str(out).encode(), b"OUT")
             found[path.name] = hashlib.sha256(text).hexdigest()
     for step in sorted(out.glob("training/*/steps/*")):
-        with warnings.catch_warnings():
+        with LOADING, warnings.catch_warnings():  # whose filters all threads share
             warnings.simplefilter("ignore")  # it warns about loading without a sharding
             tree = ocp.load_checkpointables(str(step))["tree"]
         digest = hashlib.sha256()
