@@ -72,21 +72,23 @@ def test_the_losses_are_those_of_a_plain_loop(tiny_run):
         logs = jax.nn.log_softmax(h @ params.kernel + params.bias)
         return -logs[np.arange(len(logs)), batch.targets[-1]].mean()
 
-    curves = []
+    @jax.jit
+    def descend(params, slope, opt_state):
+        updates, opt_state = optimizer.update(slope, opt_state)
+        return optax.apply_updates(params, updates), opt_state
+
+    sample, curves = jax.jit(task.sample, static_argnums=1), []
     for seed in (0, 1):
         init_key, key = jax.random.split(jax.random.key(seed))
         params = readout.init(cell, task, init_key)
         params = params._replace(cell=params.cell._replace(bias=params.cell.bias.at[3:6].add(1.0)))
         opt_state = optimizer.init(params)
-        held_out = task.sample(
-            jax.random.split(jax.random.fold_in(jax.random.key(seed), 1))[0], 256
-        )
+        held_out = sample(jax.random.split(jax.random.fold_in(jax.random.key(seed), 1))[0], 256)
         curve = [loss(params, held_out)[0]]
         for _ in range(6):
             key, now = jax.random.split(key)
-            _, slope = loss(params, task.sample(now, 4))
-            updates, opt_state = optimizer.update(slope, opt_state)
-            params = optax.apply_updates(params, updates)
+            _, slope = loss(params, sample(now, 4))
+            params, opt_state = descend(params, slope, opt_state)
             curve.append(loss(params, held_out)[0])
         curves.append(np.array(curve) / np.log(4))  # over chance
     rows = select(Run(out).read_table("loss"), network="LSTM, bias 1")
