@@ -76,7 +76,7 @@ def value_and_gradient(
     stream. Parameters may differ from one stretch to the next. Traces then mix derivatives at old
     and new ones, as if the parameters had never changed (Williams, Zipser 1989, "A learning
     algorithm for continually running fully recurrent neural networks"): the gradient is exact for
-    parameters that stay, and close to it where an update is small beside the time over which the
+    parameters that stay, and close to it while they change little within the time over which the
     state forgets.
 
     Args:
